@@ -1,0 +1,49 @@
+// Catalog: the transports this process can speak, found by scheme.
+#ifndef EVENTVIRTUAL_TRANSPORTS_API_CATALOG_H_
+#define EVENTVIRTUAL_TRANSPORTS_API_CATALOG_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "transports/api/transport.h"
+
+namespace eventvirtual {
+
+// A destination with the transport that reaches it.
+struct Destination {
+  Target target;
+  Transport* transport = nullptr;  // owned by the catalog
+};
+
+// Owns the transports. Immutable once the server runs: any thread. Two transports that claim one scheme are a CHECK.
+class Catalog {
+ public:
+  explicit Catalog(std::vector<std::unique_ptr<Transport>> transports);
+
+  // Options that a subscriber of `scheme` has unless it names them itself, as a query without '?': "reliable=1&timeout=2s".
+  // Only while the server is being built. INVALID_ARGUMENT: no such scheme, or not a query.
+  absl::Status SetDefaults(absl::string_view scheme, absl::string_view query);
+
+  // Parses and canonicalises the text of one subscriber.
+  // INVALID_ARGUMENT: bad text, or a scheme nobody speaks (the message lists those that exist).
+  absl::StatusOr<Destination> Resolve(absl::string_view text) const;
+
+  const std::vector<std::unique_ptr<Transport>>& transports() const { return transports_; }
+
+ private:
+  struct Entry {
+    Transport* transport = nullptr;
+    std::vector<std::pair<std::string, std::string>> defaults;
+  };
+  std::vector<std::unique_ptr<Transport>> transports_;
+  absl::btree_map<std::string, Entry> by_scheme_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_API_CATALOG_H_

@@ -1,0 +1,29 @@
+// The JSON-RPC 2.0 text that OpenSIPS' event modules put on the wire, byte for byte.
+#ifndef EVENTVIRTUAL_TRANSPORTS_API_JSONRPC_H_
+#define EVENTVIRTUAL_TRANSPORTS_API_JSONRPC_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "transports/api/message.h"
+
+namespace eventvirtual {
+
+struct JsonRpcOptions {
+  absl::string_view id;           // a JSON value; when not empty the text is a request and "id" its first member
+  absl::string_view method;       // replaces the event name in "method" when not empty
+  absl::string_view event_param;  // when not empty and there are parameters: the event name is their first, named like this
+};
+
+// One object: no spaces, no newline; members "id" (requests only), "jsonrpc", "method", "params" (only with parameters).
+// "params" is an array when no parameter has a name, else an object in which a nameless one is named by its position.
+// Strings: `"` and `\` escaped, \b \f \n \r \t, other bytes below 0x20 as \u00xx in lower case; all else unchanged.
+// Doubles print in the shortest form that reads back the same; one that is not finite is null.
+std::string EncodeJsonRpc(const Message& message, const JsonRpcOptions& options);
+
+// Appends `text` as a JSON string with its quotes, escaped as above.
+void AppendJsonString(absl::string_view text, std::string* out);
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_API_JSONRPC_H_

@@ -1,0 +1,59 @@
+// Time and threads, as everything below the gRPC services sees them. Two implementations: EventLoop (transports/io), a
+// thread on an event library, and SimulatedLoop (transports/testing), one thread and virtual time.
+#ifndef EVENTVIRTUAL_TRANSPORTS_API_LOOP_H_
+#define EVENTVIRTUAL_TRANSPORTS_API_LOOP_H_
+
+#include <memory>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/time/time.h"
+
+namespace eventvirtual {
+
+// Time that never runs backwards. It is the steady clock, shifted once at start to read like wall time; a later step of
+// the wall clock does not move it. Compare and add; print only for people.
+class Clock {
+ public:
+  virtual ~Clock() = default;
+  virtual absl::Time Now() const = 0;  // any thread
+};
+
+// One thread that runs tasks, timers and descriptor watches. Nothing that runs on it may block.
+class Loop : public Clock {
+ public:
+  // A one-shot alarm. Created, used and destroyed on the loop; destroying it cancels, also from inside its own callback.
+  class Timer {
+   public:
+    virtual ~Timer() = default;
+    // Fires once at `when` or soon after, never before; replaces an earlier Arm().
+    virtual void Arm(absl::Time when) = 0;
+    virtual void Cancel() = 0;
+  };
+
+  struct Readiness {
+    bool readable = false;
+    bool writable = false;
+  };
+
+  // Readiness of one file descriptor, level-triggered. Created, used and destroyed on the loop, before the descriptor is
+  // closed. Errors and hang-ups (EPOLLERR, EPOLLHUP) are reported as both readable and writable whenever anything is wanted.
+  class Watch {
+   public:
+    virtual ~Watch() = default;
+    virtual void Want(Readiness interest) = 0;  // starts as {false, false}
+  };
+
+  // Runs `task` on the loop, after the tasks posted before it. Any thread, also the loop's own; never blocks.
+  // A loop that is being stopped runs what was posted before the stop and destroys the rest unrun.
+  virtual void Post(absl::AnyInvocable<void() &&> task) = 0;
+
+  virtual std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()> on_time) = 0;                    // on the loop
+  virtual std::unique_ptr<Watch> NewWatch(int fd, absl::AnyInvocable<void(Readiness)> on_ready) = 0;  // on the loop
+
+  // Whether the calling thread is the one that runs this loop's tasks.
+  virtual bool OnLoop() const = 0;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_API_LOOP_H_

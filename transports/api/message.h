@@ -1,0 +1,89 @@
+// Message: the immutable form of one raised event, shared by all who send it.
+#ifndef EVENTVIRTUAL_TRANSPORTS_API_MESSAGE_H_
+#define EVENTVIRTUAL_TRANSPORTS_API_MESSAGE_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "transports/api/ref.h"
+
+namespace eventvirtual {
+
+struct Null {
+  friend bool operator==(Null, Null) { return true; }
+};
+
+// One complete JSON value, sent as it is.
+struct Json {
+  absl::string_view text;
+  friend bool operator==(Json a, Json b) { return a.text == b.text; }
+};
+
+using Value = std::variant<Null, bool, int64_t, double, absl::string_view, Json>;
+
+// Order is kept: positional parameters, files and XML-RPC depend on it. Names may be empty (positional) and may repeat.
+struct Param {
+  absl::string_view name;
+  Value value;
+};
+
+// What a message is made from; all views are copied.
+struct EventFields {
+  absl::string_view name;
+  absl::Span<const Param> params;
+  absl::string_view event_id;                 // empty: one is made
+  absl::Time event_time = absl::UnixEpoch();  // wall clock, for people and receivers
+  absl::string_view source;
+  absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes;
+};
+
+class Message;
+using MessageRef = Ref<const Message>;
+
+// Immutable after Make(): any thread may read. Each encoding is made once, on first use, by whoever comes first.
+class Message final : public RefCounted {
+ public:
+  // Copies `fields` into one block of memory. The id, where none is given, is unique across processes and restarts.
+  static MessageRef Make(const EventFields& fields);
+  ~Message() override;
+
+  absl::string_view name() const { return name_; }
+  absl::Span<const Param> params() const { return params_; }
+  absl::string_view event_id() const { return event_id_; }
+  absl::Time event_time() const { return event_time_; }
+  absl::string_view source() const { return source_; }
+  absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes() const { return attributes_; }
+
+  // Bytes of all names and values: what the message costs a bounded queue.
+  size_t size() const { return size_; }
+
+  // The JSON-RPC notification that OpenSIPS sends: EncodeJsonRpc(*this, {}), encoded once and kept. Any thread.
+  absl::string_view jsonrpc() const;
+
+ private:
+  Message() = default;
+
+  absl::string_view name_;
+  absl::Span<const Param> params_;
+  absl::string_view event_id_;
+  absl::Time event_time_;
+  absl::string_view source_;
+  absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes_;
+  size_t size_ = 0;
+  char* block_ = nullptr;  // owns what the views point to
+  mutable std::atomic<const std::string*> jsonrpc_{nullptr};
+};
+
+// A process-wide unique id, as Message::Make() fills it in: 16 random hex digits of the process, '-', a counter in hex.
+std::string NewEventId();
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_API_MESSAGE_H_

@@ -1,0 +1,90 @@
+// What the author of a transport implements: parse, connect, send, report; and nothing else. Queues, deadlines,
+// reconnects, cool-down and metrics live once, in server/endpoint. See docs/writing_a_transport.md.
+#ifndef EVENTVIRTUAL_TRANSPORTS_API_TRANSPORT_H_
+#define EVENTVIRTUAL_TRANSPORTS_API_TRANSPORT_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "transports/api/completion.h"
+#include "transports/api/loop.h"
+#include "transports/api/message.h"
+#include "transports/api/uri.h"
+
+namespace eventvirtual {
+
+// What a success proves, weakest first.
+enum class AckLevel {
+  kHandedToKernel,  // udp, unix datagram
+  kWritten,         // tcp without reply, flatstore without sync
+  kConfirmed,       // JSON-RPC result, AMQP confirm
+  kDurable,         // synced to disk
+};
+
+// A destination, understood.
+struct Target {
+  std::string canonical;           // equal text: same destination, one shared endpoint. May hold a password: never print it
+  std::string masked;              // the same with every password as "***": for errors, logs and listings
+  AckLevel ack_level = AckLevel::kHandedToKernel;
+  absl::Duration attempt_timeout;  // from accept to outcome, unless the subscriber sets its own
+};
+
+// One message on its way.
+struct Parcel {
+  MessageRef message;
+  Completion done;
+};
+
+// One connection: born connecting, lives once, never reconnects or retries by itself. Methods, destructor and upcalls run
+// on its loop. Its endpoint destroys it after OnClosed(), or earlier when a connect or a reply takes too long.
+class Link {
+ public:
+  // Upcalls. Never made inside Connect(), Send() or ~Link(): post them.
+  class Host {
+   public:
+    // The link may carry `window` (at least 1) parcels at once. At most once.
+    virtual void OnReady(int window) = 0;
+    // The link is of no more use; `why` is never OK. At most once. Parcels still held may be finished before or after.
+    // UNAUTHENTICATED, PERMISSION_DENIED and NOT_FOUND say that trying again soon is pointless.
+    virtual void OnClosed(absl::Status why) = 0;
+
+   protected:
+    ~Host() = default;
+  };
+
+  // Ends every completion still held, and returns at once, whatever the peer does.
+  virtual ~Link() = default;
+
+  // Puts `parcels` on the wire in their order and takes them over (moves from the span). Never blocks. Only after
+  // OnReady(); never more than the window at once: each parcel counts until its completion ends.
+  // Completions may be finished inside the call.
+  virtual void Send(absl::Span<Parcel> parcels) = 0;
+};
+
+// One kind of destination. Thread-safe; lives as long as the server.
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  virtual absl::Span<const absl::string_view> schemes() const = 0;
+  virtual absl::string_view syntax() const = 0;       // one line: "tcp:host:port[/method][?reliable=1&timeout=1s]"
+  virtual absl::string_view description() const = 0;  // one sentence: what it does and what success means
+  virtual AckLevel ack_level() const = 0;             // without options
+
+  // Checks `uri` and gives its one canonical form. Pure: no file, name or network is touched. Canonicalising a canonical
+  // text changes nothing. INVALID_ARGUMENT names the offending part and what would be accepted, never a password.
+  virtual absl::StatusOr<Target> Canonicalize(const Uri& uri) const = 0;
+
+  // Starts a connection to a target that Canonicalize() of this transport gave. On the loop; never blocks, never null; a
+  // failure is an OnClosed() later. `loop` and `host` outlive the link.
+  virtual std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) = 0;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_API_TRANSPORT_H_
