@@ -1,0 +1,77 @@
+# shellcheck shell=bash disable=SC2034 # the lists are used by ./dev
+# What this project needs of Debian 12, and how it gets there. Sourced by ./dev.
+
+readonly BUILD_PACKAGES=(
+  bazel-bootstrap g++ libabsl-dev libc-ares-dev libevent-dev libgmock-dev libgrpc++-dev libgtest-dev libprotobuf-dev
+  librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
+)
+readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-protobuf rabbitmq-server)
+readonly LINT_PACKAGES=(clang-format git shellcheck)
+readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
+readonly BARE_PACKAGES=(debootstrap git util-linux)
+
+readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen to build
+readonly GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
+
+missing_packages() {
+  local package
+  for package in "$@"; do
+    [[ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" == installed* ]] || echo "$package"
+  done
+}
+
+# install_packages PACKAGE…: asks dpkg only, and returns at once when all are there.
+install_packages() {
+  local missing as_root=()
+  command -v dpkg-query >/dev/null || die "not a Debian system; the build needs these packages of Debian 12: $*"
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]} > 0)) || return 0
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || die "packages are missing; as root: apt-get install --no-install-recommends ${missing[*]}"
+    as_root=(sudo)
+  fi
+  say "installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  if [[ " ${missing[*]} " == *" rabbitmq-server "* ]]; then
+    without_starting_services apt_install "${missing[@]}"
+    # Nor at the next boot: the tests start brokers of their own, on free ports.
+    if command -v systemctl >/dev/null; then
+      "${as_root[@]}" systemctl disable --quiet rabbitmq-server.service epmd.service epmd.socket || true
+    fi
+  else
+    apt_install "${missing[@]}"
+  fi
+}
+
+apt_install() {
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null
+}
+
+# Debian's packages start their service when installed. A developer who runs our tests did not ask for a broker on
+# this machine, so policy-rc.d forbids it meanwhile; where the machine has a policy of its own, that one decides.
+without_starting_services() {
+  local policy=/usr/sbin/policy-rc.d status=0
+  if [[ -e "$policy" ]]; then
+    "$@"
+    return
+  fi
+  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+  "${as_root[@]}" chmod +x "$policy"
+  "$@" || status=$?
+  "${as_root[@]}" rm -f "$policy"
+  return "$status"
+}
+
+# grpcurl is not in Debian 12. Built once, in a directory of its own so that nothing else stays behind.
+install_grpcurl() {
+  [[ -x "$GRPCURL" ]] && return
+  local work
+  work=$(mktemp -d)
+  say "building grpcurl $GRPCURL_VERSION (once; into ${GRPCURL%/*})"
+  env GOPATH="$work/path" GOCACHE="$work/cache" GOBIN="$work" GOFLAGS="-modcacherw -buildvcs=false" \
+    /usr/bin/go install -ldflags='-s -w' "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" ||
+    { rm -rf "$work" && die "grpcurl could not be built: is the Go module proxy reachable from here?"; }
+  mkdir -p "${GRPCURL%/*}"
+  mv "$work/grpcurl" "$GRPCURL"
+  rm -rf "$work"
+}
