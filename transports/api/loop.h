@@ -21,7 +21,8 @@ class Clock {
 // One thread that runs tasks, timers and descriptor watches. Nothing that runs on it may block.
 class Loop : public Clock {
  public:
-  // A one-shot alarm. Created, used and destroyed on the loop; destroying it cancels, also from inside its own callback.
+  // A one-shot alarm. Created, used and destroyed on the loop (destroyed also after the loop has stopped); destroying it
+  // cancels, also from inside its own callback.
   class Timer {
    public:
     virtual ~Timer() = default;

@@ -1,0 +1,52 @@
+#include "transports/api/catalog.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "transports/api/check.h"
+
+namespace eventvirtual {
+
+Catalog::Catalog(std::vector<std::unique_ptr<Transport>> transports) : transports_(std::move(transports)) {
+  for (const std::unique_ptr<Transport>& transport : transports_) {
+    for (absl::string_view scheme : transport->schemes()) {
+      const bool is_new = by_scheme_.emplace(std::string(scheme), Entry{transport.get(), {}}).second;
+      EV_CHECK(is_new);
+    }
+  }
+}
+
+absl::Status Catalog::SetDefaults(absl::string_view scheme, absl::string_view query) {
+  const auto found = by_scheme_.find(std::string(scheme));
+  if (found == by_scheme_.end()) return absl::InvalidArgumentError(absl::StrCat("no transport for scheme \"", scheme, "\""));
+  absl::StatusOr<Uri> uri = ParseUri(absl::StrCat(scheme, ":?", query));
+  if (!uri.ok()) return uri.status();
+  if (uri->query.empty()) {
+    return absl::InvalidArgumentError("defaults are written name=value, joined by '&'");
+  }
+  found->second.defaults = std::move(uri->query);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text) const {
+  absl::StatusOr<Uri> uri = ParseUri(text);
+  if (!uri.ok()) return uri.status();
+  const auto found = by_scheme_.find(uri->scheme);
+  if (found == by_scheme_.end()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no transport for scheme \"", uri->scheme, "\"; known: ",
+        absl::StrJoin(by_scheme_, ", ", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first); })));
+  }
+  for (const auto& option : found->second.defaults) {
+    const bool own = std::any_of(uri->query.begin(), uri->query.end(),
+                                 [&option](const auto& given) { return given.first == option.first; });
+    if (!own) uri->query.push_back(option);
+  }
+  absl::StatusOr<Target> target = found->second.transport->Canonicalize(*uri);
+  if (!target.ok()) return target.status();
+  return Destination{*std::move(target), found->second.transport};
+}
+
+}  // namespace eventvirtual

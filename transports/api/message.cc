@@ -1,0 +1,101 @@
+#include "transports/api/message.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
+#include "transports/api/jsonrpc.h"
+
+namespace eventvirtual {
+namespace {
+
+using Attribute = std::pair<absl::string_view, absl::string_view>;
+
+absl::string_view TextOf(const Value& value) {
+  if (const auto* text = std::get_if<absl::string_view>(&value)) return *text;
+  if (const auto* json = std::get_if<Json>(&value)) return json->text;
+  return {};
+}
+
+}  // namespace
+
+std::string NewEventId() {
+  static const std::string* const process = [] {
+    std::random_device device;
+    const uint64_t bits = uint64_t{device()} << 32 | device();
+    return new std::string(absl::StrCat(absl::Hex(bits, absl::kZeroPad16), "-"));
+  }();
+  static std::atomic<uint64_t> counter{0};
+  return absl::StrCat(*process, absl::Hex(counter.fetch_add(1, std::memory_order_relaxed) + 1));
+}
+
+MessageRef Message::Make(const EventFields& fields) {
+  const std::string made_id = fields.event_id.empty() ? NewEventId() : std::string();
+  const absl::string_view event_id = made_id.empty() ? fields.event_id : absl::string_view(made_id);
+
+  size_t text = fields.name.size() + event_id.size() + fields.source.size();
+  for (const Param& param : fields.params) text += param.name.size() + TextOf(param.value).size();
+  for (const Attribute& attribute : fields.attributes) text += attribute.first.size() + attribute.second.size();
+
+  // One block: parameters, attributes, then all text.
+  const size_t params_bytes = fields.params.size() * sizeof(Param);
+  const size_t attributes_bytes = fields.attributes.size() * sizeof(Attribute);
+  static_assert(alignof(Attribute) <= alignof(Param) && sizeof(Param) % alignof(Attribute) == 0);
+  char* const block = static_cast<char*>(std::malloc(params_bytes + attributes_bytes + text + 1));
+  EV_CHECK(block != nullptr);
+  char* end = block + params_bytes + attributes_bytes;
+  const auto copy = [&end](absl::string_view source) {
+    char* const start = end;
+    if (!source.empty()) std::memcpy(start, source.data(), source.size());
+    end += source.size();
+    return absl::string_view(start, source.size());
+  };
+
+  auto* const message = new Message();
+  message->block_ = block;
+  message->name_ = copy(fields.name);
+  message->event_id_ = copy(event_id);
+  message->source_ = copy(fields.source);
+  message->event_time_ = fields.event_time;
+
+  auto* const params = reinterpret_cast<Param*>(block);
+  for (size_t i = 0; i < fields.params.size(); ++i) {
+    const Param& from = fields.params[i];
+    Param* const to = new (params + i) Param{copy(from.name), from.value};
+    if (const auto* value = std::get_if<absl::string_view>(&from.value)) to->value = copy(*value);
+    if (const auto* value = std::get_if<Json>(&from.value)) to->value = Json{copy(value->text)};
+  }
+  message->params_ = absl::MakeConstSpan(params, fields.params.size());
+
+  auto* const attributes = reinterpret_cast<Attribute*>(block + params_bytes);
+  for (size_t i = 0; i < fields.attributes.size(); ++i) {
+    const absl::string_view name = copy(fields.attributes[i].first);
+    new (attributes + i) Attribute(name, copy(fields.attributes[i].second));
+  }
+  message->attributes_ = absl::MakeConstSpan(attributes, fields.attributes.size());
+  message->size_ = sizeof(Message) + params_bytes + attributes_bytes + text;
+  return AdoptRef<const Message>(message);
+}
+
+Message::~Message() {
+  delete jsonrpc_.load(std::memory_order_relaxed);
+  std::free(block_);
+}
+
+absl::string_view Message::jsonrpc() const {
+  const std::string* text = jsonrpc_.load(std::memory_order_acquire);
+  if (text == nullptr) {
+    auto* const mine = new std::string(EncodeJsonRpc(*this, {}));
+    if (jsonrpc_.compare_exchange_strong(text, mine, std::memory_order_acq_rel, std::memory_order_acquire)) {
+      text = mine;
+    } else {
+      delete mine;  // somebody else was first; `text` is theirs
+    }
+  }
+  return *text;
+}
+
+}  // namespace eventvirtual
