@@ -128,9 +128,9 @@ all_received() {
 # show SUBSCRIBER TEXT
 show() {
   if received "$1"; then
-    printf '   %-34s %s\n' "$2" "$(grep -m 1 "$DEMO_EVENT" "$work/$1")"
+    printf '   %-38s %s\n' "$2" "$(grep -m 1 "$DEMO_EVENT" "$work/$1")"
   else
-    printf '   %-34s RECEIVED NOTHING\n' "$2"
+    printf '   %-38s RECEIVED NOTHING\n' "$2"
   fi
 }
 
@@ -151,9 +151,9 @@ show_one_event() {
   until_true 10 all_received || status=1
   printf '\n== 4. What each subscriber received\n'
   show udp "PARALLEL  udp:127.0.0.1:$udp_port"
-  show unix "PARALLEL  unix:…/app.sock"
-  show all.log "PARALLEL  flatstore:…/all.log"
-  show failover.log "FAILOVER  flatstore:…/failover.log"
+  show unix "PARALLEL  unix:.../app.sock"
+  show all.log "PARALLEL  flatstore:.../all.log"
+  show failover.log "FAILOVER  flatstore:.../failover.log"
   printf '\n'
 
   evctl unsubscribe "$DEMO_EVENT" "$parallel" >/dev/null
@@ -163,9 +163,11 @@ show_one_event() {
 
 # step ARG…: shows the command, then does it. What it could not do, step 4 shows.
 step() {
-  printf '   $ evctl'
-  printf ' %s' "${@@Q}"
-  printf '\n'
+  local words=() word
+  for word in "$@"; do
+    if [[ "$word" == *" "* ]]; then words+=("'$word'"); else words+=("$word"); fi
+  done
+  printf '   $ evctl %s\n' "${words[*]}"
   evctl "$@" 2>&1 | sed 's/^/   /' || true
 }
 
