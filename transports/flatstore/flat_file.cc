@@ -209,12 +209,12 @@ FlatFile::Appended FlatFile::Append(absl::Span<const MessageRef> messages, absl:
   Appended result;
   while (result.why.ok() && result.lines < messages.size()) {
     CloseIfReplaced();
-    if (fd_ >= 0 && !torn_) RotateIfDue(now);
     if (result.why = Open(now); !result.why.ok()) {
       result.unopenable = true;
       break;
     }
     if (result.why = EndTornLine(); !result.why.ok()) break;
+    if (Rotate(now)) continue;
     size_t lines = 0;
     result.why = AppendOnce(messages.subspan(result.lines), &lines);
     result.lines += lines;
@@ -303,14 +303,14 @@ bool FlatFile::Due(uint64_t size, uint64_t lines) const {
          (options_.rotate_count > 0 && lines >= options_.rotate_count);
 }
 
-void FlatFile::RotateIfDue(absl::Time now) {
+// Ends the file if that is due; true: it is closed, and the next Open() begins another.
+bool FlatFile::Rotate(absl::Time now) {
   const int64_t period = PeriodOf(now, options_.rotate_period);
-  if (!Due(size_, lines_) && period == period_) return;
-  const std::string next = absl::StrCat(options_.path, ExpandSuffix(options_.suffix, now));
-  if (next == name_) {
+  if (!Due(size_, lines_) && period == period_) return false;
+  if (absl::StrCat(options_.path, ExpandSuffix(options_.suffix, now)) == name_) {
     if (size_ == 0) {
       period_ = period;
-      return;
+      return false;
     }
     // The time makes the names sort in the order of the files. When the file cannot be renamed we go on with it: a file
     // that is too long harms less than events that are lost.
@@ -319,9 +319,10 @@ void FlatFile::RotateIfDue(absl::Time now) {
       error = RenameWithoutReplacing(
           name_, absl::StrCat(name_, ".", absl::FormatTime("%Y%m%dT%H%M%E6SZ", stamp, absl::UTCTimeZone())));
     }
-    if (error != 0) return;
+    if (error != 0) return false;
   }
   Close();
+  return true;
 }
 
 absl::Status FlatFile::SyncDirectory() {

@@ -76,7 +76,7 @@ class FlatFile {
   void CutTornLine(size_t torn_bytes);
   void CloseIfReplaced();
   bool Due(uint64_t size, uint64_t lines) const;
-  void RotateIfDue(absl::Time now);
+  bool Rotate(absl::Time now);
   absl::Status SyncFile();
   absl::Status SyncDirectory();
   void Close();
