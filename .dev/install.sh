@@ -2,9 +2,8 @@
 # What this project needs of Debian 12, and how it gets there. Sourced by ./dev.
 
 readonly BUILD_PACKAGES=(
-  bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib g++ libabsl-dev libc-ares-dev
-  libevent-dev libgmock-dev libgrpc++-dev libgtest-dev libprotobuf-dev librabbitmq-dev libsimdjson-dev
-  protobuf-compiler protobuf-compiler-grpc
+  bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libevent-dev libgmock-dev libgrpc++-dev libgtest-dev
+  libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-protobuf rabbitmq-server)
 readonly LINT_PACKAGES=(clang-format git shellcheck)
