@@ -1,0 +1,220 @@
+#include "server/dispatch/delivery.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+
+namespace eventvirtual {
+namespace {
+
+AttemptRecord::Result RecordOf(Outcome::Result result) {
+  switch (result) {
+    case Outcome::Result::kOk:
+      return AttemptRecord::Result::kOk;
+    case Outcome::Result::kUnknown:
+      return AttemptRecord::Result::kUnknown;
+    case Outcome::Result::kUnwanted:
+      return AttemptRecord::Result::kSkipped;
+    case Outcome::Result::kFailed:
+      return AttemptRecord::Result::kFailed;
+  }
+  return AttemptRecord::Result::kFailed;
+}
+
+}  // namespace
+
+bool Delivery::Start(absl::Time now, absl::Status* refusal) {
+  subscription_->matched.fetch_add(1, std::memory_order_relaxed);
+  const absl::Duration max_age = subscription_->max_event_age.Load();
+  if (max_age != absl::InfiniteDuration() && absl::Now() - raise_->message()->event_time() > max_age) {
+    End(DeliveryResult::Outcome::kExpired);
+    return true;  // nothing was refused
+  }
+  deadline_ = now + subscription_->total_timeout.Load();
+
+  const absl::Duration cool_down = subscription_->failover_timeout.Load();
+  absl::InlinedVector<Candidate, 8> candidates;
+  for (const Subscription::Subscriber& subscriber : subscription_->subscribers) {
+    const absl::Time since = subscriber.endpoint->failing_since();
+    candidates.push_back({since != absl::InfinitePast() && now < since + cool_down, since});
+  }
+  const uint64_t turn = subscription_->turn.fetch_add(1, std::memory_order_relaxed);
+  plan_ = MakePlan(subscription_->policy, candidates, turn);
+  if (!plan_.stop_at_first_success) return StartParallel(now, refusal);
+
+  const uint32_t max_attempts = subscription_->max_attempts.load(std::memory_order_relaxed);
+  if (raise_->keeps_records()) {
+    for (size_t i = plan_.eligible; i < plan_.order.size(); ++i) {
+      Record(0, plan_.order[i], AttemptRecord::Result::kSkipped, absl::UnavailableError("cooling down after a failure"),
+             absl::ZeroDuration());
+    }
+  }
+  if (max_attempts > 0 && max_attempts < plan_.order.size()) {
+    plan_.order.resize(max_attempts);
+    plan_.eligible = std::min<uint8_t>(plan_.eligible, static_cast<uint8_t>(max_attempts));
+  }
+  return Advance(now, refusal);
+}
+
+bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
+  const auto count = static_cast<uint32_t>(plan_.order.size());
+  if (raise_->keeps_records()) records_.resize(count);
+  outstanding_.store(count + 1, std::memory_order_relaxed);  // one for this function, so that no outcome ends it early
+  uint32_t refused = 0;
+  for (uint32_t tag = 0; tag < count; ++tag) {
+    const uint8_t position = plan_.order[tag];
+    const Admission admission = Offer(position, tag, now);
+    if (admission == Admission::kAccepted) continue;
+    ++refused;
+    *refusal = RefusalOf(position, admission);
+    Record(tag, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
+  }
+  if (outstanding_.fetch_sub(refused + 1, std::memory_order_acq_rel) == refused + 1) {
+    const uint32_t successes = successes_.load(std::memory_order_relaxed);
+    End(successes == count ? DeliveryResult::Outcome::kDelivered
+        : successes > 0    ? DeliveryResult::Outcome::kPartial
+                           : DeliveryResult::Outcome::kFailed);
+  }
+  return refused < count;
+}
+
+bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
+  while (next_ < plan_.order.size()) {
+    const uint8_t index = next_++;
+    const uint8_t position = plan_.order[index];
+    if (!Wanted(now)) {
+      End(DeliveryResult::Outcome::kExpired);
+      return true;
+    }
+    if (now >= deadline_) {
+      *refusal = absl::DeadlineExceededError("the event's total_timeout is over");
+      break;
+    }
+    Endpoint& endpoint = *subscription_->subscribers[position].endpoint;
+    if (index < plan_.eligible && endpoint.failing_since() != absl::InfinitePast() && !endpoint.ClaimCanary(now)) {
+      // Its cool-down is over, but another event is finding out whether it has recovered: to the end of the line.
+      if (raise_->keeps_records()) {
+        Record(0, position, AttemptRecord::Result::kSkipped, absl::UnavailableError("another event is probing it"),
+               absl::ZeroDuration());
+      }
+      plan_.order.push_back(position);
+      continue;
+    }
+    const Admission admission = Offer(position, index, now);
+    if (admission == Admission::kAccepted) return true;  // its outcome may already be at work on another thread
+    *refusal = RefusalOf(position, admission);
+    Record(0, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
+  }
+  End(DeliveryResult::Outcome::kFailed);
+  return false;
+}
+
+Admission Delivery::Offer(uint8_t position, uint32_t tag, absl::Time now) {
+  const Subscription::Subscriber& subscriber = subscription_->subscribers[position];
+  absl::Duration timeout = subscriber.attempt_timeout.Load();
+  if (timeout == absl::ZeroDuration()) timeout = subscriber.endpoint->target().attempt_timeout;
+  return subscriber.endpoint->Offer(raise_->message(), this, tag, now, std::min(now + timeout, deadline_));
+}
+
+absl::Status Delivery::RefusalOf(uint8_t position, Admission admission) const {
+  const Endpoint& endpoint = *subscription_->subscribers[position].endpoint;
+  if (admission == Admission::kFull) {
+    return absl::ResourceExhaustedError(absl::StrCat("the queue of ", endpoint.target().masked, " is full"));
+  }
+  return absl::UnavailableError(
+      absl::StrCat(endpoint.target().masked, " is down: ", std::string(endpoint.last_error().message())));
+}
+
+void Delivery::OnOutcome(uint32_t tag, Outcome outcome) {
+  const bool ok = outcome.result == Outcome::Result::kOk;
+  const bool unwanted = outcome.result == Outcome::Result::kUnwanted;
+  Record(tag, plan_.order[tag], RecordOf(outcome.result), std::move(outcome.status), outcome.duration);
+  if (plan_.stop_at_first_success) {
+    if (ok) {
+      End(DeliveryResult::Outcome::kDelivered);
+    } else if (unwanted) {
+      End(DeliveryResult::Outcome::kExpired);
+    } else {
+      absl::Status refusal;
+      Advance(raise_->clock().Now(), &refusal);
+    }
+    return;
+  }
+  if (ok) successes_.fetch_add(1, std::memory_order_relaxed);
+  if (outstanding_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    const uint32_t successes = successes_.load(std::memory_order_relaxed);
+    End(successes == plan_.order.size() ? DeliveryResult::Outcome::kDelivered
+        : successes > 0                 ? DeliveryResult::Outcome::kPartial
+        : unwanted                      ? DeliveryResult::Outcome::kExpired
+                                        : DeliveryResult::Outcome::kFailed);
+  }
+}
+
+void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
+                      absl::Duration duration) {
+  if (!raise_->keeps_records()) return;
+  AttemptRecord record{position, result, std::move(status), duration};
+  if (plan_.stop_at_first_success) {
+    records_.push_back(std::move(record));
+  } else {
+    records_[tag] = std::move(record);
+  }
+}
+
+void Delivery::End(DeliveryResult::Outcome outcome) {
+  outcome_ = outcome;
+  std::atomic<uint64_t>* count = nullptr;
+  switch (outcome) {
+    case DeliveryResult::Outcome::kDelivered:
+      count = &subscription_->delivered;
+      break;
+    case DeliveryResult::Outcome::kPartial:
+      count = &subscription_->partial;
+      break;
+    case DeliveryResult::Outcome::kFailed:
+      count = &subscription_->failed;
+      break;
+    case DeliveryResult::Outcome::kExpired:
+      count = &subscription_->expired;
+      break;
+  }
+  count->fetch_add(1, std::memory_order_relaxed);
+  raise_->Release();
+}
+
+DeliveryResult Delivery::TakeResult() { return {subscription_, outcome_, std::move(records_)}; }
+
+RaiseState* RaiseState::Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
+                             absl::Span<Ref<const Subscription>> subscriptions) {
+  static_assert(alignof(RaiseState) >= alignof(Delivery) && sizeof(RaiseState) % alignof(Delivery) == 0);
+  void* const block = ::operator new(sizeof(RaiseState) + subscriptions.size() * sizeof(Delivery));
+  auto* const raise =
+      new (block) RaiseState(dispatcher, clock, std::move(message), std::move(done), subscriptions.size());
+  Delivery* delivery = raise->deliveries().data();
+  for (Ref<const Subscription>& subscription : subscriptions) {
+    new (delivery++) Delivery(raise, std::move(subscription));
+  }
+  return raise;
+}
+
+void RaiseState::Release() {
+  if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  Dispatcher* const dispatcher = dispatcher_;
+  RaiseDone done = std::move(done_);
+  std::vector<DeliveryResult> results;
+  if (done) results.reserve(count_);
+  for (Delivery& delivery : deliveries()) {
+    if (done) results.push_back(delivery.TakeResult());
+    delivery.~Delivery();
+  }
+  this->~RaiseState();
+  ::operator delete(this);
+  if (done) std::move(done)(results);
+  results.clear();
+  dispatcher->OnRaiseEnded();
+}
+
+}  // namespace eventvirtual

@@ -1,0 +1,88 @@
+// RaiseState and Delivery: one raise on its way, and one subscription's share of it. Inside the dispatcher only.
+#ifndef EVENTVIRTUAL_SERVER_DISPATCH_DELIVERY_H_
+#define EVENTVIRTUAL_SERVER_DISPATCH_DELIVERY_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/dispatch/policy.h"
+#include "server/endpoint/endpoint.h"
+#include "server/registry/subscription.h"
+#include "transports/api/loop.h"
+#include "transports/api/message.h"
+#include "transports/api/ref.h"
+
+namespace eventvirtual {
+
+class RaiseState;
+
+// Executes one plan. PARALLEL has all its attempts out at once, reported from several loops; the others have one out at
+// a time, so that everything but `outstanding_` and the records of PARALLEL is touched by one thread after the other.
+class Delivery final : public Endpoint::Client {
+ public:
+  Delivery(RaiseState* raise, Ref<const Subscription> subscription) : raise_(raise), subscription_(std::move(subscription)) {}
+
+  // Makes the plan and the first offers. May end the delivery, and with the last one the raise, before it returns.
+  // True: an endpoint has taken the message. `refusal` is written otherwise.
+  bool Start(absl::Time now, absl::Status* refusal);
+
+  DeliveryResult TakeResult();
+
+ private:
+  // Endpoint::Client, on an endpoint's loop.
+  bool Wanted(absl::Time now) const override { return subscription_->Live(now); }
+  void OnOutcome(uint32_t tag, Outcome outcome) override;
+
+  bool StartParallel(absl::Time now, absl::Status* refusal);
+  bool Advance(absl::Time now, absl::Status* refusal);  // offers to the next in the plan until one accepts, or ends
+  Admission Offer(uint8_t position, uint32_t tag, absl::Time now);
+  absl::Status RefusalOf(uint8_t position, Admission admission) const;
+  void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status, absl::Duration duration);
+  void End(DeliveryResult::Outcome outcome);
+
+  RaiseState* const raise_;
+  const Ref<const Subscription> subscription_;
+  Plan plan_;
+  absl::Time deadline_ = absl::InfiniteFuture();
+  uint8_t next_ = 0;  // in plan_.order
+  DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
+  std::atomic<uint32_t> outstanding_{0};  // PARALLEL
+  std::atomic<uint32_t> successes_{0};    // PARALLEL
+  std::vector<AttemptRecord> records_;    // only if somebody waits for the end
+};
+
+// Owns itself: lives until its last delivery has ended. One allocation, its deliveries stand behind it.
+class RaiseState {
+ public:
+  static RaiseState* Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
+                          absl::Span<Ref<const Subscription>> subscriptions);
+
+  absl::Span<Delivery> deliveries() { return {reinterpret_cast<Delivery*>(this + 1), count_}; }
+  const MessageRef& message() const { return message_; }
+  const Clock& clock() const { return clock_; }
+  bool keeps_records() const { return static_cast<bool>(done_); }
+
+  // One of the deliveries, or the start of them, has ended; the last calls `done` and destroys this.
+  void Release();
+
+ private:
+  RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done, size_t count)
+      : dispatcher_(dispatcher), clock_(clock), message_(std::move(message)), done_(std::move(done)), count_(count),
+        remaining_(count + 1) {}
+
+  Dispatcher* const dispatcher_;
+  const Clock& clock_;
+  const MessageRef message_;
+  RaiseDone done_;
+  const size_t count_;
+  std::atomic<size_t> remaining_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_DISPATCH_DELIVERY_H_

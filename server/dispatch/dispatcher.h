@@ -1,0 +1,89 @@
+// Dispatcher: takes one event to all who are subscribed to it.
+#ifndef EVENTVIRTUAL_SERVER_DISPATCH_DISPATCHER_H_
+#define EVENTVIRTUAL_SERVER_DISPATCH_DISPATCHER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "server/endpoint/endpoint.h"
+#include "server/registry/registry.h"
+#include "transports/api/message.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+
+// One delivery's try at one endpoint, as told to who waits for the end.
+struct AttemptRecord {
+  enum class Result {
+    kOk,
+    kFailed,
+    kUnknown,  // timed out after bytes may have left
+    kRefused,  // queue full, or the endpoint is down
+    kSkipped,  // cooling; a later record of the same subscriber says that it was tried in the end
+  };
+  uint32_t subscriber = 0;  // position in the subscription
+  Result result = Result::kSkipped;
+  absl::Status status;
+  absl::Duration duration;
+};
+
+// How one subscription's share of a raise ended.
+struct DeliveryResult {
+  enum class Outcome {
+    kDelivered,  // PARALLEL: to all; else: to one
+    kPartial,    // PARALLEL: to some
+    kFailed,
+    kExpired,  // the subscription ended before the event was sent, or the event was older than max_event_age
+  };
+  Ref<const Subscription> subscription;
+  Outcome outcome = Outcome::kFailed;
+  std::vector<AttemptRecord> attempts;  // in the order they were made (PARALLEL: of the subscribers)
+};
+
+// What is known when Raise() returns.
+struct RaiseReceipt {
+  bool known = true;      // false: strict events, and nobody knows the name; nothing was done
+  uint32_t matched = 0;   // subscriptions
+  uint32_t accepted = 0;  // of those: an endpoint has taken the event into its queue
+  absl::Status refusal;   // why one of the others was not accepted: RESOURCE_EXHAUSTED or UNAVAILABLE
+};
+
+// Every delivery that Raise() started has ended.
+using RaiseDone = absl::AnyInvocable<void(absl::Span<const DeliveryResult> deliveries) &&>;
+
+// Any thread.
+class Dispatcher {
+ public:
+  explicit Dispatcher(Registry& registry) : registry_(registry) {}
+  ~Dispatcher();  // everything that was raised must have ended: see AwaitIdle
+
+  // Starts one delivery for each live subscription to the message's event: makes its plan and offers the message to the
+  // first `width` endpoints on the calling thread; the rest happens on the endpoints' loops. Never blocks.
+  // `done`, unless null, is called exactly once, with one result per matched subscription, on the thread where the last
+  // delivery ends; that may be this one, before Raise() returns. With strict events and an unknown name it is dropped.
+  RaiseReceipt Raise(MessageRef message, RaiseDone done);
+
+  // Raises that have not ended.
+  uint64_t pending() const { return pending_.load(std::memory_order_relaxed); }
+
+  // Waits until nothing is pending, for `timeout` at most; whether nothing is. Not on a loop.
+  bool AwaitIdle(absl::Duration timeout);
+
+ private:
+  friend class RaiseState;
+  void OnRaiseEnded();
+
+  Registry& registry_;
+  std::atomic<uint64_t> pending_{0};
+  Mutex mutex_;
+  CondVar idle_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_DISPATCH_DISPATCHER_H_

@@ -1,0 +1,422 @@
+#include "server/endpoint/endpoint.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
+
+namespace eventvirtual {
+namespace {
+
+// A loop serves many endpoints: after so many batches the others get their turn.
+constexpr int kBatchesPerTurn = 8;
+
+// Deadlines are looked at no more often than this, so that a stalled endpoint with a full queue costs little.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(2);
+
+// A refused login does not get better by hammering.
+constexpr absl::Duration kPauseAfterRefusedLogin = absl::Seconds(5);
+constexpr double kPauseGrowth = 1.6;
+constexpr double kPauseJitter = 0.2;
+
+constexpr int kMaxWindow = 1 << 16;
+
+uint64_t Token(uint32_t generation, uint32_t slot) { return uint64_t{generation} << 32 | slot; }
+
+bool IsRefusedLogin(const absl::Status& status) {
+  return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
+}
+
+}  // namespace
+
+Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
+                   absl::AnyInvocable<void() &&> on_gone)
+    : target_(destination.target),
+      transport_(*destination.transport),
+      loop_(loop),
+      limits_(limits),
+      jitter_(std::random_device()()),
+      on_gone_(std::move(on_gone)) {
+  stats_.uri = target_.masked;
+  stats_.ack_level = target_.ack_level;
+}
+
+Endpoint::~Endpoint() {
+  DropLink(absl::UnavailableError("the endpoint was closed"));
+  EV_CHECK(waiting_.empty());
+}
+
+void Endpoint::OnLastRef() {
+  // The last reference may fall on any thread; link and timer belong to the loop.
+  loop_.Post([this] {
+    absl::AnyInvocable<void() &&> on_gone = std::move(on_gone_);
+    delete this;
+    if (on_gone) std::move(on_gone)();
+  });
+}
+
+Admission Endpoint::Offer(MessageRef message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline) {
+  const uint64_t bytes = message->size();
+  MutexLock lock(&mutex_);
+  ++stats_.offered;
+  if (closed_ || connect_not_before_ >= deadline) {
+    ++stats_.down;
+    return Admission::kDown;
+  }
+  if (stats_.queued >= limits_.queue_events ||
+      (stats_.queue_bytes > 0 && stats_.queue_bytes + bytes > limits_.queue_bytes)) {
+    ++stats_.full;
+    return Admission::kFull;
+  }
+  ++stats_.accepted;
+  ++stats_.queued;
+  stats_.queue_bytes += bytes;
+  inbox_.push_back({std::move(message), client, tag, now, deadline});
+  Wake();
+  return Admission::kAccepted;
+}
+
+absl::Time Endpoint::failing_since() const {
+  const int64_t nanos = failing_since_.load(std::memory_order_acquire);
+  return nanos == 0 ? absl::InfinitePast() : absl::FromUnixNanos(nanos);
+}
+
+bool Endpoint::ClaimCanary(absl::Time now) {
+  const int64_t now_nanos = absl::ToUnixNanos(now);
+  int64_t until = canary_until_.load(std::memory_order_relaxed);
+  return until <= now_nanos &&
+         canary_until_.compare_exchange_strong(until, now_nanos + absl::ToInt64Nanoseconds(target_.attempt_timeout));
+}
+
+absl::Status Endpoint::last_error() const {
+  MutexLock lock(&mutex_);
+  return stats_.last_error;
+}
+
+EndpointStats Endpoint::stats() const {
+  const int64_t now = absl::ToUnixNanos(loop_.Now());
+  MutexLock lock(&mutex_);
+  EndpointStats stats = stats_;
+  stats.latency_p50 = latency_.Quantile(0.5);
+  stats.latency_p99 = latency_.Quantile(0.99);
+  if (failing_since_.load(std::memory_order_acquire) != 0) {
+    stats.health = canary_until_.load(std::memory_order_relaxed) > now ? EndpointStats::Health::kProbing
+                                                                       : EndpointStats::Health::kFailing;
+  } else if (stats.last_success != absl::InfinitePast()) {
+    stats.health = EndpointStats::Health::kHealthy;
+  }
+  return stats;
+}
+
+void Endpoint::Close() {
+  MutexLock lock(&mutex_);
+  closed_ = true;
+  Wake();
+}
+
+void Endpoint::Settle(uint64_t token, absl::Status outcome) {
+  if (loop_.OnLoop()) {
+    SettleOnLoop(token, std::move(outcome));
+    return;
+  }
+  MutexLock lock(&mutex_);
+  reports_.push_back({token, std::move(outcome)});
+  Wake();
+}
+
+void Endpoint::Wake() {
+  if (drain_scheduled_) return;
+  drain_scheduled_ = true;
+  loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
+}
+
+void Endpoint::Drain() {
+  bool closed;
+  {
+    MutexLock lock(&mutex_);
+    drain_scheduled_ = false;
+    taken_.swap(inbox_);
+    settled_.swap(reports_);
+    closed = closed_;
+  }
+  absl::Time earliest = absl::InfiniteFuture();
+  for (Waiting& waiting : taken_) {
+    earliest = std::min(earliest, waiting.deadline);
+    waiting_.push_back(std::move(waiting));
+  }
+  taken_.clear();
+  for (Report& report : settled_) SettleOnLoop(report.token, std::move(report.outcome));
+  settled_.clear();
+  if (closed) {
+    const absl::Status why = absl::UnavailableError("the endpoint was closed");
+    DropLink(why);
+    FailWaiting(why);
+    timer_.reset();
+    return;
+  }
+  ArmTimer(earliest);
+  Pump();
+}
+
+void Endpoint::Pump() {
+  const absl::Time now = loop_.Now();
+  if (state_ == State::kIdle && !waiting_.empty()) {
+    absl::Time not_before;
+    {
+      MutexLock lock(&mutex_);
+      not_before = connect_not_before_;
+    }
+    if (now >= not_before) {
+      Connect(now);
+    } else {
+      ArmTimer(not_before);
+    }
+  }
+  for (int batch = 0; state_ == State::kReady && !waiting_.empty() && !free_slots_.empty(); ++batch) {
+    if (batch == kBatchesPerTurn) {
+      MutexLock lock(&mutex_);
+      Wake();
+      return;
+    }
+    SendBatch(now);
+  }
+}
+
+void Endpoint::SendBatch(absl::Time now) {
+  parcels_.clear();
+  while (!waiting_.empty() && parcels_.size() < free_slots_.size()) {
+    Waiting next = std::move(waiting_.front());
+    waiting_.pop_front();
+    const Ended ended{next.client, next.tag, next.message->size(), next.accepted};
+    if (!next.client->Wanted(now)) {
+      End(ended, From::kQueue, Outcome::Result::kUnwanted,
+          absl::CancelledError("the subscription ended before the event was sent"), now);
+      continue;
+    }
+    if (next.deadline <= now) {
+      End(ended, From::kQueue, Outcome::Result::kFailed,
+          absl::DeadlineExceededError("the event waited in the queue until its deadline"), now);
+      continue;
+    }
+    const uint32_t index = free_slots_[free_slots_.size() - 1 - parcels_.size()];
+    slots_[index] = {next.client, next.tag,       ++generation_, true,
+                     ended.bytes, next.accepted, now,           next.deadline};
+    parcels_.push_back({std::move(next.message), Completion(Ref<Sink>(this), Token(generation_, index))});
+  }
+  if (parcels_.empty()) return;
+  free_slots_.resize(free_slots_.size() - parcels_.size());
+  {
+    MutexLock lock(&mutex_);
+    stats_.queued -= parcels_.size();
+    stats_.in_flight += parcels_.size();
+  }
+  link_->Send(absl::MakeSpan(parcels_));
+  parcels_.clear();  // what the link did not take ends here, as UNAVAILABLE
+}
+
+void Endpoint::Connect(absl::Time now) {
+  state_ = State::kConnecting;
+  link_proved_itself_ = false;
+  connecting_until_ = now + limits_.connect_timeout;
+  ArmTimer(connecting_until_);
+  {
+    MutexLock lock(&mutex_);
+    ++stats_.connects;
+  }
+  link_ = transport_.Connect(target_, loop_, *this);
+}
+
+void Endpoint::OnReady(int window) {
+  EV_CHECK(state_ == State::kConnecting && window > 0);
+  state_ = State::kReady;
+  connecting_until_ = absl::InfiniteFuture();
+  last_progress_ = loop_.Now();
+  const int size = std::min(window, kMaxWindow);
+  slots_.assign(size, Slot());
+  free_slots_.clear();
+  for (int slot = size; slot-- > 0;) free_slots_.push_back(slot);
+  {
+    MutexLock lock(&mutex_);
+    stats_.connected = true;
+  }
+  Pump();
+}
+
+void Endpoint::OnClosed(absl::Status why) {
+  DropLink(why);
+  Pump();
+}
+
+void Endpoint::DropLink(const absl::Status& why) {
+  if (state_ == State::kIdle) return;
+  const absl::Time now = loop_.Now();
+  state_ = State::kIdle;
+  connecting_until_ = absl::InfiniteFuture();
+
+  // What has never been tried is tried on a new link, but only behind a link that worked: where nothing gets through,
+  // waiting would only delay a failover.
+  const bool retry_waiting = link_proved_itself_;
+  pause_ = retry_waiting ? absl::ZeroDuration() : NextPause(why);
+  {
+    MutexLock lock(&mutex_);
+    stats_.connected = false;
+    stats_.last_error = why;
+    connect_not_before_ = now + pause_;
+  }
+
+  dropping_ = why;
+  link_.reset();  // ends the completions that the link still holds
+  for (Slot& slot : slots_) {
+    // Held elsewhere: a late report will find another generation.
+    if (slot.occupied && slot.client != nullptr) {
+      const Ended ended{slot.client, slot.tag, slot.bytes, slot.accepted};
+      slot = Slot();
+      End(ended, From::kLink, Outcome::Result::kFailed, why, now);
+    }
+  }
+  dropping_ = absl::OkStatus();
+  slots_.clear();
+  free_slots_.clear();
+  if (!retry_waiting) FailWaiting(why);
+}
+
+absl::Duration Endpoint::NextPause(const absl::Status& why) {
+  // At most half an attempt's time, so that every accepted event sees at least one real connect before its deadline: no
+  // event is lost because of a timer.
+  const absl::Duration least = IsRefusedLogin(why) ? kPauseAfterRefusedLogin : limits_.reconnect_min;
+  const absl::Duration most =
+      IsRefusedLogin(why) ? limits_.reconnect_max : std::min(limits_.reconnect_max, target_.attempt_timeout / 2);
+  const absl::Duration pause = std::min(std::max(least, pause_ * kPauseGrowth), most);
+  return pause * std::uniform_real_distribution<>(1 - kPauseJitter, 1 + kPauseJitter)(jitter_);
+}
+
+void Endpoint::FailWaiting(const absl::Status& why) {
+  std::deque<Waiting> failed;
+  failed.swap(waiting_);
+  const absl::Time now = loop_.Now();
+  for (const Waiting& waiting : failed) {
+    End({waiting.client, waiting.tag, waiting.message->size(), waiting.accepted}, From::kQueue,
+        Outcome::Result::kFailed, why, now);
+  }
+}
+
+void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome) {
+  const auto index = static_cast<uint32_t>(token);
+  if (index >= slots_.size() || !slots_[index].occupied || slots_[index].generation != token >> 32) return;
+  const absl::Time now = loop_.Now();
+  last_progress_ = now;
+  const Slot slot = std::exchange(slots_[index], Slot());
+  free_slots_.push_back(index);
+  if (outcome.ok()) {
+    link_proved_itself_ = true;
+  } else if (!dropping_.ok()) {
+    outcome = dropping_;
+  }
+  if (slot.client != nullptr) {
+    const Outcome::Result result = outcome.ok() ? Outcome::Result::kOk : Outcome::Result::kFailed;
+    End({slot.client, slot.tag, slot.bytes, slot.accepted}, From::kLink, result, std::move(outcome), now);
+  }
+  if (!waiting_.empty() && dropping_.ok()) {
+    MutexLock lock(&mutex_);
+    Wake();
+  }
+}
+
+void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::Status status, absl::Time now) {
+  Outcome outcome{result, std::move(status), now - ended.accepted};
+  const bool healthy = result == Outcome::Result::kOk;
+  // A message that can never be delivered, or that nobody wants any more, says nothing about the destination.
+  const bool ill = !healthy && result != Outcome::Result::kUnwanted && !absl::IsInvalidArgument(outcome.status);
+  {
+    MutexLock lock(&mutex_);
+    (from == From::kQueue ? stats_.queued : stats_.in_flight) -= 1;
+    stats_.queue_bytes -= ended.bytes;
+    switch (result) {
+      case Outcome::Result::kOk:
+        ++stats_.ok;
+        latency_.Add(outcome.duration);
+        break;
+      case Outcome::Result::kFailed:
+        ++stats_.failed;
+        break;
+      case Outcome::Result::kUnknown:
+        ++stats_.timed_out;
+        break;
+      case Outcome::Result::kUnwanted:
+        ++stats_.unwanted;
+        break;
+    }
+    if (healthy) stats_.last_success = now;
+    if (!healthy && result != Outcome::Result::kUnwanted) {
+      stats_.last_failure = now;
+      stats_.last_error = outcome.status;
+    }
+  }
+  if (healthy) failing_since_.store(0, std::memory_order_release);
+  if (ill) failing_since_.store(absl::ToUnixNanos(now), std::memory_order_release);
+  canary_until_.store(0, std::memory_order_release);
+  ended.client->OnOutcome(ended.tag, std::move(outcome));
+}
+
+void Endpoint::ArmTimer(absl::Time when) {
+  if (when >= timer_at_) return;
+  if (timer_ == nullptr) timer_ = loop_.NewTimer([this] { OnTimer(); });
+  timer_at_ = when;
+  timer_->Arm(when);
+}
+
+// Deadlines are not kept in order. While messages flow, those out at this moment are all younger than the timer, so one
+// look at each per attempt timeout is all it costs.
+void Endpoint::OnTimer() {
+  timer_at_ = absl::InfiniteFuture();
+  const absl::Time now = loop_.Now();
+  if (now >= connecting_until_) {
+    DropLink(absl::DeadlineExceededError(
+        absl::StrCat("connecting took longer than ", absl::FormatDuration(limits_.connect_timeout))));
+  }
+
+  absl::Time earliest = absl::InfiniteFuture();
+  size_t timed_out = 0;
+  bool stalled = false;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    if (!slots_[i].occupied) continue;
+    if (slots_[i].client != nullptr && slots_[i].deadline <= now) {
+      const Ended ended{slots_[i].client, slots_[i].tag, slots_[i].bytes, slots_[i].accepted};
+      slots_[i].client = nullptr;
+      End(ended, From::kLink, Outcome::Result::kUnknown,
+          absl::DeadlineExceededError("no report from the receiver before the deadline"), now);
+    }
+    if (slots_[i].client != nullptr) {
+      earliest = std::min(earliest, slots_[i].deadline);
+    } else {
+      ++timed_out;
+      const absl::Time patience = slots_[i].sent + 2 * target_.attempt_timeout;
+      stalled = stalled || (now >= patience && last_progress_ <= slots_[i].sent);
+      if (patience > now) earliest = std::min(earliest, patience);
+    }
+  }
+  // A link that holds on to messages for ever is given up, or its window would stay closed.
+  if (timed_out > 0 && (stalled || timed_out == slots_.size())) {
+    DropLink(absl::DeadlineExceededError("the receiver stopped reporting"));
+  }
+
+  for (size_t count = waiting_.size(); count > 0; --count) {
+    Waiting waiting = std::move(waiting_.front());
+    waiting_.pop_front();
+    if (waiting.deadline > now) {
+      earliest = std::min(earliest, waiting.deadline);
+      waiting_.push_back(std::move(waiting));
+      continue;
+    }
+    End({waiting.client, waiting.tag, waiting.message->size(), waiting.accepted}, From::kQueue,
+        Outcome::Result::kFailed,
+        absl::DeadlineExceededError(state_ == State::kReady ? "the event waited in the queue until its deadline"
+                                                            : "not connected before the event's deadline"),
+        now);
+  }
+  ArmTimer(std::min(std::max(earliest, now + kDeadlineSlack), connecting_until_));
+  Pump();
+}
+
+}  // namespace eventvirtual

@@ -1,0 +1,228 @@
+// Endpoint: the live, shared destination of a canonical URI. All that transports have in common is here, once: the
+// bounded queue, the window, deadlines, reconnecting, health and statistics.
+#ifndef EVENTVIRTUAL_SERVER_ENDPOINT_ENDPOINT_H_
+#define EVENTVIRTUAL_SERVER_ENDPOINT_ENDPOINT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/endpoint/latency_histogram.h"
+#include "transports/api/catalog.h"
+#include "transports/api/completion.h"
+#include "transports/api/loop.h"
+#include "transports/api/message.h"
+#include "transports/api/mutex.h"
+#include "transports/api/ref.h"
+#include "transports/api/transport.h"
+
+namespace eventvirtual {
+
+// What Offer() says at once.
+enum class Admission {
+  kAccepted,  // queued: exactly one outcome will follow
+  kFull,      // refused, the queue is at its limit; no outcome follows
+  kDown,      // refused, closed or sure not to be connected before the deadline; no outcome follows
+};
+
+// How an accepted attempt ended.
+struct Outcome {
+  enum class Result {
+    kOk,
+    kFailed,    // certainly not delivered, or the peer said no
+    kUnknown,   // timed out after it was handed to the link: the receiver may have it
+    kUnwanted,  // not sent: its client no longer wanted it (subscription expired or removed)
+  };
+  Result result = Result::kFailed;
+  absl::Status status;      // OK only with kOk
+  absl::Duration duration;  // from accept to outcome
+};
+
+struct EndpointLimits {
+  uint32_t queue_events = 10000;        // waiting to be sent
+  uint64_t queue_bytes = 16 << 20;      // waiting and in flight; one larger message is taken by an idle endpoint
+  absl::Duration connect_timeout = absl::Seconds(1);
+  absl::Duration reconnect_min = absl::Milliseconds(100);
+  absl::Duration reconnect_max = absl::Seconds(30);
+};
+
+// A consistent snapshot. The books balance:
+//   offered  = accepted + full + down
+//   accepted = queued + in_flight + ok + failed + timed_out + unwanted
+struct EndpointStats {
+  enum class Health {
+    kIdle,     // nothing has been tried yet
+    kHealthy,  // the last attempt succeeded
+    kFailing,  // the last attempt failed, at `last_failure`
+    kProbing,  // it failed before, and one canary event is out
+  };
+  std::string uri;  // masked
+  AckLevel ack_level = AckLevel::kHandedToKernel;
+  Health health = Health::kIdle;
+  bool connected = false;
+  uint64_t offered = 0, full = 0, down = 0;
+  uint64_t accepted = 0, ok = 0, failed = 0, timed_out = 0, unwanted = 0;
+  uint32_t queued = 0, in_flight = 0;
+  uint64_t queue_bytes = 0;
+  uint64_t connects = 0;  // links started
+  absl::Time last_success = absl::InfinitePast();  // on the loop's clock, like last_failure
+  absl::Time last_failure = absl::InfinitePast();
+  absl::Status last_error;  // masked
+  absl::Duration latency_p50, latency_p99;
+};
+
+// Below the policy: one attempt, one deadline, one outcome; nothing is retried here. Born idle; connects when the first
+// message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions through
+// EndpointPool; dies on its loop.
+class Endpoint final : public Completion::Sink, private Link::Host {
+ public:
+  // Who offers messages: a delivery. Must live until it has heard the outcome of each accepted offer.
+  class Client {
+   public:
+    // Asked on the endpoint's loop right before the message is sent. Must not block.
+    virtual bool Wanted(absl::Time now) const = 0;
+    // On the endpoint's loop, exactly once per accepted offer, `tag` as given to Offer(). May offer to any endpoint.
+    virtual void OnOutcome(uint32_t tag, Outcome outcome) = 0;
+
+   protected:
+    ~Client() = default;
+  };
+
+  // `transport` and `loop` outlive the endpoint.
+  // `on_gone` runs on the loop as the endpoint's last act, or is null.
+  Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
+           absl::AnyInvocable<void() &&> on_gone = nullptr);
+
+  // Queues `message` for this destination; `client` hears exactly one outcome, at `deadline` at the latest (a few
+  // milliseconds of slack). Never blocks; any thread. The outcome may arrive before Offer() returns.
+  Admission Offer(MessageRef message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline);
+
+  const Target& target() const { return target_; }
+
+  // When the last attempt failed, or InfinitePast() when it did not. Any thread.
+  absl::Time failing_since() const;
+
+  // Claims the one canary that may be out while the endpoint is failing. The claim ends with the next outcome, or after
+  // one attempt timeout. Any thread.
+  bool ClaimCanary(absl::Time now);
+
+  // Why Offer() would say kDown, or why the last attempt failed. Masked. Any thread.
+  absl::Status last_error() const;
+
+  EndpointStats stats() const;  // any thread
+
+  // Ends everything that waits or is in flight with UNAVAILABLE, drops the link and refuses further offers. Any thread;
+  // returns at once, the work is done on the loop.
+  void Close();
+
+  // Completion::Sink. Any thread.
+  void Settle(uint64_t token, absl::Status outcome) override;
+
+ private:
+  enum class State { kIdle, kConnecting, kReady };
+
+  struct Waiting {
+    MessageRef message;
+    Client* client = nullptr;
+    uint32_t tag = 0;
+    absl::Time accepted;
+    absl::Time deadline;
+  };
+  // One parcel at the link. A slot whose attempt has timed out keeps its place in the window until the link reports.
+  struct Slot {
+    Client* client = nullptr;  // null: free, or its outcome has been given already
+    uint32_t tag = 0;
+    uint32_t generation = 0;
+    bool occupied = false;
+    uint64_t bytes = 0;
+    absl::Time accepted;
+    absl::Time sent;
+    absl::Time deadline;
+  };
+  struct Report {
+    uint64_t token;
+    absl::Status outcome;
+  };
+
+  ~Endpoint() override;
+  void OnLastRef() override;  // posts the deletion to the loop
+
+  // Link::Host, on the loop.
+  void OnReady(int window) override;
+  void OnClosed(absl::Status why) override;
+
+  void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // schedules Drain() unless it is scheduled
+
+  // All on the loop.
+  void Drain();                 // takes what other threads left, then pumps
+  void Pump();                  // connects when something waits, sends what the window has room for
+  void SendBatch(absl::Time now);
+  void Connect(absl::Time now);
+  void DropLink(const absl::Status& why);
+  void FailWaiting(const absl::Status& why);
+  void SettleOnLoop(uint64_t token, absl::Status outcome);
+  void OnTimer();               // ends what is past its deadline
+  void ArmTimer(absl::Time when);
+  absl::Duration NextPause(const absl::Status& why);
+
+  // One accepted attempt ends: books, health, then its client. `from` says which book it leaves.
+  enum class From { kQueue, kLink };
+  struct Ended {
+    Client* client;
+    uint32_t tag;
+    uint64_t bytes;
+    absl::Time accepted;
+  };
+  void End(const Ended& ended, From from, Outcome::Result result, absl::Status status, absl::Time now);
+
+  const Target target_;
+  Transport& transport_;
+  Loop& loop_;
+  const EndpointLimits limits_;
+
+  // Any thread.
+  std::atomic<int64_t> failing_since_{0};  // nanoseconds since the epoch on the loop's clock; 0: not failing
+  std::atomic<int64_t> canary_until_{0};
+
+  mutable Mutex mutex_;
+  std::vector<Waiting> inbox_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Report> reports_ ABSL_GUARDED_BY(mutex_);
+  bool drain_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Time connect_not_before_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  EndpointStats stats_ ABSL_GUARDED_BY(mutex_);
+  LatencyHistogram latency_ ABSL_GUARDED_BY(mutex_);
+
+  // Loop thread only.
+  State state_ = State::kIdle;
+  std::unique_ptr<Link> link_;
+  std::unique_ptr<Loop::Timer> timer_;
+  absl::Time timer_at_ = absl::InfiniteFuture();
+  absl::Time connecting_until_ = absl::InfiniteFuture();
+  absl::Time last_progress_;       // when the link last reported anything
+  bool link_proved_itself_ = false;  // it has delivered something
+  absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
+  absl::Status dropping_;          // not OK while the link is being destroyed: why
+  uint32_t generation_ = 0;
+  std::deque<Waiting> waiting_;
+  std::vector<Slot> slots_;
+  std::vector<uint32_t> free_slots_;
+  // Scratch space, kept for its capacity.
+  std::vector<Waiting> taken_;
+  std::vector<Report> settled_;
+  std::vector<Parcel> parcels_;
+  std::minstd_rand jitter_;
+  absl::AnyInvocable<void() &&> on_gone_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_ENDPOINT_ENDPOINT_H_

@@ -1,0 +1,92 @@
+// EndpointPool: one endpoint per canonical URI, alive while somebody leases it.
+#ifndef EVENTVIRTUAL_SERVER_ENDPOINT_ENDPOINT_POOL_H_
+#define EVENTVIRTUAL_SERVER_ENDPOINT_ENDPOINT_POOL_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/container/node_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "server/endpoint/endpoint.h"
+#include "transports/api/catalog.h"
+#include "transports/api/loop.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+
+class EndpointPool;
+
+// A share in one endpoint. Move-only; the last lease to fall closes the endpoint. Any thread.
+class EndpointLease {
+ public:
+  EndpointLease() = default;
+  EndpointLease(EndpointLease&& other) noexcept
+      : pool_(std::exchange(other.pool_, nullptr)), endpoint_(std::move(other.endpoint_)) {}
+  EndpointLease& operator=(EndpointLease&& other) noexcept {
+    std::swap(pool_, other.pool_);
+    std::swap(endpoint_, other.endpoint_);
+    return *this;
+  }
+  ~EndpointLease();
+
+  Endpoint* get() const { return endpoint_.get(); }
+  Endpoint* operator->() const { return endpoint_.get(); }
+  Endpoint& operator*() const { return *endpoint_; }
+
+ private:
+  friend class EndpointPool;
+  EndpointLease(EndpointPool* pool, Ref<Endpoint> endpoint) : pool_(pool), endpoint_(std::move(endpoint)) {}
+  EndpointPool* pool_ = nullptr;
+  Ref<Endpoint> endpoint_;
+};
+
+// Any thread. All leases must have fallen before it is destroyed.
+class EndpointPool {
+ public:
+  // Endpoints are dealt to `loops` in turn; all must run until AwaitEmpty() has returned.
+  EndpointPool(std::vector<Loop*> loops, const EndpointLimits& limits);
+  ~EndpointPool();
+
+  // The endpoint of `destination`, made on first use. Does not connect.
+  EndpointLease Lease(const Destination& destination);
+
+  // The endpoint with this canonical URI, or null. Only to compare: it may be gone the next moment.
+  const Endpoint* Find(absl::string_view canonical) const;
+
+  struct Listed {
+    uint64_t id = 0;  // in the order of creation
+    EndpointStats stats;
+    uint32_t leases = 0;  // subscribers that share it
+  };
+  // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
+  std::vector<Listed> List(uint64_t after, size_t limit) const;
+
+  // Waits until every endpoint that was ever made is gone. Not on a loop. The leases must fall meanwhile or before.
+  void AwaitEmpty();
+
+ private:
+  friend class EndpointLease;
+  struct Entry {
+    uint64_t id = 0;
+    Ref<Endpoint> endpoint;
+    uint32_t leases = 0;
+  };
+  void Return(Ref<Endpoint> endpoint);
+
+  const std::vector<Loop*> loops_;
+  const EndpointLimits limits_;
+  mutable Mutex mutex_;
+  CondVar gone_;
+  uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
+  size_t alive_ ABSL_GUARDED_BY(mutex_) = 0;  // leased, or on the way out
+  absl::node_hash_map<absl::string_view, Entry> by_canonical_ ABSL_GUARDED_BY(mutex_);  // keys: Target::canonical
+  absl::btree_map<uint64_t, const Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_ENDPOINT_ENDPOINT_POOL_H_

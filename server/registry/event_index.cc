@@ -1,0 +1,116 @@
+#include "server/registry/event_index.h"
+
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "transports/api/check.h"
+
+namespace eventvirtual {
+namespace {
+
+size_t HashOf(absl::string_view name) { return absl::Hash<absl::string_view>()(name); }
+
+}  // namespace
+
+struct EventIndex::Link final : public Retirable {
+  Event* event = nullptr;
+  size_t hash = 0;
+  std::atomic<Link*> next{nullptr};
+};
+
+struct EventIndex::Table final : public Retirable {
+  explicit Table(size_t size) : mask(size - 1), chains(new std::atomic<Link*>[size]) {
+    for (size_t i = 0; i < size; ++i) chains[i].store(nullptr, std::memory_order_relaxed);
+  }
+  ~Table() override {
+    for (size_t i = 0; i <= mask; ++i) {
+      for (Link* link = chains[i].load(); link != nullptr;) delete std::exchange(link, link->next.load());
+    }
+  }
+  const size_t mask;
+  std::unique_ptr<std::atomic<Link*>[]> chains;
+};
+
+EventIndex::EventIndex() : table_(new Table(64)) {}
+
+EventIndex::~EventIndex() {
+  for (const auto& [name, event] : by_name_) {
+    for (Node* node = event->first.load(); node != nullptr;) delete std::exchange(node, node->next.load());
+  }
+  std::vector<Event*> events;
+  for (const auto& [name, event] : by_name_) events.push_back(event);
+  by_name_.clear();
+  for (Event* event : events) delete event;
+  delete table_.load();
+}
+
+EventIndex::Event* EventIndex::Find(absl::string_view name) const {
+  const size_t hash = HashOf(name);
+  const Table& table = *table_.load();
+  for (Link* link = table.chains[hash & table.mask].load(); link != nullptr; link = link->next.load()) {
+    if (link->hash == hash && link->event->name == name) return link->event;
+  }
+  return nullptr;
+}
+
+void EventIndex::Insert(Table& table, Event* event) {
+  auto* const link = new Link();
+  link->event = event;
+  link->hash = HashOf(event->name);
+  std::atomic<Link*>& chain = table.chains[link->hash & table.mask];
+  link->next.store(chain.load(), std::memory_order_relaxed);
+  chain.store(link);
+}
+
+EventIndex::Event& EventIndex::Add(absl::string_view name) {
+  auto* const event = new Event(name);
+  const bool is_new = by_name_.emplace(event->name, event).second;
+  EV_CHECK(is_new);
+  Table* const table = table_.load();
+  if (by_name_.size() <= table->mask + 1) {
+    Insert(*table, event);
+    return *event;
+  }
+  auto larger = std::make_unique<Table>((table->mask + 1) * 2);
+  for (const auto& [key, known] : by_name_) Insert(*larger, known);
+  table_.store(larger.release());
+  retired_.Retire(std::unique_ptr<Retirable>(table));
+  return *event;
+}
+
+void EventIndex::Remove(Event* event) {
+  EV_CHECK(event->subscriptions == 0);
+  const size_t hash = HashOf(event->name);
+  const Table& table = *table_.load();
+  std::atomic<Link*>* from = &table.chains[hash & table.mask];
+  Link* link = from->load();
+  while (link->event != event) {
+    from = &link->next;
+    link = from->load();
+  }
+  from->store(link->next.load());
+  by_name_.erase(event->name);
+  retired_.Retire(std::unique_ptr<Retirable>(link));
+  retired_.Retire(std::unique_ptr<Retirable>(event));
+}
+
+EventIndex::Node* EventIndex::Append(Event& event, Ref<Subscription> subscription) {
+  auto* const node = new Node();
+  node->subscription = std::move(subscription);
+  node->previous = event.last;
+  (event.last == nullptr ? event.first : event.last->next).store(node);
+  event.last = node;
+  ++event.subscriptions;
+  return node;
+}
+
+void EventIndex::Unlink(Event& event, Node* node) {
+  // The node keeps its `next`: a reader that stands on it walks on.
+  Node* const next = node->next.load();
+  (node->previous == nullptr ? event.first : node->previous->next).store(next);
+  (next == nullptr ? event.last : next->previous) = node->previous;
+  --event.subscriptions;
+  retired_.Retire(std::unique_ptr<Retirable>(node));
+}
+
+}  // namespace eventvirtual

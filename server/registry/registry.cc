@@ -1,0 +1,509 @@
+#include "server/registry/registry.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
+
+namespace eventvirtual {
+namespace {
+
+// So many expired subscriptions go per turn of the loop (about a millisecond); then events get theirs.
+constexpr int kExpiriesPerTurn = 256;
+
+// When a reader was standing on what was retired, look again so much later.
+constexpr absl::Duration kCollectAgain = absl::Milliseconds(10);
+
+constexpr size_t kMaxIdLength = 64;
+
+// FNV-1a (64 bits): the derived names must be the same in every process, which absl::Hash is not.
+uint64_t StableHash(absl::string_view text) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  return hash;
+}
+
+absl::Status AtSubscriber(const absl::Status& status, size_t index, size_t count) {
+  return absl::Status(status.code(), absl::StrCat("subscriber ", index + 1, " of ", count, ": ",
+                                                  std::string(status.message())));
+}
+
+std::string SocketOf(const Subscription& subscription) {
+  std::vector<std::string> masked;
+  for (const Subscription::Subscriber& subscriber : subscription.subscribers) {
+    masked.push_back(subscriber.endpoint->target().masked);
+  }
+  return FormatVirtualSocket(subscription.policy, subscription.plain, masked);
+}
+
+}  // namespace
+
+Registry::Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits)
+    : catalog_(catalog), pool_(pool), loop_(loop), limits_(std::move(limits)) {
+  EV_CHECK(limits_.max_subscribers >= 1 && limits_.max_subscribers <= 127);
+  MutexLock lock(&mutex_);
+  for (const std::string& event : limits_.events) {
+    if (index_.Find(event) == nullptr) index_.Add(event);
+  }
+}
+
+Registry::~Registry() { Stop(); }
+
+absl::Status Registry::Check(const SubscriptionSpec& spec) const {
+  if (spec.event.empty()) return absl::InvalidArgumentError("the event name is empty");
+  if (spec.event.size() > limits_.max_event_name) {
+    return absl::InvalidArgumentError(absl::StrCat("the event name has ", spec.event.size(), " bytes; at most ",
+                                                   limits_.max_event_name, " are taken"));
+  }
+  for (size_t i = 0; i < spec.event.size(); ++i) {
+    if (!absl::ascii_isgraph(spec.event[i])) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("byte ", i, " of the event name is not a visible ASCII character"));
+    }
+  }
+  if (spec.id.size() > kMaxIdLength) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the subscription id has ", spec.id.size(), " characters; at most ", kMaxIdLength, " are taken"));
+  }
+  for (char c : spec.id) {
+    if (!absl::ascii_isalnum(c) && c != '.' && c != '_' && c != '~' && c != '-') {
+      return absl::InvalidArgumentError("the subscription id holds a character that is not one of A-Z a-z 0-9 . _ ~ -");
+    }
+  }
+  if (spec.subscribers.empty()) return absl::InvalidArgumentError("the subscription has no subscriber");
+  if (spec.subscribers.size() > limits_.max_subscribers) {
+    return absl::InvalidArgumentError(absl::StrCat("the subscription has ", spec.subscribers.size(),
+                                                   " subscribers; at most ", limits_.max_subscribers,
+                                                   " are taken (--max_subscribers)"));
+  }
+  if (spec.expires <= loop_.Now()) return absl::InvalidArgumentError("the expiry lies in the past");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Destination>> Registry::Resolve(const SubscriptionSpec& spec) const {
+  if (absl::Status status = Check(spec); !status.ok()) return status;
+  std::vector<Destination> destinations;
+  for (size_t i = 0; i < spec.subscribers.size(); ++i) {
+    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri);
+    if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
+    destinations.push_back(*std::move(destination));
+  }
+  return destinations;
+}
+
+Registry::Key Registry::KeyOf(absl::string_view event, Policy policy,
+                              absl::InlinedVector<const Endpoint*, 4> endpoints) {
+  if (policy == Policy::kParallel) std::sort(endpoints.begin(), endpoints.end());
+  return Key{event, policy, std::move(endpoints)};
+}
+
+Registry::Key Registry::KeyOf(const Subscription& subscription) {
+  absl::InlinedVector<const Endpoint*, 4> endpoints;
+  for (const auto& subscriber : subscription.subscribers) endpoints.push_back(subscriber.endpoint.get());
+  return KeyOf(subscription.event, subscription.policy, std::move(endpoints));
+}
+
+void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscription) {
+  subscription->failover_timeout.Store(spec.delivery.failover_timeout);
+  subscription->total_timeout.Store(spec.delivery.total_timeout);
+  subscription->max_event_age.Store(spec.delivery.max_event_age);
+  subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
+  subscription->labels = spec.labels;
+  subscription->expires.Store(spec.expires);
+}
+
+std::string Registry::NewName(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const {
+  if (!spec.id.empty()) return absl::StrCat("subscriptions/", spec.id);
+  // Of the masked texts: a name is shown to everybody, and must not help to guess a password.
+  std::vector<std::string> masked;
+  for (const Destination& destination : destinations) masked.push_back(destination.target.masked);
+  if (spec.policy == Policy::kParallel) std::sort(masked.begin(), masked.end());
+  const std::string base = absl::StrCat(
+      "subscriptions/",
+      absl::Hex(StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked))),
+                absl::kZeroPad16));
+  std::string name = base;
+  for (int number = 2; by_name_.contains(name); ++number) name = absl::StrCat(base, "-", number);
+  return name;
+}
+
+Registry::Record* Registry::FindLive(const Key& key) {
+  const auto found = by_key_.find(key);
+  if (found == by_key_.end()) return nullptr;
+  Record* const record = found->second;
+  if (record->subscription->Live(loop_.Now())) return record;
+  Remove(record, Change::kExpired);  // its time has come, the sweep has not
+  return nullptr;
+}
+
+Registry::Record* Registry::Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,
+                                   std::vector<EndpointLease>* leases) {
+  std::vector<Subscription::Subscriber> subscribers;
+  subscribers.reserve(leases->size());
+  for (size_t i = 0; i < leases->size(); ++i) {
+    subscribers.emplace_back(std::move((*leases)[i]), spec.subscribers[i].attempt_timeout);
+  }
+  leases->clear();
+  auto record = std::make_unique<Record>();
+  record->sequence = ++last_sequence_;
+  record->subscription = AdoptRef(new Subscription(NewName(spec, destinations), spec.event, spec.policy, spec.plain,
+                                                   std::move(subscribers), loop_.Now()));
+  SetOptions(spec, record->subscription.get());
+  record->event = index_.Find(spec.event);
+  if (record->event == nullptr) record->event = &index_.Add(spec.event);
+  Record* const created = record.get();
+  by_name_.emplace(created->subscription->name, created);
+  by_key_.emplace(KeyOf(*created->subscription), created);
+  by_sequence_.emplace(created->sequence, std::move(record));
+  created->queued = absl::InfiniteFuture();
+  Requeue(created, spec.expires);
+  created->node = index_.Append(*created->event, created->subscription);  // from here on raises see it
+  return created;
+}
+
+absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec& spec) {
+  absl::StatusOr<std::vector<Destination>> destinations = Resolve(spec);
+  if (!destinations.ok()) return destinations.status();
+  std::vector<EndpointLease> leases;  // those not used fall after the lock
+  absl::InlinedVector<const Endpoint*, 4> endpoints;
+  for (const Destination& destination : *destinations) {
+    leases.push_back(pool_.Lease(destination));
+    endpoints.push_back(leases.back().get());
+  }
+  const Key key = KeyOf(spec.event, spec.policy, std::move(endpoints));
+
+  Ref<Subscription> subscription;
+  Garbage garbage;
+  bool created = false;
+  {
+    MutexLock lock(&mutex_);
+    if (stopped_) return absl::UnavailableError("the server is stopping");
+    if (limits_.strict_events && !limits_.events.empty() && index_.Find(spec.event) == nullptr) {
+      return absl::NotFoundError(absl::StrCat("event \"", spec.event, "\" is not one of --events (--strict_events)"));
+    }
+    Record* record = FindLive(key);
+    if (record != nullptr) {
+      SetOptions(spec, record->subscription.get());
+      for (size_t i = 0; i < spec.subscribers.size() && spec.policy != Policy::kParallel; ++i) {
+        record->subscription->subscribers[i].attempt_timeout.Store(spec.subscribers[i].attempt_timeout);
+      }
+      // A later expiry is found when the old one comes up; an earlier one must be queued.
+      if (spec.expires < record->queued) Requeue(record, spec.expires);
+    } else {
+      if (!spec.id.empty()) {
+        const auto taken = by_name_.find(absl::StrCat("subscriptions/", spec.id));
+        if (taken != by_name_.end()) {
+          if (taken->second->subscription->Live(loop_.Now())) {
+            return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id, "\" belongs to another subscription, to event ",
+                                                         taken->second->subscription->event));
+          }
+          Remove(taken->second, Change::kExpired);
+        }
+      }
+      if (by_sequence_.size() >= limits_.max_subscriptions) {
+        return absl::ResourceExhaustedError(absl::StrCat("there are ", by_sequence_.size(),
+                                                         " subscriptions, as many as --max_subscriptions allows"));
+      }
+      record = Create(spec, *destinations, &leases);
+      created = true;
+    }
+    subscription = record->subscription;
+    Tell(created ? Change::kCreated : Change::kRefreshed, subscription);
+    garbage = index_.retired().Collect();
+  }
+  return Subscribed{Describe(*subscription), created};
+}
+
+absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& spec) {
+  absl::StatusOr<std::vector<Destination>> destinations = Resolve(spec);
+  if (!destinations.ok()) return destinations.status();
+  absl::InlinedVector<const Endpoint*, 4> endpoints;
+  std::vector<std::string> masked;
+  SubscriptionInfo info;
+  for (size_t i = 0; i < destinations->size(); ++i) {
+    const Target& target = (*destinations)[i].target;
+    endpoints.push_back(pool_.Find(target.canonical));
+    masked.push_back(target.masked);
+    info.subscribers.push_back({target.masked, spec.subscribers[i].attempt_timeout, {}});
+    info.subscribers.back().status.uri = target.masked;
+  }
+  const Key key = KeyOf(spec.event, spec.policy, std::move(endpoints));
+  MutexLock lock(&mutex_);
+  // An endpoint that does not exist is null, and no subscription's key has one.
+  const auto found = by_key_.find(key);
+  const bool exists = found != by_key_.end() && found->second->subscription->Live(loop_.Now());
+  if (!exists && !spec.id.empty() && by_name_.contains(absl::StrCat("subscriptions/", spec.id))) {
+    return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id, "\" belongs to another subscription"));
+  }
+  info.name = exists ? found->second->subscription->name : NewName(spec, *destinations);
+  info.event = spec.event;
+  info.policy = spec.policy;
+  info.socket = FormatVirtualSocket(spec.policy, spec.plain, masked);
+  info.created = exists ? found->second->subscription->created : loop_.Now();
+  info.expires = spec.expires;
+  info.delivery = spec.delivery;
+  info.labels = spec.labels;
+  return Subscribed{std::move(info), !exists};
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::Unsubscribe(absl::string_view name) {
+  Ref<Subscription> subscription;
+  Garbage garbage;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = by_name_.find(name);
+    if (found == by_name_.end() || !found->second->subscription->Live(loop_.Now())) {
+      return absl::NotFoundError(absl::StrCat("there is no subscription \"", name, "\""));
+    }
+    subscription = found->second->subscription;
+    Remove(found->second, Change::kRemoved);
+    garbage = index_.retired().Collect();
+  }
+  return Describe(*subscription);
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSpec& spec) {
+  absl::StatusOr<std::vector<Destination>> destinations = Resolve(spec);
+  if (!destinations.ok()) return destinations.status();
+  absl::InlinedVector<const Endpoint*, 4> endpoints;
+  for (const Destination& destination : *destinations) endpoints.push_back(pool_.Find(destination.target.canonical));
+  const Key key = KeyOf(spec.event, spec.policy, std::move(endpoints));
+  std::string name;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = by_key_.find(key);
+    if (found != by_key_.end()) name = found->second->subscription->name;
+  }
+  if (name.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("no subscription to event \"", spec.event, "\" has this policy and these subscribers"));
+  }
+  return Unsubscribe(name);
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
+  Ref<Subscription> subscription;
+  {
+    MutexLock lock(&mutex_);
+    const auto found = by_name_.find(name);
+    if (found != by_name_.end()) subscription = found->second->subscription;
+  }
+  if (!subscription || !subscription->Live(loop_.Now())) {
+    return absl::NotFoundError(absl::StrCat("there is no subscription \"", name, "\""));
+  }
+  return Describe(*subscription);
+}
+
+Registry::Page Registry::List(absl::string_view event, uint64_t after, size_t limit) const {
+  std::vector<Ref<Subscription>> found;
+  Page page;
+  const absl::Time now = loop_.Now();
+  {
+    MutexLock lock(&mutex_);
+    uint64_t last = after;
+    for (auto it = by_sequence_.upper_bound(after); it != by_sequence_.end(); ++it) {
+      const Ref<Subscription>& subscription = it->second->subscription;
+      if (!subscription->Live(now) || (!event.empty() && subscription->event != event)) continue;
+      if (found.size() == limit) {
+        page.next = last;
+        break;
+      }
+      found.push_back(subscription);
+      last = it->first;
+    }
+  }
+  for (const Ref<Subscription>& subscription : found) page.subscriptions.push_back(Describe(*subscription));
+  return page;
+}
+
+SubscriptionInfo Registry::Describe(const Subscription& subscription) const {
+  SubscriptionInfo info;
+  info.name = subscription.name;
+  info.event = subscription.event;
+  info.policy = subscription.policy;
+  info.socket = SocketOf(subscription);
+  info.created = subscription.created;
+  info.expires = subscription.expires.Load();
+  info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
+                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed)};
+  size_t failing = 0;
+  for (const auto& subscriber : subscription.subscribers) {
+    info.subscribers.push_back({subscriber.endpoint->target().masked, subscriber.attempt_timeout.Load(),
+                                subscriber.endpoint->stats()});
+    if (subscriber.endpoint->failing_since() != absl::InfinitePast()) ++failing;
+  }
+  if (failing > 0) {
+    info.state = failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing
+                                                    : SubscriptionInfo::State::kDegraded;
+  }
+  info.matched = subscription.matched.load(std::memory_order_relaxed);
+  info.delivered = subscription.delivered.load(std::memory_order_relaxed);
+  info.partial = subscription.partial.load(std::memory_order_relaxed);
+  info.failed = subscription.failed.load(std::memory_order_relaxed);
+  info.expired = subscription.expired.load(std::memory_order_relaxed);
+  MutexLock lock(&mutex_);
+  info.labels = subscription.labels;
+  return info;
+}
+
+std::vector<Ref<Subscription>> Registry::Watch(Observer* observer) {
+  std::vector<Ref<Subscription>> current;
+  const absl::Time now = loop_.Now();
+  MutexLock lock(&mutex_);
+  observers_.push_back(observer);
+  current.reserve(by_sequence_.size());
+  for (const auto& [sequence, record] : by_sequence_) {
+    if (record->subscription->Live(now)) current.push_back(record->subscription);
+  }
+  return current;
+}
+
+void Registry::Unwatch(Observer* observer) {
+  MutexLock lock(&mutex_);
+  observers_.erase(std::remove(observers_.begin(), observers_.end(), observer), observers_.end());
+}
+
+void Registry::Tell(Change change, const Ref<Subscription>& subscription) {
+  for (Observer* observer : observers_) observer->OnChange(change, subscription);
+}
+
+bool Registry::Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn) {
+  {
+    EpochPin pin;
+    if (EventIndex::Event* const found = index_.Find(event)) {
+      found->raised.fetch_add(1, std::memory_order_relaxed);
+      found->last_raised.Store(now);
+      for (const EventIndex::Node* node = found->first.load(); node != nullptr; node = node->next.load()) {
+        if (node->subscription->Live(now)) fn(*node->subscription);
+      }
+      return true;
+    }
+  }
+  return Remember(event, now);
+}
+
+bool Registry::Remember(absl::string_view event, absl::Time now) {
+  if (limits_.strict_events) return false;
+  Garbage garbage;
+  MutexLock lock(&mutex_);
+  EventIndex::Event* known = index_.Find(event);
+  if (known == nullptr) {
+    if (index_.by_name().size() >= limits_.max_events) return true;
+    known = &index_.Add(event);
+    garbage = index_.retired().Collect();
+  }
+  known->raised.fetch_add(1, std::memory_order_relaxed);
+  known->last_raised.Store(now);
+  return true;
+}
+
+std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, size_t limit) const {
+  std::vector<EventInfo> events;
+  MutexLock lock(&mutex_);
+  for (auto it = index_.by_name().upper_bound(after); it != index_.by_name().end() && events.size() < limit; ++it) {
+    const EventIndex::Event& event = *it->second;
+    const absl::Time last = event.last_raised.Load();
+    events.push_back({event.name, event.raised.load(std::memory_order_relaxed),
+                      last == absl::UnixEpoch() ? absl::InfinitePast() : last, event.subscriptions});
+  }
+  return events;
+}
+
+size_t Registry::size() const {
+  MutexLock lock(&mutex_);
+  return by_sequence_.size();
+}
+
+void Registry::Requeue(Record* record, absl::Time when) {
+  if (record->queued != absl::InfiniteFuture()) expiries_.erase({record->queued, record});
+  record->queued = when;
+  if (when == absl::InfiniteFuture()) return;
+  expiries_.emplace(when, record);
+  ArmSweep(when);
+}
+
+void Registry::Remove(Record* record, Change change) {
+  const Ref<Subscription> subscription = record->subscription;
+  subscription->removed.store(true, std::memory_order_release);
+  Requeue(record, absl::InfiniteFuture());
+  by_key_.erase(KeyOf(*subscription));
+  by_name_.erase(subscription->name);
+  EventIndex::Event* const event = record->event;
+  index_.Unlink(*event, record->node);
+  if (event->subscriptions == 0 && index_.by_name().size() > limits_.max_events) index_.Remove(event);
+  Tell(change, subscription);
+  by_sequence_.erase(record->sequence);  // destroys the record
+  ArmSweep(loop_.Now() + kCollectAgain);
+}
+
+void Registry::ArmSweep(absl::Time when) {
+  if (when >= sweep_at_ || stopped_) return;
+  sweep_at_ = when;
+  loop_.Post([this, running = running_, when] {
+    if (!*running) return;
+    if (timer_ == nullptr) timer_ = loop_.NewTimer([this] { Sweep(); });
+    timer_->Arm(when);
+  });
+}
+
+void Registry::Sweep() {
+  const absl::Time now = loop_.Now();
+  Garbage garbage;
+  MutexLock lock(&mutex_);
+  sweep_at_ = absl::InfiniteFuture();
+  int count = 0;
+  while (!expiries_.empty() && expiries_.begin()->first <= now && count < kExpiriesPerTurn) {
+    Record* const record = expiries_.begin()->second;
+    const absl::Time expires = record->subscription->expires.Load();
+    ++count;
+    if (expires > now) {
+      Requeue(record, expires);  // it was refreshed
+    } else {
+      Remove(record, Change::kExpired);
+    }
+  }
+  garbage = index_.retired().Collect();
+  if (!expiries_.empty()) ArmSweep(std::max(expiries_.begin()->first, now));
+  if (!index_.retired().empty()) ArmSweep(now + kCollectAgain);
+}
+
+void Registry::Stop() {
+  {
+    MutexLock lock(&mutex_);
+    if (stopped_) return;
+    stopped_ = true;
+  }
+  bool ended = false;
+  const auto end = [this, &ended] {
+    *running_ = false;
+    timer_.reset();
+    MutexLock lock(&mutex_);
+    ended = true;
+    stopped_signal_.SignalAll();
+  };
+  if (loop_.OnLoop()) {
+    end();
+  } else {
+    loop_.Post(end);
+  }
+  Garbage garbage;
+  std::vector<Ref<Subscription>> subscriptions;  // fall outside the lock
+  {
+    MutexLock lock(&mutex_);
+    while (!ended) stopped_signal_.Wait(&mutex_);
+    observers_.clear();
+    while (!by_sequence_.empty()) {
+      subscriptions.push_back(by_sequence_.begin()->second->subscription);
+      Remove(by_sequence_.begin()->second.get(), Change::kRemoved);
+    }
+  }
+  // A raise may still be reading: what it stands on is freed when it has gone.
+  while (true) {
+    MutexLock lock(&mutex_);
+    garbage = index_.retired().Collect();
+    if (index_.retired().empty()) break;
+  }
+}
+
+}  // namespace eventvirtual

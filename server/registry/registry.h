@@ -1,0 +1,220 @@
+// Registry: who is subscribed to what, until when.
+#ifndef EVENTVIRTUAL_SERVER_REGISTRY_REGISTRY_H_
+#define EVENTVIRTUAL_SERVER_REGISTRY_REGISTRY_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/registry/event_index.h"
+#include "server/registry/subscription.h"
+#include "server/registry/virtual_socket.h"
+#include "transports/api/catalog.h"
+#include "transports/api/loop.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+
+// What a client asks for.
+struct SubscriptionSpec {
+  struct Subscriber {
+    std::string uri;
+    absl::Duration attempt_timeout = absl::ZeroDuration();  // zero: the transport's default
+  };
+  std::string id;  // "" derives one from event, policy and subscribers; else [A-Za-z0-9._~-]{1,64}
+  std::string event;
+  Policy policy = Policy::kParallel;
+  bool plain = false;
+  std::vector<Subscriber> subscribers;
+  absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
+  DeliveryOptions delivery;
+  std::map<std::string, std::string> labels;
+};
+
+// A subscription as it is at one moment; nothing in it holds a password.
+struct SubscriptionInfo {
+  enum class State { kActive, kDegraded, kFailing };
+  struct Subscriber {
+    std::string uri;  // masked
+    absl::Duration attempt_timeout;
+    EndpointStats status;
+  };
+  std::string name;
+  std::string event;
+  std::string socket;  // masked
+  Policy policy = Policy::kParallel;
+  std::vector<Subscriber> subscribers;
+  absl::Time created;  // on the registry's clock, like `expires`
+  absl::Time expires;
+  DeliveryOptions delivery;
+  std::map<std::string, std::string> labels;
+  State state = State::kActive;
+  uint64_t matched = 0, delivered = 0, partial = 0, failed = 0, expired = 0;
+};
+
+struct RegistryLimits {
+  uint64_t max_subscriptions = 1000000;
+  uint32_t max_subscribers = 64;  // in one subscription; at most 127
+  uint32_t max_events = 100000;   // names remembered that have no subscription; more are raised but not counted by name
+  uint32_t max_event_name = 256;  // bytes
+  bool strict_events = false;     // only the names below (or, if there are none, those ever subscribed) may be raised
+  std::vector<std::string> events;  // known from the start; with strict_events nothing else may be subscribed
+};
+
+// Any thread, unless said otherwise. One mutex for all changes; a raise reads without it.
+class Registry {
+ public:
+  enum class Change { kCreated, kRefreshed, kExpired, kRemoved };
+
+  // Hears every change, in order, under the registry's mutex: must not block and must not call the registry.
+  class Observer {
+   public:
+    virtual void OnChange(Change change, const Ref<Subscription>& subscription) = 0;
+
+   protected:
+    ~Observer() = default;
+  };
+
+  struct Subscribed {
+    SubscriptionInfo info;
+    bool created = false;  // false: an equivalent one was refreshed
+  };
+
+  // Expiry runs on `loop`, whose clock is the registry's. All must outlive the registry; see Stop().
+  Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits);
+  ~Registry();
+
+  // Adds a subscription, or refreshes the equivalent one: same event, policy and subscribers (PARALLEL: in any order).
+  // A refresh takes over expiry, options and labels; the name stays.
+  // INVALID_ARGUMENT names the subscriber's position and what would be accepted; ALREADY_EXISTS: the id is taken by
+  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many.
+  absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
+
+  // Checks the same and gives what Subscribe() would, without doing it.
+  absl::StatusOr<Subscribed> Validate(const SubscriptionSpec& spec);
+
+  // Ends a subscription now; gives it as it was. Nothing is sent for it afterwards, except what a loop is just sending.
+  // NOT_FOUND.
+  absl::StatusOr<SubscriptionInfo> Unsubscribe(absl::string_view name);
+  // The same for the one that Subscribe(spec) would refresh. INVALID_ARGUMENT like Subscribe().
+  absl::StatusOr<SubscriptionInfo> UnsubscribeMatch(const SubscriptionSpec& spec);
+
+  absl::StatusOr<SubscriptionInfo> Get(absl::string_view name) const;  // NOT_FOUND
+
+  struct Page {
+    std::vector<SubscriptionInfo> subscriptions;
+    uint64_t next = 0;  // pass as `after`; 0: that was the last page
+  };
+  // Up to `limit` live subscriptions in the order of their creation, of `event` alone unless that is empty.
+  Page List(absl::string_view event, uint64_t after, size_t limit) const;
+
+  SubscriptionInfo Describe(const Subscription& subscription) const;
+
+  // From now on `observer` hears every change; gives the subscriptions that exist at this very moment.
+  std::vector<Ref<Subscription>> Watch(Observer* observer);
+  // Once it has returned, the observer is not called again.
+  void Unwatch(Observer* observer);
+
+  // Counts one raise of `event` and calls `fn` for each live subscription to it, in the order of their creation. `fn`
+  // must be quick and take a Ref to what it keeps. Takes no lock, except to remember a name raised for the first time.
+  // False: strict events, and the name is not known (nothing was counted).
+  bool Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn);
+
+  struct EventInfo {
+    std::string name;
+    uint64_t raised = 0;
+    absl::Time last_raised;  // on the registry's clock; InfinitePast: never
+    uint32_t subscriptions = 0;
+  };
+  // Up to `limit` known events in the order of their names, beginning behind the name `after`.
+  std::vector<EventInfo> ListEvents(absl::string_view after, size_t limit) const;
+
+  size_t size() const;
+  const Clock& clock() const { return loop_; }
+
+  // Removes all subscriptions (observers hear nothing) and ends the expiry timer, so that endpoints can go while the
+  // loops still run. Not on the loop. The destructor calls it unless it was called.
+  void Stop();
+
+ private:
+  // What identifies a subscription, as pointers: endpoints are shared by canonical URI, so equal endpoints are equal
+  // destinations. PARALLEL: sorted, which makes the comparison one of multisets.
+  struct Key {
+    absl::string_view event;
+    Policy policy = Policy::kParallel;
+    absl::InlinedVector<const Endpoint*, 4> endpoints;
+    friend bool operator==(const Key& a, const Key& b) {
+      return a.event == b.event && a.policy == b.policy && a.endpoints == b.endpoints;
+    }
+    template <typename H>
+    friend H AbslHashValue(H hash, const Key& key) {
+      return H::combine(std::move(hash), key.event, key.policy, key.endpoints);
+    }
+  };
+  // The writer's bookkeeping for one subscription.
+  struct Record {
+    uint64_t sequence = 0;
+    Ref<Subscription> subscription;
+    EventIndex::Event* event = nullptr;
+    EventIndex::Node* node = nullptr;
+    absl::Time queued;  // its place in expiries_; its expiry, or an earlier one that a refresh has moved on
+  };
+  using Garbage = std::vector<std::unique_ptr<Retirable>>;
+
+  absl::Status Check(const SubscriptionSpec& spec) const;
+  absl::StatusOr<std::vector<Destination>> Resolve(const SubscriptionSpec& spec) const;
+  static Key KeyOf(absl::string_view event, Policy policy, absl::InlinedVector<const Endpoint*, 4> endpoints);
+  static Key KeyOf(const Subscription& subscription);
+  std::string NewName(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
+  Record* FindLive(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Record* Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,
+                 std::vector<EndpointLease>* leases) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Remove(Record* record, Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tell(Change change, const Ref<Subscription>& subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool Remember(absl::string_view event, absl::Time now);
+  void Requeue(Record* record, absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ArmSweep(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Sweep();  // on the loop: drops the expired, a bounded number at a time
+
+  const Catalog& catalog_;
+  EndpointPool& pool_;
+  Loop& loop_;
+  const RegistryLimits limits_;
+
+  EventIndex index_;  // readers: any thread; writer: under mutex_
+
+  mutable Mutex mutex_;
+  CondVar stopped_signal_;
+  uint64_t last_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::btree_map<uint64_t, std::unique_ptr<Record>> by_sequence_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<absl::string_view, Record*> by_name_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Key, Record*> by_key_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_set<std::pair<absl::Time, Record*>> expiries_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Observer*> observers_ ABSL_GUARDED_BY(mutex_);
+  absl::Time sweep_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
+  bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
+
+  // Loop only. Tasks that were posted before Stop() look at `running_` first.
+  std::shared_ptr<bool> running_ = std::make_shared<bool>(true);
+  std::unique_ptr<Loop::Timer> timer_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_REGISTRY_REGISTRY_H_

@@ -1,0 +1,114 @@
+// Subscription: event + policy + 1…n subscribers + one expiry.
+#ifndef EVENTVIRTUAL_SERVER_REGISTRY_SUBSCRIPTION_H_
+#define EVENTVIRTUAL_SERVER_REGISTRY_SUBSCRIPTION_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/registry/virtual_socket.h"
+#include "transports/api/ref.h"
+
+namespace eventvirtual {
+
+struct DeliveryOptions {
+  absl::Duration failover_timeout = absl::Seconds(30);      // cool-down of a failed subscriber
+  absl::Duration total_timeout = absl::InfiniteDuration();  // one deadline for the event across all attempts
+  absl::Duration max_event_age = absl::InfiniteDuration();  // older events are not sent
+  uint32_t max_attempts = 0;                                // 0: every subscriber once
+};
+
+// A time or a duration that is stored as 64-bit nanoseconds, so that it is lock-free. Infinite values stay infinite.
+class AtomicTime {
+ public:
+  explicit AtomicTime(absl::Time time) { Store(time); }
+  void Store(absl::Time time) {
+    nanos_.store(time == absl::InfiniteFuture() ? INT64_MAX : absl::ToUnixNanos(time), std::memory_order_release);
+  }
+  absl::Time Load() const {
+    const int64_t nanos = nanos_.load(std::memory_order_acquire);
+    return nanos == INT64_MAX ? absl::InfiniteFuture() : absl::FromUnixNanos(nanos);
+  }
+
+ private:
+  std::atomic<int64_t> nanos_;
+};
+
+class AtomicDuration {
+ public:
+  explicit AtomicDuration(absl::Duration duration) { Store(duration); }
+  void Store(absl::Duration duration) {
+    nanos_.store(duration == absl::InfiniteDuration() ? INT64_MAX : absl::ToInt64Nanoseconds(duration),
+                 std::memory_order_relaxed);
+  }
+  absl::Duration Load() const {
+    const int64_t nanos = nanos_.load(std::memory_order_relaxed);
+    return nanos == INT64_MAX ? absl::InfiniteDuration() : absl::Nanoseconds(nanos);
+  }
+
+ private:
+  std::atomic<int64_t> nanos_;
+};
+
+// Shared by the registry and by the deliveries in flight. What is const was fixed when it was created; a refresh only
+// stores atomics, so that a raise never waits for one.
+class Subscription final : public RefCounted {
+ public:
+  struct Subscriber {
+    Subscriber(EndpointLease lease, absl::Duration timeout) : endpoint(std::move(lease)), attempt_timeout(timeout) {}
+    Subscriber(Subscriber&& other) noexcept
+        : endpoint(std::move(other.endpoint)), attempt_timeout(other.attempt_timeout.Load()) {}
+
+    EndpointLease endpoint;
+    AtomicDuration attempt_timeout;  // zero: the target's own
+  };
+
+  Subscription(std::string name, std::string event, Policy policy, bool plain, std::vector<Subscriber> subscribers,
+               absl::Time created)
+      : name(std::move(name)),
+        event(std::move(event)),
+        policy(policy),
+        plain(plain),
+        created(created),
+        subscribers(std::move(subscribers)) {}
+
+  const std::string name;   // "subscriptions/{id}"
+  const std::string event;
+  const Policy policy;
+  const bool plain;          // its socket was written without "virtual:"
+  const absl::Time created;  // on the registry's clock
+  std::vector<Subscriber> subscribers;  // the vector itself never changes
+
+  // Whether it may still be delivered to. Any thread.
+  bool Live(absl::Time now) const {
+    return !removed.load(std::memory_order_acquire) && now < expires.Load();
+  }
+
+  AtomicTime expires{absl::InfiniteFuture()};  // on the registry's clock
+  std::atomic<bool> removed = false;
+
+  // Options; each is read on its own, so a refresh that changes several may be seen half-way by one event.
+  AtomicDuration failover_timeout{DeliveryOptions().failover_timeout};
+  AtomicDuration total_timeout{DeliveryOptions().total_timeout};
+  AtomicDuration max_event_age{DeliveryOptions().max_event_age};
+  std::atomic<uint32_t> max_attempts = 0;
+
+  std::map<std::string, std::string> labels;  // guarded by the registry's mutex
+
+  // matched = delivered + partial + failed + expired + pending
+  mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
+  mutable std::atomic<uint64_t> matched = 0;
+  mutable std::atomic<uint64_t> delivered = 0;
+  mutable std::atomic<uint64_t> partial = 0;
+  mutable std::atomic<uint64_t> failed = 0;
+  mutable std::atomic<uint64_t> expired = 0;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_REGISTRY_SUBSCRIPTION_H_
