@@ -11,7 +11,7 @@ readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 readonly BARE_PACKAGES=(debootstrap git util-linux)
 
 readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen to build
-readonly GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
+declare -rx GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
 
 missing_packages() {
   local package
@@ -44,7 +44,8 @@ install_packages() {
 }
 
 apt_install() {
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" </dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" \
+    </dev/null >/dev/null # a line for each step of each package; what goes wrong is on stderr
 }
 
 # Debian's packages start their service when installed. A developer who runs our tests did not ask for a broker on
