@@ -1,0 +1,60 @@
+#include "transports/io/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+
+struct Worker::Shared {
+  Mutex mutex;
+  CondVar changed;
+  std::deque<absl::AnyInvocable<void() &&>> tasks ABSL_GUARDED_BY(mutex);
+  bool ended ABSL_GUARDED_BY(mutex) = false;
+
+  void Work() {
+    while (true) {
+      absl::AnyInvocable<void() &&> task;
+      {
+        MutexLock lock(&mutex);
+        while (tasks.empty() && !ended) changed.Wait(&mutex);
+        if (ended) return;
+        task = std::move(tasks.front());
+        tasks.pop_front();
+      }
+      std::move(task)();
+    }
+  }
+};
+
+Worker::Worker(const std::string& name) : shared_(std::make_shared<Shared>()) {
+  std::thread([shared = shared_, name] {
+    pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    shared->Work();
+  }).detach();
+}
+
+Worker::~Worker() {
+  std::deque<absl::AnyInvocable<void() &&>> dropped;  // falls outside the lock
+  MutexLock lock(&shared_->mutex);
+  shared_->ended = true;
+  dropped.swap(shared_->tasks);
+  shared_->changed.SignalAll();
+}
+
+void Worker::Run(absl::AnyInvocable<void() &&> blocking_task) {
+  MutexLock lock(&shared_->mutex);
+  shared_->tasks.push_back(std::move(blocking_task));
+  shared_->changed.SignalAll();
+}
+
+}  // namespace eventvirtual
