@@ -25,8 +25,8 @@ struct FlatFileOptions {
   mode_t permissions = 0644;  // of a file we create; the process' umask still applies
   LineFormat format;
 
-  // A new file is begun once the file has that many bytes, or that many lines since it was opened, or when the wall
-  // clock passes a multiple of the period since the epoch. Zero: never.
+  // A new file is begun once the file has that many bytes, or that many lines since it was opened, or when the clock
+  // passes a multiple of the period since the epoch. Zero: never.
   uint64_t rotate_size = 0;
   uint64_t rotate_count = 0;
   absl::Duration rotate_period = absl::ZeroDuration();
@@ -41,7 +41,7 @@ absl::Status CheckSuffix(absl::string_view suffix);
 // `suffix` at the time `now`, in the local time zone. It must have passed CheckSuffix().
 std::string ExpandSuffix(absl::string_view suffix, absl::Time now);
 
-// Blocking; one thread at a time. `now` is the wall clock, passed in so that rotation can be tested.
+// Blocking; one thread at a time. `now` is the loop's clock, which reads like wall time.
 //
 // Lines are appended in batches, each by one write() with O_APPEND, so lines of several writers, also in other
 // processes, never mix on a local file system.
@@ -69,6 +69,8 @@ class FlatFile {
   // limit; UNAVAILABLE: the disk fails. Both may pass: try again.
   Appended Append(absl::Span<const MessageRef> messages, absl::Time now);
 
+  void Close();  // the next Append() opens it again
+
  private:
   absl::Status OpenName(absl::Time now);
   absl::Status EndTornLine();
@@ -79,7 +81,6 @@ class FlatFile {
   bool Rotate(absl::Time now);
   absl::Status SyncFile();
   absl::Status SyncDirectory();
-  void Close();
 
   const FlatFileOptions options_;
   std::string name_;  // of the open file: path and expanded suffix
