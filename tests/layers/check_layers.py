@@ -156,7 +156,12 @@ def check_build(path, content):
     package = os.path.dirname(path)
     if package in ("", "server", "transports"):
         return  # several layers in one package: their includes tell
-    for number, label, visibility in labels(content):
+    try:
+        found = list(labels(content))
+    except SyntaxError as error:
+        yield error.lineno, "does not parse", "a BUILD file is Starlark"
+        return
+    for number, label, visibility in found:
         if visibility:
             mine = transport_of(path)
             if mine and not re.match(r"//(visibility:private$|transports:|transports/%s:|tests\b|bench\b)" % mine, label):
