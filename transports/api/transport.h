@@ -50,7 +50,8 @@ class Link {
     // The link may carry `window` (at least 1) parcels at once. At most once.
     virtual void OnReady(int window) = 0;
     // The link is of no more use; `why` is never OK. At most once. Parcels still held may be finished before or after.
-    // UNAUTHENTICATED, PERMISSION_DENIED and NOT_FOUND say that trying again soon is pointless.
+    // UNAUTHENTICATED and PERMISSION_DENIED say that trying again soon is pointless; DATA_LOSS, that messages whose
+    // completions were OK did not arrive after all (a late ICMP error), which starts the endpoint's cool-down.
     virtual void OnClosed(absl::Status why) = 0;
 
    protected:

@@ -1,0 +1,90 @@
+#include "transports/unix/unix_transport.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
+#include "transports/io/datagram_link.h"
+#include "transports/io/errno_text.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr absl::string_view kSchemes[] = {"unix"};
+constexpr absl::Duration kAttemptTimeout = absl::Milliseconds(100);
+constexpr size_t kMaxPath = sizeof(sockaddr_un().sun_path) - 1;
+
+class UnixLink final : public DatagramLink {
+ public:
+  UnixLink(std::string name, std::string path, Loop& loop, Host& host)
+      : DatagramLink(std::move(name), loop, host), path_(std::move(path)) {
+    loop.Post([this, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) Start();
+    });
+  }
+
+ private:
+  void Start() {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    std::memcpy(address.sun_path, path_.data(), path_.size());
+    const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return Ready(fd);
+    const int error = errno;
+    if (fd >= 0) close(fd);
+    Close(absl::UnavailableError(absl::StrCat(name(), ": ", ErrnoText(error), error == EPROTOTYPE
+                                                  ? " (it is a stream socket, not a datagram socket)" : "")));
+  }
+
+  const std::string path_;
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+class UnixTransport final : public Transport {
+ public:
+  absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
+  absl::string_view syntax() const override { return "unix:/path[?timeout=100ms]"; }
+  absl::string_view description() const override {
+    return "One datagram per event to a unix datagram socket. Success: it is in the receiver's queue.";
+  }
+  AckLevel ack_level() const override { return AckLevel::kHandedToKernel; }
+
+  absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
+    if (uri.body.empty() || uri.body[0] != '/') {
+      return absl::InvalidArgumentError("the path of a unix socket must be absolute: unix:/path");
+    }
+    if (uri.body.size() > kMaxPath) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the path has ", uri.body.size(), " bytes; a unix socket's has at most ", kMaxPath));
+    }
+    QueryReader query(uri);
+    Target target;
+    target.attempt_timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(1));
+    if (absl::Status status = query.Done(); !status.ok()) return status;
+    QueryWriter options;
+    if (target.attempt_timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(target.attempt_timeout));
+    target.canonical = absl::StrCat("unix:", uri.body, options.text());
+    target.masked = target.canonical;
+    target.ack_level = ack_level();
+    return target;
+  }
+
+  std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
+    absl::StatusOr<Uri> uri = ParseUri(target.canonical);
+    EV_CHECK(uri.ok());
+    return std::make_unique<UnixLink>(target.masked, std::move(uri->body), loop, host);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> MakeUnixTransport() { return std::make_unique<UnixTransport>(); }
+
+}  // namespace eventvirtual
