@@ -91,7 +91,9 @@ if [[ "${1:-}" != --inside ]]; then
   (($# > 0)) || set -- './dev run --once' './dev test'
   exec 9>"$CACHE/bare.lock"
   flock -n 9 || { say "another ./dev bare runs: two would share one root" && exit 1; }
-  unshare --mount --propagation private --pid --fork --kill-child bash "${BASH_SOURCE[0]}" --inside "$@" 9>&-
+  unshare --mount --propagation private --pid --fork --kill-child bash "${BASH_SOURCE[0]}" --inside "$@" 9>&- ||
+    { say "failed; the root is left to look at: $ROOT" && exit 1; }
+  rm -rf "$ROOT"
   exit
 fi
 shift
