@@ -29,7 +29,7 @@ AttemptRecord::Result RecordOf(Outcome::Result result) {
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   subscription_->matched.fetch_add(1, std::memory_order_relaxed);
   const absl::Duration max_age = subscription_->max_event_age.Load();
-  if (max_age != absl::InfiniteDuration() && absl::Now() - raise_->message()->event_time() > max_age) {
+  if (max_age != absl::InfiniteDuration() && now - raise_->message()->event_time() > max_age) {
     End(DeliveryResult::Outcome::kExpired);
     return true;  // nothing was refused
   }
