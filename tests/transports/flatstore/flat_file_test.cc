@@ -2,10 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -13,10 +10,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
-#include <cstring>
-#include <iterator>
+#include <filesystem>
+#include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
@@ -28,6 +25,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/flatstore/flat_directory.h"
+#include "tests/transports/flatstore/system_call_faults.h"
 #include "transports/api/message.h"
 
 namespace eventvirtual {
@@ -72,19 +70,10 @@ struct FileSizeLimit {
 template <typename F>
 FlatFile::Appended WhileFailing(int number, int error, F append) {
   FlatFile::Appended appended;
-  std::thread([&] {  // the filter stays with its thread
-    sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<uint32_t>(number), 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{std::size(code), code};
-    ASSERT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    ASSERT_EQ(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0) << strerror(errno);
+  std::thread([&] {
+    FailSystemCall(number, error);
     appended = append();
-  })
-      .join();
+  }).join();
   return appended;
 }
 
@@ -191,6 +180,24 @@ TEST_F(FlatFileTest, FollowsAnOperatorsDelete) {
   ASSERT_EQ(unlink(directory_.Path("f").c_str()), 0);
   Append(file, {Event("b")});
   EXPECT_EQ(directory_.Read("f"), "E,b\n");
+}
+
+TEST_F(FlatFileTest, WritesAgainWhatHitAFileThatIsDeletedAtThatMoment) {
+  FlatFile file(Options());
+  Append(file, Events(0, 1));
+  std::promise<std::unique_ptr<HeldSystemCall>> held_writes;
+  std::future<FlatFile::Appended> appended = std::async(std::launch::async, [&] {
+    held_writes.set_value(std::make_unique<HeldSystemCall>(SYS_write));
+    return file.Append(Events(1, 3), kNoon);
+  });
+  const std::unique_ptr<HeldSystemCall> write = held_writes.get_future().get();
+  write->Await();
+  EXPECT_EQ(unlink(directory_.Path("f").c_str()), 0);
+  write->Continue();
+  write->Await();  // once more, to the new file
+  write->Continue();
+  EXPECT_EQ(appended.get().lines, 2u);
+  EXPECT_EQ(directory_.Read("f"), "E,1\nE,2\n");
 }
 
 TEST_F(FlatFileTest, FollowsAnOperatorsTruncate) {  // logrotate's copytruncate
