@@ -1,32 +1,30 @@
-"""cc_grpc_library: protoc + grpc_cpp_plugin from Debian, no downloads."""
+"""cc_grpc_library: C++ messages and services by Debian's protoc and grpc_cpp_plugin, without downloads."""
 
 load("@rules_cc//cc:defs.bzl", "cc_library")
 
-def cc_grpc_library(name, src, deps = [], grpc = True, mock = False, visibility = None):
-    """src: one .proto file of this package, imported as <package>/<src>."""
-    base = src[:-len(".proto")]
-    hdrs = [base + ".pb.h"]
-    srcs = [base + ".pb.cc"]
-    cmd = "/usr/bin/protoc -I . --cpp_out=$(GENDIR)"
-    if grpc:
-        hdrs.append(base + ".grpc.pb.h")
-        srcs.append(base + ".grpc.pb.cc")
-        opt = "generate_mock_code=true:" if mock else ""
-        if mock:
-            hdrs.append(base + "_mock.grpc.pb.h")
-        cmd += " --plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin --grpc_out=%s$(GENDIR)" % opt
+def cc_grpc_library(name, srcs, visibility = None):
+    """Generates and compiles .proto files that import one another by their path below this package.
+
+    C++ includes the headers by the same path: "eventvirtual/v1/event.pb.h".
+    """
+    bases = [src[:-len(".proto")] for src in srcs]
+    hdrs = [base + suffix for base in bases for suffix in (".pb.h", ".grpc.pb.h")]
+    outs = [base + suffix for base in bases for suffix in (".pb.cc", ".grpc.pb.cc")]
+    package = native.package_name()
     native.genrule(
         name = name + "_gen",
-        srcs = [src],
-        outs = hdrs + srcs,
-        cmd = cmd + " $(location %s)" % src,
+        srcs = srcs,
+        outs = hdrs + outs,
+        cmd = ("/usr/bin/protoc -I {0} --cpp_out=$(RULEDIR) --plugin=protoc-gen-grpc=/usr/bin/grpc_cpp_plugin " +
+               "--grpc_out=$(RULEDIR) $(SRCS)").format(package),
         message = "protoc",
     )
     cc_library(
         name = name,
-        srcs = srcs,
+        srcs = outs,
         hdrs = hdrs,
         copts = ["-Wno-unused-parameter", "-Wno-array-bounds", "-Wno-stringop-overflow"],
-        deps = deps + (["//.bazel/sys:grpcpp"] if grpc else ["//.bazel/sys:protobuf"]),
+        includes = ["."],
         visibility = visibility,
+        deps = ["//.bazel/sys:grpcpp"],
     )

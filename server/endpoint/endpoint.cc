@@ -256,13 +256,17 @@ void Endpoint::DropLink(const absl::Status& why) {
 
   // What has never been tried is tried on a new link, but only behind a link that worked: where nothing gets through,
   // waiting would only delay a failover.
-  const bool retry_waiting = link_proved_itself_;
+  const bool retry_waiting = link_proved_itself_ && !absl::IsDataLoss(why);
   pause_ = retry_waiting ? absl::ZeroDuration() : NextPause(why);
   {
     MutexLock lock(&mutex_);
     stats_.connected = false;
     stats_.last_error = why;
     connect_not_before_ = now + pause_;
+    if (absl::IsDataLoss(why)) {
+      stats_.last_failure = now;
+      failing_since_.store(absl::ToUnixNanos(now), std::memory_order_release);
+    }
   }
 
   dropping_ = why;

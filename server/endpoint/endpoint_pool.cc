@@ -53,6 +53,11 @@ std::vector<EndpointPool::Listed> EndpointPool::List(uint64_t after, size_t limi
   return listed;
 }
 
+void EndpointPool::CloseAll() {
+  MutexLock lock(&mutex_);
+  for (const auto& [id, entry] : by_id_) entry->endpoint->Close();
+}
+
 void EndpointPool::AwaitEmpty() {
   MutexLock lock(&mutex_);
   while (alive_ > 0) gone_.Wait(&mutex_);

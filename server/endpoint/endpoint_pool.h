@@ -65,6 +65,9 @@ class EndpointPool {
   // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
   std::vector<Listed> List(uint64_t after, size_t limit) const;
 
+  // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased.
+  void CloseAll();
+
   // Waits until every endpoint that was ever made is gone. Not on a loop. The leases must fall meanwhile or before.
   void AwaitEmpty();
 

@@ -209,7 +209,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
       created = true;
     }
     subscription = record->subscription;
-    Tell(created ? Change::kCreated : Change::kRefreshed, subscription);
+    Tell(created ? Change::kCreated : Change::kRefreshed, *subscription);
     garbage = index_.retired().Collect();
   }
   return Subscribed{Describe(*subscription), created};
@@ -318,6 +318,11 @@ Registry::Page Registry::List(absl::string_view event, uint64_t after, size_t li
 }
 
 SubscriptionInfo Registry::Describe(const Subscription& subscription) const {
+  MutexLock lock(&mutex_);
+  return DescribeLocked(subscription);
+}
+
+SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) const {
   SubscriptionInfo info;
   info.name = subscription.name;
   info.event = subscription.event;
@@ -342,7 +347,6 @@ SubscriptionInfo Registry::Describe(const Subscription& subscription) const {
   info.partial = subscription.partial.load(std::memory_order_relaxed);
   info.failed = subscription.failed.load(std::memory_order_relaxed);
   info.expired = subscription.expired.load(std::memory_order_relaxed);
-  MutexLock lock(&mutex_);
   info.labels = subscription.labels;
   return info;
 }
@@ -364,8 +368,10 @@ void Registry::Unwatch(Observer* observer) {
   observers_.erase(std::remove(observers_.begin(), observers_.end(), observer), observers_.end());
 }
 
-void Registry::Tell(Change change, const Ref<Subscription>& subscription) {
-  for (Observer* observer : observers_) observer->OnChange(change, subscription);
+void Registry::Tell(Change change, const Subscription& subscription) {
+  if (observers_.empty()) return;
+  const SubscriptionInfo info = DescribeLocked(subscription);
+  for (Observer* observer : observers_) observer->OnChange(change, info);
 }
 
 bool Registry::Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn) {
@@ -432,7 +438,7 @@ void Registry::Remove(Record* record, Change change) {
   EventIndex::Event* const event = record->event;
   index_.Unlink(*event, record->node);
   if (event->subscriptions == 0 && index_.by_name().size() > limits_.max_events) index_.Remove(event);
-  Tell(change, subscription);
+  Tell(change, *subscription);
   by_sequence_.erase(record->sequence);  // destroys the record
   ArmSweep(loop_.Now() + kCollectAgain);
 }

@@ -83,7 +83,7 @@ class Registry {
   // Hears every change, in order, under the registry's mutex: must not block and must not call the registry.
   class Observer {
    public:
-    virtual void OnChange(Change change, const Ref<Subscription>& subscription) = 0;
+    virtual void OnChange(Change change, const SubscriptionInfo& subscription) = 0;
 
    protected:
     ~Observer() = default;
@@ -186,7 +186,8 @@ class Registry {
   Record* Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,
                  std::vector<EndpointLease>* leases) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remove(Record* record, Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Tell(Change change, const Ref<Subscription>& subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Tell(Change change, const Subscription& subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  SubscriptionInfo DescribeLocked(const Subscription& subscription) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Remember(absl::string_view event, absl::Time now);
   void Requeue(Record* record, absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArmSweep(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -37,7 +37,7 @@ class Loop : public Clock {
   };
 
   // Readiness of one file descriptor, level-triggered. Created, used and destroyed on the loop, before the descriptor is
-  // closed. Errors and hang-ups (EPOLLERR, EPOLLHUP) are reported as both readable and writable whenever anything is wanted.
+  // closed. Errors and hang-ups (EPOLLERR, EPOLLHUP) make ready whatever is wanted.
   class Watch {
    public:
     virtual ~Watch() = default;

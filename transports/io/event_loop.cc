@@ -126,9 +126,6 @@ void EventLoop::Stop() {
     stopping_ = true;
   });
   thread_.join();
-  std::vector<absl::AnyInvocable<void() &&>> unrun;
-  MutexLock lock(&mutex_);
-  unrun.swap(tasks_);
 }
 
 absl::Time EventLoop::Now() const { return SteadyNow() + Anchor(); }
@@ -150,7 +147,7 @@ void EventLoop::Post(absl::AnyInvocable<void() &&> task) {
   }
   if (wake) {
     const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));  // full means that a wake-up is pending
+    [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
   }
 }
 
@@ -181,13 +178,9 @@ void EventLoop::Run(const std::string& name) {
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
   current_loop = this;
 
-  event* const wake = event_new(
-      base_, wake_fd_, EV_READ | EV_PERSIST,
-      [](evutil_socket_t fd, short, void*) {
-        uint64_t count;
-        [[maybe_unused]] const ssize_t got = read(fd, &count, sizeof(count));
-      },
-      nullptr);
+  // Edge-triggered: each write wakes once, and the counter, which 2^64 wake-ups would fill, need not be read.
+  event* const wake =
+      event_new(base_, wake_fd_, EV_READ | EV_PERSIST | EV_ET, [](evutil_socket_t, short, void*) {}, nullptr);
   EV_CHECK(wake != nullptr);
   event_add(wake, nullptr);
 

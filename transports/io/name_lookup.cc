@@ -16,6 +16,11 @@
 namespace eventvirtual {
 namespace {
 
+// Long enough for a name server across the world, short enough that the second one is asked before a connect is given
+// up (c-ares' own: 5 s). Doubled each round.
+constexpr int kServerTimeoutMs = 400;
+constexpr int kRounds = 3;
+
 bool NumericAddress(const HostPort& host, SocketAddress* address) {
   auto* const v4 = reinterpret_cast<sockaddr_in*>(&address->storage);
   if (inet_pton(AF_INET, host.host.c_str(), &v4->sin_addr) == 1) {
@@ -68,11 +73,14 @@ class NameLookup::Query : public std::enable_shared_from_this<Query> {
       static_cast<Query*>(self)->Watch(fd, readable != 0, writable != 0);
     };
     options.sock_state_cb_data = this;
-    if (initialised != ARES_SUCCESS || ares_init_options(&channel_, &options, ARES_OPT_SOCK_STATE_CB) != ARES_SUCCESS) {
+    options.timeout = kServerTimeoutMs;
+    options.tries = kRounds;
+    constexpr int kOptions = ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES;
+    if (initialised != ARES_SUCCESS || ares_init_options(&channel_, &options, kOptions) != ARES_SUCCESS) {
       channel_ = nullptr;
       return Answer(absl::UnavailableError(absl::StrCat("cannot look up host \"", host_.host, "\": c-ares did not start")));
     }
-    if (!name_servers.empty()) ares_set_servers_ports_csv(channel_, name_servers.c_str());
+    if (!name_servers.empty()) EV_CHECK(ares_set_servers_ports_csv(channel_, name_servers.c_str()) == ARES_SUCCESS);
     timer_ = loop_.NewTimer([this] { Process(ARES_SOCKET_BAD, ARES_SOCKET_BAD); });
     ares_addrinfo_hints hints = {};
     hints.ai_socktype = SOCK_STREAM;

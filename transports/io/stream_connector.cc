@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/io/errno_text.h"
+#include "transports/io/self_connection.h"
 
 namespace eventvirtual {
 namespace {
@@ -73,6 +74,7 @@ void StreamConnector::OnWritable() {
   int error = 0;
   socklen_t length = sizeof(error);
   getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error, &length);
+  if (error == 0 && IsSelfConnection(fd_)) error = ECONNREFUSED;
   if (error != 0) {
     last_error_ = absl::UnavailableError(absl::StrCat(addresses_[next_ - 1].ToString(), ": ", ErrnoText(error)));
     CloseAttempt();

@@ -202,7 +202,7 @@ class TcpLink final : public Link {
     int64_t code = 0;
     std::string_view message;
     const bool has_code = error["code"].get(code) == simdjson::SUCCESS;
-    if (error["message"].get(message) != simdjson::SUCCESS) error.get(message);
+    if (error["message"].get(message) != simdjson::SUCCESS && error.is_string()) message = error.get_string().value_unsafe();
     std::move(done).Finish(absl::UnavailableError(
         absl::StrCat(name_, ": the receiver answered with error ", has_code ? absl::StrCat(code, ": ") : "",
                      absl::string_view(message.data(), std::min(message.size(), kMaxErrorText)))));

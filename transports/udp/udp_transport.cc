@@ -1,6 +1,7 @@
 #include "transports/udp/udp_transport.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "transports/io/datagram_link.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/name_lookup.h"
+#include "transports/io/self_connection.h"
 
 namespace eventvirtual {
 namespace {
@@ -18,28 +20,55 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"udp"};
 constexpr absl::Duration kAttemptTimeout = absl::Milliseconds(50);
 
+// OpenSIPS' limit (65,507 bytes less 50): an event fits both or neither.
+constexpr size_t kMaxPayload = 65457;
+
+// A socket to `peer` whose errors reach us, or -1 and errno.
+int ConnectTo(const SocketAddress& peer) {
+  const int fd = socket(peer.storage.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  // Unreachable hosts and networks are errors too, not only closed ports. And let routers cut large datagrams up rather
+  // than lose the first one on each narrow path.
+  const int on = 1;
+  if (peer.storage.ss_family == AF_INET6) {
+    const int dont = IPV6_PMTUDISC_DONT;
+    setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &dont, sizeof(dont));
+  } else {
+    const int dont = IP_PMTUDISC_DONT;
+    setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &dont, sizeof(dont));
+  }
+  int error = 0;
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&peer.storage), peer.length) != 0) {
+    error = errno;
+  } else if (IsSelfConnection(fd)) {
+    error = ECONNREFUSED;
+  }
+  if (error == 0) return fd;
+  close(fd);
+  errno = error;
+  return -1;
+}
+
 class UdpLink final : public DatagramLink {
  public:
   UdpLink(std::string name, const HostPort& peer, Loop& loop, Host& host)
-      : DatagramLink(std::move(name), loop, host),
+      : DatagramLink(std::move(name), kMaxPayload, loop, host),
         lookup_(loop, peer, [this](absl::StatusOr<std::vector<SocketAddress>> addresses) {
           OnFound(std::move(addresses));
         }) {}
 
  private:
   void OnFound(absl::StatusOr<std::vector<SocketAddress>> addresses) {
-    if (!addresses.ok()) return Close(addresses.status());
-    // Connected, so that the kernel tells us of ICMP errors; the first address whose family this host has.
-    int error = 0;
-    for (const SocketAddress& address : *addresses) {
-      const int fd = socket(address.storage.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-      if (fd >= 0 && connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0) {
-        return Ready(fd);
-      }
-      error = errno;
-      if (fd >= 0) close(fd);
+    if (!addresses.ok()) {
+      return Close(absl::UnavailableError(absl::StrCat(name(), ": ", std::string(addresses.status().message()))));
     }
-    Close(absl::UnavailableError(absl::StrCat(name(), ": ", ErrnoText(error))));
+    // The first address that this host has a route to; whether somebody listens there only the first send can tell.
+    for (const SocketAddress& address : *addresses) {
+      if (const int fd = ConnectTo(address); fd >= 0) return Ready(fd);
+    }
+    Close(absl::UnavailableError(absl::StrCat(name(), ": ", ErrnoText(errno))));
   }
 
   NameLookup lookup_;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <utility>
 
@@ -19,12 +20,31 @@ namespace {
 
 constexpr absl::string_view kSchemes[] = {"unix"};
 constexpr absl::Duration kAttemptTimeout = absl::Milliseconds(100);
-constexpr size_t kMaxPath = sizeof(sockaddr_un().sun_path) - 1;
+constexpr size_t kMaxPath = sizeof(sockaddr_un::sun_path) - 1;
+constexpr size_t kMaxPayload = std::numeric_limits<size_t>::max();  // a setting of the system: it will say EMSGSIZE
+
+// What the errors of connect() mean at a unix socket, and the way out.
+absl::Status ConnectError(const std::string& name, int error) {
+  const std::string text = absl::StrCat(name, ": ", ErrnoText(error));
+  switch (error) {
+    case ENOENT:
+      return absl::UnavailableError(absl::StrCat(text, "; the receiver has not made its socket"));
+    case ECONNREFUSED:
+      return absl::UnavailableError(absl::StrCat(text, "; nobody listens there: the receiver has gone and left its socket file behind"));
+    case EPROTOTYPE:
+      return absl::UnavailableError(absl::StrCat(text, "; the receiver's is a stream socket, it must be SOCK_DGRAM"));
+    case EACCES:
+      return absl::PermissionDeniedError(
+          absl::StrCat(text, "; this process needs write permission on the socket and search permission on its path"));
+    default:
+      return absl::UnavailableError(text);
+  }
+}
 
 class UnixLink final : public DatagramLink {
  public:
   UnixLink(std::string name, std::string path, Loop& loop, Host& host)
-      : DatagramLink(std::move(name), loop, host), path_(std::move(path)) {
+      : DatagramLink(std::move(name), kMaxPayload, loop, host), path_(std::move(path)) {
     loop.Post([this, alive = std::weak_ptr<bool>(alive_)] {
       if (!alive.expired()) Start();
     });
@@ -39,8 +59,7 @@ class UnixLink final : public DatagramLink {
     if (fd >= 0 && connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return Ready(fd);
     const int error = errno;
     if (fd >= 0) close(fd);
-    Close(absl::UnavailableError(absl::StrCat(name(), ": ", ErrnoText(error), error == EPROTOTYPE
-                                                  ? " (it is a stream socket, not a datagram socket)" : "")));
+    Close(ConnectError(name(), error));
   }
 
   const std::string path_;
@@ -58,11 +77,11 @@ class UnixTransport final : public Transport {
 
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     if (uri.body.empty() || uri.body[0] != '/') {
-      return absl::InvalidArgumentError("the path of a unix socket must be absolute: unix:/path");
+      return absl::InvalidArgumentError("the path of a unix socket must be absolute; write unix:/path");
     }
     if (uri.body.size() > kMaxPath) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the path has ", uri.body.size(), " bytes; a unix socket's has at most ", kMaxPath));
+          absl::StrCat("the path has ", uri.body.size(), " bytes; that of a unix socket has at most ", kMaxPath));
     }
     QueryReader query(uri);
     Target target;

@@ -1,0 +1,411 @@
+// evctl: the command line of eventvirtual.
+#include <google/protobuf/util/json_util.h>
+#include <grpcpp/create_channel.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+#include "client/listen_udp.h"
+#include "client/table.h"
+#include "eventvirtual/v1/event.grpc.pb.h"
+#include "eventvirtual/v1/operator.grpc.pb.h"
+#include "eventvirtual/v1/subscription.grpc.pb.h"
+
+ABSL_FLAG(std::string, server, "",
+          "where eventvirtuald serves: host:port or unix:/path; default $EVENTVIRTUAL_SERVER, else 127.0.0.1:7060");
+ABSL_FLAG(std::string, o, "text", "output: text, or json (one document per line)");
+ABSL_FLAG(absl::Duration, timeout, absl::Seconds(30), "how long to wait for an answer");
+ABSL_FLAG(absl::Duration, ttl, absl::ZeroDuration(), "subscribe: time to live; default 1h");
+ABSL_FLAG(bool, never_expires, false, "subscribe: until it is ended");
+ABSL_FLAG(std::string, id, "", "subscribe: the id to use instead of a derived one");
+ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
+          "subscribe: how long a failed subscriber is skipped; default: the server's");
+ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
+ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, or delivered");
+ABSL_FLAG(int, count, 0, "listen-udp: end after so many datagrams; 0: never");
+
+namespace eventvirtual {
+namespace {
+
+// For scripts.
+enum ExitCode { kOk = 0, kRefused = 1, kUsage = 2, kUnreachable = 3, kNotDelivered = 4 };
+
+constexpr absl::string_view kHelp = R"(evctl: steer eventvirtuald
+
+  subscribe EVENT SOCKET     tell SOCKET of EVENT [--ttl=1h | --never_expires] [--id=ID] [--failover_timeout=30s]
+  unsubscribe NAME           end a subscription, also as: unsubscribe EVENT SOCKET
+  get NAME                   show one subscription
+  list                       show all subscriptions [--event=EVENT]
+  watch                      show changes of subscriptions as they happen [--event=EVENT]
+  raise EVENT PARAM...       raise an event [--wait=accepted|delivered]; PARAM is name=text, name:=json or text
+  events                     show the events and how often they were raised
+  endpoints                  show the destinations, their health and counters
+  transports                 show the schemes a SOCKET may use
+  listen-udp ADDR            print what arrives at a UDP address [--count=N]
+  help                       this text
+
+SOCKET is "virtual:POLICY uri uri ..." with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN, or one uri.
+Everywhere: [--server=ADDR] [--o=text|json] [--timeout=30s]
+Exit: 0 done, 1 the server refused, 2 wrong usage, 3 server unreachable, 4 not delivered to all (raise --wait=delivered)
+)";
+
+int Usage(absl::string_view fault) {
+  std::fprintf(stderr, "evctl: %s; see evctl help\n", std::string(fault).c_str());
+  return kUsage;
+}
+
+bool Json() { return absl::GetFlag(FLAGS_o) == "json"; }
+
+void PrintJson(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  if (google::protobuf::util::MessageToJsonString(message, &text, options).ok()) std::printf("%s\n", text.c_str());
+  std::fflush(stdout);
+}
+
+std::string ServerAddress() {
+  if (const std::string flag = absl::GetFlag(FLAGS_server); !flag.empty()) return flag;
+  const char* const variable = std::getenv("EVENTVIRTUAL_SERVER");
+  return variable != nullptr && *variable != '\0' ? variable : "127.0.0.1:7060";
+}
+
+std::shared_ptr<grpc::Channel> Connect() {
+  return grpc::CreateChannel(ServerAddress(), grpc::InsecureChannelCredentials());
+}
+
+void SetDeadline(grpc::ClientContext* context) {
+  context->set_deadline(absl::ToChronoTime(absl::Now() + absl::GetFlag(FLAGS_timeout)));
+}
+
+int Failed(const grpc::Status& status) {
+  static constexpr const char* kNames[] = {"OK",        "CANCELLED",       "UNKNOWN",           "INVALID_ARGUMENT",
+                                           "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",  "PERMISSION_DENIED",
+                                           "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+                                           "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"};
+  const int code = status.error_code();
+  std::fprintf(stderr, "evctl: %s: %s\n", code >= 0 && code <= 16 ? kNames[code] : "?", status.error_message().c_str());
+  // gRPC's own words for a server that is not there.
+  const bool unreachable = code == grpc::StatusCode::UNAVAILABLE &&
+                           absl::StrContains(status.error_message(), "failed to connect");
+  if (unreachable) std::fprintf(stderr, "evctl: is eventvirtuald running at %s?\n", ServerAddress().c_str());
+  return unreachable ? kUnreachable : kRefused;
+}
+
+// The enum's name without its prefix, in small letters: HEALTH_COOLING → cooling.
+std::string Short(const std::string& name, absl::string_view prefix) {
+  std::string text(absl::StripPrefix(name, prefix));
+  for (char& c : text) c = c == '_' ? '-' : static_cast<char>(std::tolower(c));
+  return text;
+}
+
+std::string ExpiryOf(const v1::Subscription& subscription) {
+  if (subscription.never_expires()) return "never";
+  return absl::FormatDuration(absl::Seconds(subscription.remaining_ttl().seconds()));
+}
+
+void AddRow(const v1::Subscription& subscription, std::vector<std::string> first, Table* table) {
+  first.insert(first.end(),
+               {subscription.name(), subscription.event(), ExpiryOf(subscription),
+                Short(v1::Subscription::State_Name(subscription.state()), "STATE_"),
+                absl::StrCat(subscription.raised_count()), absl::StrCat(subscription.delivered_count()),
+                absl::StrCat(subscription.failed_count()), subscription.socket()});
+  table->Add(std::move(first));
+}
+
+void Print(const std::vector<v1::Subscription>& subscriptions) {
+  Table table({"NAME", "EVENT", "EXPIRES", "STATE", "RAISED", "DELIVERED", "FAILED", "SOCKET"});
+  for (const v1::Subscription& subscription : subscriptions) AddRow(subscription, {}, &table);
+  table.Print();
+}
+
+int Subscribe(const std::vector<std::string>& words) {
+  if (words.size() != 2) return Usage("subscribe takes EVENT and SOCKET (quote a socket that has spaces)");
+  v1::SubscribeRequest request;
+  request.mutable_subscription()->set_event(words[0]);
+  request.mutable_subscription()->set_socket(words[1]);
+  request.set_subscription_id(absl::GetFlag(FLAGS_id));
+  absl::Duration ttl = absl::GetFlag(FLAGS_ttl);
+  if (absl::GetFlag(FLAGS_never_expires)) {
+    if (ttl != absl::ZeroDuration()) return Usage("give --ttl or --never_expires, not both");
+    request.mutable_subscription()->set_never_expires(true);
+  } else {
+    if (ttl == absl::ZeroDuration()) ttl = absl::Hours(1);
+    auto* const wire = request.mutable_subscription()->mutable_ttl();
+    wire->set_seconds(absl::IDivDuration(ttl, absl::Seconds(1), &ttl));
+    wire->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(ttl)));
+  }
+  if (absl::Duration cool = absl::GetFlag(FLAGS_failover_timeout); cool != absl::InfiniteDuration()) {
+    auto* const wire = request.mutable_subscription()->mutable_delivery()->mutable_failover_timeout();
+    wire->set_seconds(absl::IDivDuration(cool, absl::Seconds(1), &cool));
+    wire->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(cool)));
+  }
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::SubscribeResponse response;
+  const grpc::Status status = v1::SubscriptionService::NewStub(Connect())->Subscribe(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("%s %s, expires: %s\n", response.created() ? "created" : "refreshed",
+                response.subscription().name().c_str(), ExpiryOf(response.subscription()).c_str());
+  }
+  return kOk;
+}
+
+int Unsubscribe(const std::vector<std::string>& words) {
+  if (words.empty() || words.size() > 2) return Usage("unsubscribe takes NAME, or EVENT and SOCKET");
+  v1::UnsubscribeRequest request;
+  if (words.size() == 1) {
+    request.set_name(words[0]);
+  } else {
+    request.mutable_match()->set_event(words[0]);
+    request.mutable_match()->set_socket(words[1]);
+  }
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::UnsubscribeResponse response;
+  const grpc::Status status = v1::SubscriptionService::NewStub(Connect())->Unsubscribe(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("ended %s\n", response.subscription().name().c_str());
+  }
+  return kOk;
+}
+
+int Get(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("get takes NAME");
+  v1::GetSubscriptionRequest request;
+  request.set_name(words[0]);
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::GetSubscriptionResponse response;
+  const grpc::Status status = v1::SubscriptionService::NewStub(Connect())->GetSubscription(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response.subscription());
+  } else {
+    Print({response.subscription()});
+  }
+  return kOk;
+}
+
+int ListSubscriptions(const std::vector<std::string>& words) {
+  if (!words.empty()) return Usage("list takes no words");
+  const auto stub = v1::SubscriptionService::NewStub(Connect());
+  std::vector<v1::Subscription> all;
+  v1::ListSubscriptionsRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_page_size(1000);
+  do {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::ListSubscriptionsResponse response;
+    const grpc::Status status = stub->ListSubscriptions(&context, request, &response);
+    if (!status.ok()) return Failed(status);
+    for (v1::Subscription& subscription : *response.mutable_subscriptions()) {
+      if (Json()) {
+        PrintJson(subscription);
+      } else {
+        all.push_back(std::move(subscription));
+      }
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  if (!Json()) Print(all);
+  return kOk;
+}
+
+int Watch(const std::vector<std::string>& words) {
+  if (!words.empty()) return Usage("watch takes no words");
+  v1::WatchSubscriptionsRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  grpc::ClientContext context;
+  const auto stub = v1::SubscriptionService::NewStub(Connect());
+  const auto reader = stub->WatchSubscriptions(&context, request);
+  v1::WatchSubscriptionsResponse response;
+  while (reader->Read(&response)) {
+    if (Json()) {
+      PrintJson(response);
+      continue;
+    }
+    const v1::Subscription& subscription = response.subscription();
+    std::printf("%-9s  %s  %s  %s\n",
+                Short(v1::WatchSubscriptionsResponse::Change_Name(response.change()), "CHANGE_").c_str(),
+                subscription.name().c_str(), subscription.event().c_str(), subscription.socket().c_str());
+    std::fflush(stdout);
+  }
+  const grpc::Status status = reader->Finish();
+  return status.ok() ? kOk : Failed(status);
+}
+
+int Raise(const std::vector<std::string>& words) {
+  if (words.empty()) return Usage("raise takes EVENT and its parameters");
+  v1::RaiseRequest request;
+  request.mutable_event()->set_name(words[0]);
+  for (size_t i = 1; i < words.size(); ++i) {
+    v1::Param* const param = request.mutable_event()->add_params();
+    const size_t equals = words[i].find('=');
+    if (equals == std::string::npos || equals == 0) {
+      param->set_string_value(words[i]);
+    } else if (words[i][equals - 1] == ':') {
+      param->set_name(words[i].substr(0, equals - 1));
+      param->set_json_value(words[i].substr(equals + 1));
+    } else {
+      param->set_name(words[i].substr(0, equals));
+      param->set_string_value(words[i].substr(equals + 1));
+    }
+  }
+  const std::string wait = absl::GetFlag(FLAGS_wait);
+  if (wait != "accepted" && wait != "delivered") return Usage("--wait is accepted or delivered");
+  request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : v1::WAIT_ACCEPTED);
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::RaiseResponse response;
+  const grpc::Status status = v1::EventService::NewStub(Connect())->Raise(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  bool delivered = true;
+  for (const v1::DeliveryOutcome& delivery : response.deliveries()) {
+    delivered = delivered && delivery.outcome() == v1::DeliveryOutcome::OUTCOME_DELIVERED;
+  }
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("%s matched %u subscription%s\n", response.event_id().c_str(), response.matched_subscriptions(),
+                response.matched_subscriptions() == 1 ? "" : "s");
+    if (response.deliveries_size() > 0) {
+      Table table({"SUBSCRIPTION", "OUTCOME", "SUBSCRIBER", "RESULT", "ERROR"});
+      for (const v1::DeliveryOutcome& delivery : response.deliveries()) {
+        for (const v1::Attempt& attempt : delivery.attempts()) {
+          table.Add({delivery.subscription(),
+                     Short(v1::DeliveryOutcome::Outcome_Name(delivery.outcome()), "OUTCOME_"), attempt.uri(),
+                     Short(v1::Attempt::Result_Name(attempt.result()), "RESULT_"), attempt.error()});
+        }
+      }
+      table.Print();
+    }
+  }
+  return delivered ? kOk : kNotDelivered;
+}
+
+int Events(const std::vector<std::string>& words) {
+  if (!words.empty()) return Usage("events takes no words");
+  const auto stub = v1::EventService::NewStub(Connect());
+  v1::ListEventsRequest request;
+  request.set_page_size(1000);
+  Table table({"EVENT", "RAISED", "SUBSCRIPTIONS"});
+  do {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::ListEventsResponse response;
+    const grpc::Status status = stub->ListEvents(&context, request, &response);
+    if (!status.ok()) return Failed(status);
+    for (const v1::ListEventsResponse::Entry& entry : response.events()) {
+      if (Json()) PrintJson(entry);
+      table.Add({entry.name(), absl::StrCat(entry.raised_count()), absl::StrCat(entry.subscription_count())});
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  if (!Json()) table.Print();
+  return kOk;
+}
+
+int Endpoints(const std::vector<std::string>& words) {
+  if (!words.empty()) return Usage("endpoints takes no words");
+  const auto stub = v1::OperatorService::NewStub(Connect());
+  v1::ListEndpointsRequest request;
+  request.set_page_size(1000);
+  Table table({"ENDPOINT", "HEALTH", "OFFERED", "DELIVERED", "FAILED", "REFUSED", "QUEUED", "IN FLIGHT", "LAST ERROR"});
+  do {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::ListEndpointsResponse response;
+    const grpc::Status status = stub->ListEndpoints(&context, request, &response);
+    if (!status.ok()) return Failed(status);
+    for (const v1::EndpointStatus& endpoint : response.endpoints()) {
+      if (Json()) PrintJson(endpoint);
+      table.Add({endpoint.uri(), Short(v1::EndpointStatus::Health_Name(endpoint.health()), "HEALTH_"),
+                 absl::StrCat(endpoint.offered()), absl::StrCat(endpoint.delivered()), absl::StrCat(endpoint.failed()),
+                 absl::StrCat(endpoint.refused()), absl::StrCat(endpoint.queued()), absl::StrCat(endpoint.in_flight()),
+                 endpoint.last_error()});
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  if (!Json()) table.Print();
+  return kOk;
+}
+
+int Transports(const std::vector<std::string>& words) {
+  if (!words.empty()) return Usage("transports takes no words");
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::ListTransportsResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->ListTransports(&context, {}, &response);
+  if (!status.ok()) return Failed(status);
+  Table table({"SCHEME", "SUCCESS PROVES", "SYNTAX"});
+  for (const auto& transport : response.transports()) {
+    if (Json()) PrintJson(transport);
+    table.Add({transport.scheme(), Short(v1::AckLevel_Name(transport.ack_level()), "ACK_LEVEL_"), transport.syntax()});
+  }
+  if (!Json()) table.Print();
+  return kOk;
+}
+
+int Listen(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("listen-udp takes ADDR, such as 127.0.0.1:8081");
+  const absl::Status status = ListenUdp(words[0], absl::GetFlag(FLAGS_count));
+  if (status.ok()) return kOk;
+  std::fprintf(stderr, "evctl: %s\n", std::string(status.message()).c_str());
+  return absl::IsInvalidArgument(status) ? kUsage : kRefused;
+}
+
+int Run(std::vector<std::string> words) {
+  static const std::map<std::string, int (*)(const std::vector<std::string>&)> commands = {
+      {"subscribe", Subscribe}, {"unsubscribe", Unsubscribe}, {"get", Get},       {"list", ListSubscriptions},
+      {"watch", Watch},         {"raise", Raise},             {"events", Events}, {"endpoints", Endpoints},
+      {"transports", Transports}, {"listen-udp", Listen}};
+  if (words.empty()) {
+    std::fprintf(stderr, "%s", std::string(kHelp).c_str());
+    return kUsage;
+  }
+  if (words[0] == "help") {
+    std::printf("%s", std::string(kHelp).c_str());
+    return kOk;
+  }
+  if (absl::GetFlag(FLAGS_o) != "text" && !Json()) return Usage("--o is text or json");
+  const auto found = commands.find(words[0]);
+  if (found == commands.end()) return Usage(absl::StrCat("there is no command \"", words[0], "\""));
+  words.erase(words.begin());
+  return found->second(words);
+}
+
+}  // namespace
+}  // namespace eventvirtual
+
+int main(int argc, char** argv) {
+  absl::SetProgramUsageMessage(eventvirtual::kHelp);
+  absl::FlagsUsageConfig usage;
+  usage.contains_help_flags = [](absl::string_view file) { return absl::EndsWith(file, "client/evctl.cc"); };
+  usage.contains_helpshort_flags = usage.contains_help_flags;
+  usage.version_string = [] { return std::string("evctl 0.1.0\n"); };
+  absl::SetFlagsUsageConfig(usage);
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  return eventvirtual::Run(std::vector<std::string>(rest.begin() + 1, rest.end()));
+}

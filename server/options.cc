@@ -1,0 +1,163 @@
+#include "server/options.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
+#include "absl/flags/usage.h"
+#include "absl/flags/usage_config.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+ABSL_FLAG(std::string, listen, "127.0.0.1:7060", "where gRPC is served: comma list of host:port and unix:/path");
+ABSL_FLAG(std::string, ingest, "",
+          "where OpenSIPS' own events are taken: comma list of udp:host:port, unix:/path (datagram), tcp:host:port");
+ABSL_FLAG(int64_t, ingest_reply_padding, 4096,
+          "bytes to which answers on a busy tcp ingest connection are padded, as OpenSIPS' reader needs it; 0: never");
+ABSL_FLAG(std::string, ingest_event_param, "",
+          "name of the parameter that carries the event name, for peers whose \"method\" is a fixed word");
+ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1), "expiry of a subscription where a caller may leave it out; 1s to 10 years");
+ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
+          "how long a failed subscriber is skipped, unless its subscription says otherwise; 0s to 24h");
+ABSL_FLAG(absl::Duration, attempt_timeout, absl::ZeroDuration(),
+          "time limit of one attempt, unless the subscriber says otherwise; 0s: each transport's own; up to 10m");
+ABSL_FLAG(int64_t, queue_events, 10000, "events that may wait for one subscriber; 1 to 10000000");
+ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscriber; 4096 to 2^40");
+ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
+ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
+ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one per processor, at most 4; up to 64");
+ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
+          "how long a stop waits for events that are on their way; 0s to 10m");
+ABSL_FLAG(bool, strict_events, false,
+          "raise only events that are known: those of --events, or if it is empty, those that were ever subscribed");
+ABSL_FLAG(std::string, events, "", "comma list of event names that exist; with --strict_events no other may be subscribed");
+ABSL_FLAG(std::string, transport_defaults, "",
+          "options of subscribers that do not name them: comma list like tcp:reliable=1&timeout=500ms");
+ABSL_FLAG(std::string, log_level, "info", "least level that is logged: debug, info, warning, error");
+ABSL_FLAG(std::string, config, "", "file with lines `name = value` of these same flags; the command line wins");
+
+namespace eventvirtual {
+namespace {
+
+// Collects faults, so that all of them are told at once.
+class Faults {
+ public:
+  void Add(const std::string& text) {
+    std::fprintf(stderr, "eventvirtuald: %s\n", text.c_str());
+    any_ = true;
+  }
+  bool any() const { return any_; }
+
+ private:
+  bool any_ = false;
+};
+
+std::vector<std::string> List(const std::string& text) { return absl::StrSplit(text, ',', absl::SkipWhitespace()); }
+
+void LoadConfig(const std::string& path, Faults* faults) {
+  std::ifstream file(path);
+  if (!file) return faults->Add(absl::StrCat("--config: cannot read \"", path, "\""));
+  std::string line;
+  for (int number = 1; std::getline(file, line); ++number) {
+    absl::string_view text = absl::StripAsciiWhitespace(line);
+    if (text.empty() || text[0] == '#') continue;
+    const std::string place = absl::StrCat(path, ":", number, ": ");
+    const size_t equals = text.find('=');
+    if (equals == absl::string_view::npos) {
+      faults->Add(absl::StrCat(place, "\"", text, "\" is not a line of the form name = value"));
+      continue;
+    }
+    const std::string name(absl::StripAsciiWhitespace(text.substr(0, equals)));
+    const absl::string_view value = absl::StripAsciiWhitespace(text.substr(equals + 1));
+    absl::CommandLineFlag* const flag = name == "config" ? nullptr : absl::FindCommandLineFlag(name);
+    std::string error;
+    if (flag == nullptr) {
+      faults->Add(absl::StrCat(place, "there is no flag \"", name, "\"; see eventvirtuald --help"));
+    } else if (!flag->ParseFrom(value, &error)) {
+      faults->Add(absl::StrCat(place, name, ": \"", value, "\" cannot be read", error.empty() ? "" : ": ", error));
+    }
+  }
+}
+
+void CheckBounds(const char* name, int64_t value, int64_t min, int64_t max, Faults* faults) {
+  if (value >= min && value <= max) return;
+  faults->Add(absl::StrCat("--", name, ": ", value, " is not from ", min, " to ", max));
+}
+
+void CheckBounds(const char* name, absl::Duration value, absl::Duration min, absl::Duration max, Faults* faults) {
+  if (value >= min && value <= max) return;
+  faults->Add(absl::StrCat("--", name, ": ", absl::FormatDuration(value), " is not from ", absl::FormatDuration(min),
+                           " to ", absl::FormatDuration(max)));
+}
+
+}  // namespace
+
+Options ParseOptionsOrExit(int argc, char** argv) {
+  absl::SetProgramUsageMessage(
+      "Virtual event subscriptions over gRPC.\n\n  eventvirtuald [--listen=127.0.0.1:7060] [--ingest=tcp:127.0.0.1:9060] "
+      "[--config=FILE] …\n\nFlags are written --name=value.");
+  absl::FlagsUsageConfig usage;
+  const auto ours = [](absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); };
+  usage.contains_help_flags = ours;
+  usage.contains_helpshort_flags = ours;
+  usage.version_string = [] { return std::string("eventvirtuald 0.1.0\n"); };
+  absl::SetFlagsUsageConfig(usage);
+
+  Faults faults;
+  for (int i = 1; i < argc; ++i) {
+    absl::string_view argument = argv[i];
+    if (!absl::ConsumePrefix(&argument, "--config") && !absl::ConsumePrefix(&argument, "-config")) continue;
+    if (absl::ConsumePrefix(&argument, "=")) {
+      LoadConfig(std::string(argument), &faults);
+    } else if (argument.empty() && i + 1 < argc) {
+      LoadConfig(argv[i + 1], &faults);
+    }
+  }
+  const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);
+  for (size_t i = 1; i < rest.size(); ++i) {
+    faults.Add(absl::StrCat("\"", rest[i], "\" is not a flag; flags are written --name=value"));
+  }
+
+  Options options;
+  options.listen = List(absl::GetFlag(FLAGS_listen));
+  if (options.listen.empty()) faults.Add("--listen: at least one address is needed");
+  options.ingest = List(absl::GetFlag(FLAGS_ingest));
+  options.ingest_reply_padding = absl::GetFlag(FLAGS_ingest_reply_padding);
+  CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
+  options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
+  options.default_ttl = absl::GetFlag(FLAGS_default_ttl);
+  CheckBounds("default_ttl", options.default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);
+  options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);
+  CheckBounds("failover_timeout", options.failover_timeout, absl::ZeroDuration(), absl::Hours(24), &faults);
+  options.attempt_timeout = absl::GetFlag(FLAGS_attempt_timeout);
+  CheckBounds("attempt_timeout", options.attempt_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
+  options.queue_events = absl::GetFlag(FLAGS_queue_events);
+  CheckBounds("queue_events", options.queue_events, 1, 10000000, &faults);
+  options.queue_bytes = absl::GetFlag(FLAGS_queue_bytes);
+  CheckBounds("queue_bytes", options.queue_bytes, 4096, int64_t{1} << 40, &faults);
+  options.max_subscriptions = absl::GetFlag(FLAGS_max_subscriptions);
+  CheckBounds("max_subscriptions", options.max_subscriptions, 1, 100000000, &faults);
+  options.max_subscribers = absl::GetFlag(FLAGS_max_subscribers);
+  CheckBounds("max_subscribers", options.max_subscribers, 1, 127, &faults);
+  options.threads = absl::GetFlag(FLAGS_threads);
+  CheckBounds("threads", options.threads, 0, 64, &faults);
+  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
+  CheckBounds("drain_timeout", options.drain_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
+  options.strict_events = absl::GetFlag(FLAGS_strict_events);
+  options.events = List(absl::GetFlag(FLAGS_events));
+  for (const std::string& entry : List(absl::GetFlag(FLAGS_transport_defaults))) {
+    options.transport_defaults.push_back(absl::StrSplit(entry, absl::MaxSplits(':', 1)));
+  }
+  if (!ParseLogLevel(absl::GetFlag(FLAGS_log_level), &options.log_level)) {
+    faults.Add(absl::StrCat("--log_level: \"", absl::GetFlag(FLAGS_log_level), "\" is not debug, info, warning or error"));
+  }
+  if (faults.any()) std::exit(1);
+  return options;
+}
+
+}  // namespace eventvirtual

@@ -1,0 +1,42 @@
+// Options: everything that can be set from outside, checked.
+#ifndef EVENTVIRTUAL_SERVER_OPTIONS_H_
+#define EVENTVIRTUAL_SERVER_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "server/log/log.h"
+
+namespace eventvirtual {
+
+// Units, defaults and bounds stand at the flags in options.cc; `eventvirtuald --help` prints them.
+struct Options {
+  std::vector<std::string> listen = {"127.0.0.1:7060"};
+  std::vector<std::string> ingest;
+  int64_t ingest_reply_padding = 4096;
+  std::string ingest_event_param;
+  absl::Duration default_ttl = absl::Hours(1);
+  absl::Duration failover_timeout = absl::Seconds(30);
+  absl::Duration attempt_timeout = absl::ZeroDuration();
+  int64_t queue_events = 10000;
+  int64_t queue_bytes = 16 << 20;
+  int64_t max_subscriptions = 1000000;
+  int64_t max_subscribers = 64;
+  int64_t threads = 0;
+  absl::Duration drain_timeout = absl::Seconds(10);
+  bool strict_events = false;
+  std::vector<std::string> events;
+  std::vector<std::pair<std::string, std::string>> transport_defaults;  // scheme, query
+  LogLevel log_level = LogLevel::kInfo;
+};
+
+// Reads --config and the command line, which wins. Every fault is written to stderr, then the process exits with 1;
+// --help and --version print and exit with 0.
+Options ParseOptionsOrExit(int argc, char** argv);
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_OPTIONS_H_

@@ -1,0 +1,44 @@
+// EventService: the data plane over gRPC.
+#ifndef EVENTVIRTUAL_SERVER_RPC_EVENT_SERVICE_H_
+#define EVENTVIRTUAL_SERVER_RPC_EVENT_SERVICE_H_
+
+#include <set>
+
+#include "absl/base/thread_annotations.h"
+#include "eventvirtual/v1/event.grpc.pb.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/registry/registry.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+
+class EventService final : public v1::EventService::CallbackService {
+ public:
+  EventService(Registry& registry, Dispatcher& dispatcher) : registry_(registry), dispatcher_(dispatcher) {}
+
+  grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
+                                  v1::RaiseResponse* response) override;
+  grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* RaiseStream(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* Listen(grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context, const v1::ListEventsRequest* request,
+                                       v1::ListEventsResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* WatchDeliveries(
+      grpc::CallbackServerContext* context, const v1::WatchDeliveriesRequest* request) override;
+
+  // The server is stopping: streams read no further, answer what they have read, and end with OK. Any thread.
+  void EndStreams();
+
+ private:
+  class Stream;
+
+  Registry& registry_;
+  Dispatcher& dispatcher_;
+  Mutex mutex_;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::set<Stream*> streams_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_RPC_EVENT_SERVICE_H_

@@ -1,0 +1,45 @@
+// OperatorService: what operators look at over gRPC.
+#ifndef EVENTVIRTUAL_SERVER_RPC_OPERATOR_SERVICE_H_
+#define EVENTVIRTUAL_SERVER_RPC_OPERATOR_SERVICE_H_
+
+#include "eventvirtual/v1/operator.grpc.pb.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/rpc/wire.h"
+#include "transports/api/catalog.h"
+
+namespace eventvirtual {
+
+class OperatorService final : public v1::OperatorService::CallbackService {
+ public:
+  OperatorService(const Catalog& catalog, const EndpointPool& pool, const Clock& clock, WireDefaults defaults)
+      : catalog_(catalog), pool_(pool), clock_(clock), defaults_(defaults) {}
+
+  grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context, const v1::ListTransportsRequest* request,
+                                           v1::ListTransportsResponse* response) override;
+  grpc::ServerUnaryReactor* ListEndpoints(grpc::CallbackServerContext* context, const v1::ListEndpointsRequest* request,
+                                          v1::ListEndpointsResponse* response) override;
+
+  // Not built yet: each answers UNIMPLEMENTED with a sentence.
+  grpc::ServerUnaryReactor* ProbeSubscriber(grpc::CallbackServerContext* context, const v1::ProbeSubscriberRequest*,
+                                            v1::ProbeSubscriberResponse*) override;
+  grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context, const v1::SetEndpointModeRequest*,
+                                            v1::SetEndpointModeResponse*) override;
+  grpc::ServerUnaryReactor* ExplainDelivery(grpc::CallbackServerContext* context, const v1::ExplainDeliveryRequest*,
+                                            v1::ExplainDeliveryResponse*) override;
+  grpc::ServerUnaryReactor* ListDeadLetters(grpc::CallbackServerContext* context, const v1::ListDeadLettersRequest*,
+                                            v1::ListDeadLettersResponse*) override;
+  grpc::ServerUnaryReactor* ReplayDeadLetters(grpc::CallbackServerContext* context, const v1::ReplayDeadLettersRequest*,
+                                              v1::ReplayDeadLettersResponse*) override;
+  grpc::ServerUnaryReactor* PurgeDeadLetters(grpc::CallbackServerContext* context, const v1::PurgeDeadLettersRequest*,
+                                             v1::PurgeDeadLettersResponse*) override;
+
+ private:
+  const Catalog& catalog_;
+  const EndpointPool& pool_;
+  const Clock& clock_;
+  const WireDefaults defaults_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_RPC_OPERATOR_SERVICE_H_

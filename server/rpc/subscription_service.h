@@ -1,0 +1,50 @@
+// SubscriptionService: the control plane over gRPC. Checks, calls the registry, maps the status.
+#ifndef EVENTVIRTUAL_SERVER_RPC_SUBSCRIPTION_SERVICE_H_
+#define EVENTVIRTUAL_SERVER_RPC_SUBSCRIPTION_SERVICE_H_
+
+#include <set>
+
+#include "absl/base/thread_annotations.h"
+#include "eventvirtual/v1/subscription.grpc.pb.h"
+#include "server/registry/registry.h"
+#include "server/rpc/wire.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+
+class SubscriptionService final : public v1::SubscriptionService::CallbackService {
+ public:
+  SubscriptionService(Registry& registry, WireDefaults defaults) : registry_(registry), defaults_(defaults) {}
+
+  grpc::ServerUnaryReactor* Subscribe(grpc::CallbackServerContext* context, const v1::SubscribeRequest* request,
+                                      v1::SubscribeResponse* response) override;
+  grpc::ServerUnaryReactor* Unsubscribe(grpc::CallbackServerContext* context, const v1::UnsubscribeRequest* request,
+                                        v1::UnsubscribeResponse* response) override;
+  grpc::ServerUnaryReactor* GetSubscription(grpc::CallbackServerContext* context,
+                                            const v1::GetSubscriptionRequest* request,
+                                            v1::GetSubscriptionResponse* response) override;
+  grpc::ServerUnaryReactor* ListSubscriptions(grpc::CallbackServerContext* context,
+                                              const v1::ListSubscriptionsRequest* request,
+                                              v1::ListSubscriptionsResponse* response) override;
+  grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* WatchSubscriptions(
+      grpc::CallbackServerContext* context, const v1::WatchSubscriptionsRequest* request) override;
+
+  // The server is stopping: every watch ends with OK, and new ones at once. Any thread.
+  void EndWatches();
+
+ private:
+  class Watcher;
+
+  absl::StatusOr<Registry::Subscribed> DoSubscribe(const v1::SubscribeRequest& request, const ClockBridge& bridge);
+  absl::StatusOr<SubscriptionInfo> DoUnsubscribe(const v1::UnsubscribeRequest& request, const ClockBridge& bridge);
+
+  Registry& registry_;
+  const WireDefaults defaults_;
+  Mutex mutex_;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_RPC_SUBSCRIPTION_SERVICE_H_

@@ -1,0 +1,399 @@
+#include "server/rpc/wire.h"
+
+#include <simdjson.h>
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr absl::Duration kMaxTtl = absl::Hours(24 * 3653);  // ten years
+constexpr int kMaxParams = 1024;
+constexpr size_t kMaxEventName = 256;
+constexpr int32_t kDefaultPage = 100;
+constexpr int32_t kMaxPage = 1000;
+
+absl::Duration FromWire(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+void ToWire(absl::Duration duration, google::protobuf::Duration* out) {
+  const int64_t seconds = absl::IDivDuration(duration, absl::Seconds(1), &duration);
+  out->set_seconds(seconds);
+  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+}
+
+void ToWire(absl::Time time, google::protobuf::Timestamp* out) {
+  const timespec wall = absl::ToTimespec(time);
+  out->set_seconds(wall.tv_sec);
+  out->set_nanos(static_cast<int32_t>(wall.tv_nsec));
+}
+
+// Years 1 to 9999, as google/protobuf/timestamp.proto has it.
+bool IsValid(const google::protobuf::Timestamp& time) {
+  return time.seconds() >= -62135596800 && time.seconds() <= 253402300799 && time.nanos() >= 0 &&
+         time.nanos() <= 999999999;
+}
+
+absl::StatusOr<absl::Duration> NonNegative(const google::protobuf::Duration& duration, absl::string_view field) {
+  const absl::Duration value = FromWire(duration);
+  if (value < absl::ZeroDuration() || value > kMaxTtl) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(field, ": ", absl::FormatDuration(value), " is not from 0s to ", absl::FormatDuration(kMaxTtl)));
+  }
+  return value;
+}
+
+absl::StatusOr<absl::Time> ExpiryFromWire(const v1::Subscription& subscription, const ClockBridge& bridge) {
+  switch (subscription.expiration_case()) {
+    case v1::Subscription::kTtl: {
+      const absl::Duration ttl = FromWire(subscription.ttl());
+      if (ttl <= absl::ZeroDuration() || ttl > kMaxTtl) {
+        return absl::InvalidArgumentError(absl::StrCat("ttl: ", absl::FormatDuration(ttl),
+                                                       " is not more than 0 and at most ten years"));
+      }
+      return bridge.now() + ttl;
+    }
+    case v1::Subscription::kExpireTime: {
+      if (!IsValid(subscription.expire_time())) return absl::InvalidArgumentError("expire_time: not a valid timestamp");
+      const absl::Time wall = absl::FromUnixSeconds(subscription.expire_time().seconds()) +
+                              absl::Nanoseconds(subscription.expire_time().nanos());
+      const absl::Time expires = bridge.FromWall(wall);
+      if (expires <= bridge.now()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("expire_time: ", absl::FormatTime(absl::RFC3339_full, wall, absl::UTCTimeZone()), " is in the past"));
+      }
+      return expires;
+    }
+    case v1::Subscription::kNeverExpires:
+      if (!subscription.never_expires()) {
+        return absl::InvalidArgumentError("never_expires: false says nothing; give ttl or expire_time instead");
+      }
+      return absl::InfiniteFuture();
+    case v1::Subscription::EXPIRATION_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("expiration: give ttl, expire_time or never_expires");
+}
+
+absl::StatusOr<Policy> PolicyFromWire(v1::Policy policy) {
+  switch (policy) {
+    case v1::POLICY_PARALLEL:
+      return Policy::kParallel;
+    case v1::POLICY_FAILOVER:
+      return Policy::kFailover;
+    case v1::POLICY_ROUND_ROBIN:
+      return Policy::kRoundRobin;
+    default:
+      return absl::InvalidArgumentError(
+          "policy: with subscribers, give POLICY_PARALLEL, POLICY_FAILOVER or POLICY_ROUND_ROBIN");
+  }
+}
+
+absl::Status SubscribersFromWire(const v1::Subscription& subscription, const WireDefaults& defaults,
+                                 SubscriptionSpec* spec) {
+  if (!subscription.socket().empty()) {
+    if (subscription.subscribers_size() > 0 || subscription.policy() != v1::POLICY_UNSPECIFIED) {
+      return absl::InvalidArgumentError("socket: give either socket, or policy and subscribers, not both");
+    }
+    absl::StatusOr<VirtualSocket> socket = ParseVirtualSocket(subscription.socket());
+    if (!socket.ok()) return absl::InvalidArgumentError(absl::StrCat("socket: ", std::string(socket.status().message())));
+    spec->policy = socket->policy;
+    spec->plain = socket->plain;
+    for (std::string& uri : socket->subscribers) spec->subscribers.push_back({std::move(uri), defaults.attempt_timeout});
+    return absl::OkStatus();
+  }
+  if (subscription.subscribers_size() == 0) {
+    return absl::InvalidArgumentError("socket: give a socket, or policy and subscribers");
+  }
+  const absl::StatusOr<Policy> policy = PolicyFromWire(subscription.policy());
+  if (!policy.ok()) return policy.status();
+  spec->policy = *policy;
+  for (const v1::Subscriber& subscriber : subscription.subscribers()) {
+    const absl::StatusOr<absl::Duration> timeout = NonNegative(
+        subscriber.attempt_timeout(),
+        absl::StrCat("subscribers[", spec->subscribers.size(), "].attempt_timeout"));
+    if (!timeout.ok()) return timeout.status();
+    spec->subscribers.push_back(
+        {subscriber.uri(), *timeout == absl::ZeroDuration() ? defaults.attempt_timeout : *timeout});
+  }
+  return absl::OkStatus();
+}
+
+// simdjson's parser keeps its buffers: one per thread.
+absl::Status CheckJson(const std::string& text) {
+  thread_local simdjson::dom::parser parser;
+  simdjson::dom::element element;
+  const simdjson::error_code error = parser.parse(text).get(element);
+  if (error == simdjson::SUCCESS) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("not one JSON value: ", simdjson::error_message(error)));
+}
+
+v1::DeliveryOutcome::Outcome OutcomeToWire(DeliveryResult::Outcome outcome) {
+  switch (outcome) {
+    case DeliveryResult::Outcome::kDelivered:
+      return v1::DeliveryOutcome::OUTCOME_DELIVERED;
+    case DeliveryResult::Outcome::kPartial:
+      return v1::DeliveryOutcome::OUTCOME_PARTIAL;
+    case DeliveryResult::Outcome::kFailed:
+      return v1::DeliveryOutcome::OUTCOME_FAILED;
+    case DeliveryResult::Outcome::kExpired:
+      return v1::DeliveryOutcome::OUTCOME_EXPIRED;
+  }
+  return v1::DeliveryOutcome::OUTCOME_UNSPECIFIED;
+}
+
+v1::Attempt::Result ResultToWire(AttemptRecord::Result result) {
+  switch (result) {
+    case AttemptRecord::Result::kOk:
+      return v1::Attempt::RESULT_OK;
+    case AttemptRecord::Result::kFailed:
+      return v1::Attempt::RESULT_FAILED;
+    case AttemptRecord::Result::kUnknown:
+      return v1::Attempt::RESULT_UNKNOWN;
+    case AttemptRecord::Result::kRefused:
+      return v1::Attempt::RESULT_REFUSED;
+    case AttemptRecord::Result::kSkipped:
+      return v1::Attempt::RESULT_SKIPPED;
+  }
+  return v1::Attempt::RESULT_UNSPECIFIED;
+}
+
+}  // namespace
+
+ClockBridge::ClockBridge(const Clock& clock) : now_(clock.Now()), ahead_(absl::Now() - now_) {}
+
+grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscription, const WireDefaults& defaults,
+                                              const ClockBridge& bridge, bool for_match) {
+  SubscriptionSpec spec;
+  spec.event = subscription.event();
+  if (spec.event.empty()) return absl::InvalidArgumentError("event: the name is empty");
+  if (spec.event.back() == '*') return absl::UnimplementedError("event: patterns (a trailing \"*\") are not built yet");
+  if (absl::Status status = SubscribersFromWire(subscription, defaults, &spec); !status.ok()) return status;
+  if (for_match) return spec;
+
+  if (!subscription.filter().empty()) return absl::UnimplementedError("filter: filters are not built yet");
+  const absl::StatusOr<absl::Time> expires = ExpiryFromWire(subscription, bridge);
+  if (!expires.ok()) return expires.status();
+  spec.expires = *expires;
+
+  const v1::DeliveryOptions& delivery = subscription.delivery();
+  if (delivery.durable()) return absl::UnimplementedError("delivery.durable: durable delivery is not built yet");
+  if (!delivery.dead_letter_uri().empty()) {
+    return absl::UnimplementedError("delivery.dead_letter_uri: dead letters are not built yet");
+  }
+  spec.delivery.failover_timeout = defaults.failover_timeout;
+  if (delivery.has_failover_timeout()) {
+    const auto value = NonNegative(delivery.failover_timeout(), "delivery.failover_timeout");
+    if (!value.ok()) return value.status();
+    spec.delivery.failover_timeout = *value;
+  }
+  const auto total = NonNegative(delivery.total_timeout(), "delivery.total_timeout");
+  if (!total.ok()) return total.status();
+  if (*total > absl::ZeroDuration()) spec.delivery.total_timeout = *total;
+  const auto age = NonNegative(delivery.max_event_age(), "delivery.max_event_age");
+  if (!age.ok()) return age.status();
+  if (*age > absl::ZeroDuration()) spec.delivery.max_event_age = *age;
+  spec.delivery.max_attempts = delivery.max_attempts();
+
+  if (subscription.labels_size() > 64) return absl::InvalidArgumentError("labels: more than 64");
+  for (const auto& [key, value] : subscription.labels()) {
+    if (key.empty() || key.size() > 128 || value.size() > 1024) {
+      return absl::InvalidArgumentError("labels: a key has 1 to 128 bytes, a value at most 1024");
+    }
+    spec.labels.emplace(key, value);
+  }
+  return spec;
+}
+
+void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscription* out) {
+  out->set_name(info.name);
+  out->set_event(info.event);
+  out->set_socket(info.socket);
+  out->set_policy(info.policy == Policy::kParallel   ? v1::POLICY_PARALLEL
+                  : info.policy == Policy::kFailover ? v1::POLICY_FAILOVER
+                                                     : v1::POLICY_ROUND_ROBIN);
+  for (const SubscriptionInfo::Subscriber& subscriber : info.subscribers) {
+    v1::Subscriber* const to = out->add_subscribers();
+    to->set_uri(subscriber.uri);
+    if (subscriber.attempt_timeout > absl::ZeroDuration()) ToWire(subscriber.attempt_timeout, to->mutable_attempt_timeout());
+    ToWire(subscriber.status, 0, info.delivery.failover_timeout, bridge, to->mutable_status());
+  }
+  if (info.expires == absl::InfiniteFuture()) {
+    out->set_never_expires(true);
+  } else {
+    ToWire(bridge.ToWall(info.expires), out->mutable_expire_time());
+    ToWire(std::max(info.expires - bridge.now(), absl::ZeroDuration()), out->mutable_remaining_ttl());
+  }
+  v1::DeliveryOptions* const delivery = out->mutable_delivery();
+  ToWire(info.delivery.failover_timeout, delivery->mutable_failover_timeout());
+  if (info.delivery.total_timeout != absl::InfiniteDuration()) {
+    ToWire(info.delivery.total_timeout, delivery->mutable_total_timeout());
+  }
+  if (info.delivery.max_event_age != absl::InfiniteDuration()) {
+    ToWire(info.delivery.max_event_age, delivery->mutable_max_event_age());
+  }
+  delivery->set_max_attempts(info.delivery.max_attempts);
+  for (const auto& [key, value] : info.labels) (*out->mutable_labels())[key] = value;
+  out->set_state(info.state == SubscriptionInfo::State::kActive     ? v1::Subscription::STATE_ACTIVE
+                 : info.state == SubscriptionInfo::State::kDegraded ? v1::Subscription::STATE_DEGRADED
+                                                                    : v1::Subscription::STATE_FAILING);
+  ToWire(bridge.ToWall(info.created), out->mutable_create_time());
+  out->set_raised_count(info.matched);
+  out->set_delivered_count(info.delivered);
+  out->set_failed_count(info.failed + info.partial);
+}
+
+void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout, const ClockBridge& bridge,
+            v1::EndpointStatus* out) {
+  out->set_uri(stats.uri);
+  switch (stats.health) {
+    case EndpointStats::Health::kIdle:
+      out->set_health(v1::EndpointStatus::HEALTH_IDLE);
+      break;
+    case EndpointStats::Health::kHealthy:
+      out->set_health(v1::EndpointStatus::HEALTH_HEALTHY);
+      break;
+    case EndpointStats::Health::kProbing:
+      out->set_health(v1::EndpointStatus::HEALTH_PROBING);
+      break;
+    case EndpointStats::Health::kFailing: {
+      const absl::Time retry = stats.last_failure + failover_timeout;
+      out->set_health(retry > bridge.now() ? v1::EndpointStatus::HEALTH_COOLING : v1::EndpointStatus::HEALTH_PROBING);
+      if (retry > bridge.now()) ToWire(bridge.ToWall(retry), out->mutable_retry_time());
+      break;
+    }
+  }
+  if (stats.last_success != absl::InfinitePast()) {
+    ToWire(bridge.ToWall(stats.last_success), out->mutable_last_success_time());
+  }
+  if (stats.last_failure != absl::InfinitePast()) {
+    ToWire(bridge.ToWall(stats.last_failure), out->mutable_last_failure_time());
+  }
+  if (!stats.last_error.ok()) out->set_last_error(std::string(stats.last_error.message()));
+  out->set_offered(stats.offered);
+  out->set_delivered(stats.ok);
+  out->set_failed(stats.failed + stats.timed_out);
+  out->set_refused(stats.full + stats.down);
+  out->set_queued(stats.queued);
+  out->set_in_flight(stats.in_flight);
+  ToWire(stats.latency_p50, out->mutable_latency_p50());
+  ToWire(stats.latency_p99, out->mutable_latency_p99());
+  out->set_subscriptions(subscribers);
+}
+
+v1::AckLevel ToWire(AckLevel level) {
+  switch (level) {
+    case AckLevel::kHandedToKernel:
+      return v1::ACK_LEVEL_HANDED_TO_KERNEL;
+    case AckLevel::kWritten:
+      return v1::ACK_LEVEL_WRITTEN;
+    case AckLevel::kConfirmed:
+      return v1::ACK_LEVEL_CONFIRMED;
+    case AckLevel::kDurable:
+      return v1::ACK_LEVEL_DURABLE;
+  }
+  return v1::ACK_LEVEL_UNSPECIFIED;
+}
+
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event) {
+  if (event.name().empty()) return absl::InvalidArgumentError("event.name: the name is empty");
+  if (event.name().size() > kMaxEventName) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("event.name: ", event.name().size(), " bytes; at most ", kMaxEventName, " are taken"));
+  }
+  for (size_t i = 0; i < event.name().size(); ++i) {
+    if (!absl::ascii_isgraph(event.name()[i])) {
+      return absl::InvalidArgumentError(absl::StrCat("event.name: byte ", i, " is not a visible ASCII character"));
+    }
+  }
+  if (event.params_size() > kMaxParams) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("event.params: ", event.params_size(), " parameters; at most ", kMaxParams, " are taken"));
+  }
+  if (event.has_event_time() && !IsValid(event.event_time())) {
+    return absl::InvalidArgumentError("event.event_time: not a valid timestamp");
+  }
+  absl::InlinedVector<Param, 16> params;
+  for (const v1::Param& param : event.params()) {
+    Param to{param.name(), Null{}};
+    switch (param.value_case()) {
+      case v1::Param::kStringValue:
+        to.value = absl::string_view(param.string_value());
+        break;
+      case v1::Param::kIntValue:
+        to.value = static_cast<int64_t>(param.int_value());
+        break;
+      case v1::Param::kDoubleValue:
+        to.value = param.double_value();
+        break;
+      case v1::Param::kBoolValue:
+        to.value = param.bool_value();
+        break;
+      case v1::Param::kJsonValue:
+        if (absl::Status status = CheckJson(param.json_value()); !status.ok()) {
+          return absl::InvalidArgumentError(
+              absl::StrCat("event.params[", params.size(), "].json_value: ", std::string(status.message())));
+        }
+        to.value = Json{param.json_value()};
+        break;
+      case v1::Param::kNullValue:
+      case v1::Param::VALUE_NOT_SET:
+        break;
+    }
+    params.push_back(to);
+  }
+  absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4> attributes;
+  for (const auto& [key, value] : event.attributes()) attributes.emplace_back(key, value);
+  EventFields fields;
+  fields.name = event.name();
+  fields.params = params;
+  fields.event_id = event.event_id();
+  fields.event_time = event.has_event_time() ? absl::FromUnixSeconds(event.event_time().seconds()) +
+                                                   absl::Nanoseconds(event.event_time().nanos())
+                                             : absl::Now();
+  fields.source = event.source();
+  fields.attributes = attributes;
+  return Message::Make(fields);
+}
+
+void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out) {
+  out->set_subscription(delivery.subscription->name);
+  out->set_outcome(OutcomeToWire(delivery.outcome));
+  for (const AttemptRecord& record : delivery.attempts) {
+    const Target& target = delivery.subscription->subscribers[record.subscriber].endpoint->target();
+    v1::Attempt* const to = out->add_attempts();
+    to->set_uri(target.masked);
+    to->set_result(ResultToWire(record.result));
+    if (record.result == AttemptRecord::Result::kOk) to->set_ack_level(ToWire(target.ack_level));
+    to->set_code(static_cast<int32_t>(record.status.code()));
+    to->set_error(std::string(record.status.message()));
+    ToWire(record.duration, to->mutable_duration());
+  }
+}
+
+absl::StatusOr<uint64_t> NumberFromPageToken(const std::string& token) {
+  uint64_t number = 0;
+  if (token.empty() || absl::SimpleAtoi(token, &number)) return number;
+  return absl::InvalidArgumentError("page_token: not one that this server gave");
+}
+
+std::string PageTokenOf(uint64_t number) { return number == 0 ? "" : absl::StrCat(number); }
+
+absl::StatusOr<size_t> PageSizeFromWire(int32_t page_size) {
+  if (page_size < 0) return absl::InvalidArgumentError("page_size: must not be negative");
+  return page_size == 0 ? kDefaultPage : std::min(page_size, kMaxPage);
+}
+
+}  // namespace eventvirtual

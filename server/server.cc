@@ -1,0 +1,197 @@
+#include "server/server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/ingest/ingest.h"
+#include "server/registry/registry.h"
+#include "server/rpc/event_service.h"
+#include "server/rpc/operator_service.h"
+#include "server/rpc/subscription_service.h"
+#include "transports/api/catalog.h"
+#include "transports/io/event_loop.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr int kMaxMessage = 4 << 20;  // bytes of one RPC message
+
+int LoopsFor(int64_t threads) {
+  if (threads > 0) return static_cast<int>(threads);
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+}
+
+RegistryLimits RegistryLimitsOf(const Options& options) {
+  RegistryLimits limits;
+  limits.max_subscriptions = options.max_subscriptions;
+  limits.max_subscribers = static_cast<uint32_t>(options.max_subscribers);
+  limits.strict_events = options.strict_events;
+  limits.events = options.events;
+  return limits;
+}
+
+EndpointLimits EndpointLimitsOf(const Options& options) {
+  EndpointLimits limits;
+  limits.queue_events = static_cast<uint32_t>(options.queue_events);
+  limits.queue_bytes = options.queue_bytes;
+  return limits;
+}
+
+std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
+  std::vector<Loop*> pointers;
+  for (EventLoop& loop : loops) pointers.push_back(&loop);
+  return pointers;
+}
+
+}  // namespace
+
+// In the order in which they are built; destroyed the other way round.
+struct Server::Parts {
+  Parts(const Options& options, std::vector<std::unique_ptr<Transport>> transports)
+      : options(options),
+        defaults{options.failover_timeout, options.attempt_timeout},
+        catalog(std::move(transports)),
+        loops(MakeLoops(LoopsFor(options.threads))),
+        pool(Pointers(loops), EndpointLimitsOf(options)),
+        registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
+        dispatcher(registry),
+        subscriptions(registry, defaults),
+        events(registry, dispatcher),
+        operators(catalog, pool, loops[0], defaults) {}
+
+  static std::deque<EventLoop> MakeLoops(int count) {
+    std::deque<EventLoop> loops;
+    for (int i = 0; i < count; ++i) loops.emplace_back(absl::StrCat("ev-loop-", i));
+    return loops;
+  }
+
+  const Options options;
+  const WireDefaults defaults;
+  Catalog catalog;
+  std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
+  EndpointPool pool;
+  Registry registry;
+  Dispatcher dispatcher;
+  SubscriptionService subscriptions;
+  EventService events;
+  OperatorService operators;
+  std::unique_ptr<Ingest> ingest;
+  std::unique_ptr<grpc::Server> grpc;
+  std::vector<std::string> listening;
+  std::vector<std::string> ingesting;
+};
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Server::~Server() {
+  if (parts_ != nullptr) Drain();
+}
+
+const std::vector<std::string>& Server::listening() const { return parts_->listening; }
+const std::vector<std::string>& Server::ingesting() const { return parts_->ingesting; }
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
+                                                      std::vector<std::unique_ptr<Transport>> transports) {
+  // Whatever fails below, the destructor stops what runs already.
+  std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options, std::move(transports))));
+  Parts& parts = *server->parts_;
+  for (const auto& [scheme, query] : options.transport_defaults) {
+    if (absl::Status status = parts.catalog.SetDefaults(scheme, query); !status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
+    }
+  }
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(kMaxMessage);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // or a second server would silently share the port
+  std::deque<int> ports(options.listen.size(), -1);
+  for (size_t i = 0; i < options.listen.size(); ++i) {
+    absl::string_view path = options.listen[i];
+    if (absl::ConsumePrefix(&path, "unix:")) {
+      struct stat status;
+      const std::string file(path);
+      if (stat(file.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(file.c_str());  // left by a dead server
+    }
+    builder.AddListeningPort(options.listen[i], grpc::InsecureServerCredentials(), &ports[i]);
+  }
+  builder.RegisterService(&parts.subscriptions);
+  builder.RegisterService(&parts.events);
+  builder.RegisterService(&parts.operators);
+  parts.grpc = builder.BuildAndStart();
+  for (size_t i = 0; i < options.listen.size(); ++i) {
+    if (parts.grpc == nullptr || ports[i] <= 0) {
+      const bool known = ports[i] == 0;
+      if (!known && parts.grpc != nullptr) continue;
+      if (ports[i] > 0) continue;
+      return absl::UnavailableError(absl::StrCat("--listen: cannot serve on \"", options.listen[i],
+                                                 "\": it is in use, not an address of this host, or not of the form "
+                                                 "host:port or unix:/path"));
+    }
+    const std::string& address = options.listen[i];
+    parts.listening.push_back(absl::StartsWith(address, "unix:")
+                                  ? address
+                                  : absl::StrCat(address.substr(0, address.rfind(':')), ":", ports[i]));
+  }
+  if (parts.grpc == nullptr) return absl::UnavailableError("--listen: gRPC could not be started");
+
+  if (!options.ingest.empty()) {
+    IngestOptions ingest;
+    ingest.addresses = options.ingest;
+    ingest.reply_padding = static_cast<size_t>(options.ingest_reply_padding);
+    ingest.event_param = options.ingest_event_param;
+    absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
+    if (!listening.ok()) {
+      return absl::Status(listening.status().code(), absl::StrCat("--ingest: ", std::string(listening.status().message())));
+    }
+    parts.ingest = *std::move(listening);
+    parts.ingesting = parts.ingest->addresses();
+  }
+
+  grpc::HealthCheckServiceInterface* const health = parts.grpc->GetHealthCheckService();
+  health->SetServingStatus(true);
+  for (const char* service : {v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
+                              v1::OperatorService::service_full_name()}) {
+    health->SetServingStatus(service, true);
+  }
+  return server;
+}
+
+void Server::Drain() {
+  Parts& parts = *parts_;
+  const absl::Time deadline = absl::Now() + parts.options.drain_timeout;
+  if (parts.grpc != nullptr) parts.grpc->GetHealthCheckService()->SetServingStatus(false);
+  if (parts.ingest != nullptr) parts.ingest->Stop();
+  parts.subscriptions.EndWatches();
+  parts.events.EndStreams();
+  if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
+  parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
+  // What is still out ends now: closing an endpoint fails what it holds.
+  parts.pool.CloseAll();
+  parts.dispatcher.AwaitIdle(absl::InfiniteDuration());
+  if (parts.grpc != nullptr) parts.grpc->Wait();
+  parts.grpc.reset();
+  parts.ingest.reset();
+  parts.registry.Stop();
+  parts.pool.AwaitEmpty();
+  for (EventLoop& loop : parts.loops) loop.Stop();
+  parts_.reset();
+}
+
+}  // namespace eventvirtual

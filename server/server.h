@@ -1,0 +1,39 @@
+// Server: everything put together. The composition root, and the only place that names concrete types of all layers.
+#ifndef EVENTVIRTUAL_SERVER_SERVER_H_
+#define EVENTVIRTUAL_SERVER_SERVER_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "server/options.h"
+#include "transports/api/transport.h"
+
+namespace eventvirtual {
+
+class Server {
+ public:
+  // Builds it and begins to serve on every address of `options`. INVALID_ARGUMENT and UNAVAILABLE name the address or
+  // the option that does not work; nothing is left running then.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Options& options,
+                                                       std::vector<std::unique_ptr<Transport>> transports);
+  ~Server();  // Drain() without patience, unless it was called
+
+  // Where gRPC and ingest are served, with the ports that were chosen for 0: "127.0.0.1:41234", "unix:/path".
+  const std::vector<std::string>& listening() const;
+  const std::vector<std::string>& ingesting() const;
+
+  // Health turns to NOT_SERVING, nothing new is taken, what is on its way gets options.drain_timeout; then all ends.
+  // No RPC that has begun fails. Blocks; once.
+  void Drain();
+
+ private:
+  struct Parts;
+  explicit Server(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_SERVER_H_

@@ -1,0 +1,16 @@
+// AllTransports: the one list of what this binary speaks.
+#ifndef EVENTVIRTUAL_TRANSPORTS_ALL_H_
+#define EVENTVIRTUAL_TRANSPORTS_ALL_H_
+
+#include <memory>
+#include <vector>
+
+#include "transports/api/transport.h"
+
+namespace eventvirtual {
+
+std::vector<std::unique_ptr<Transport>> AllTransports();
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_ALL_H_
