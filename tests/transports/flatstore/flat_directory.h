@@ -53,6 +53,15 @@ class FlatDirectory {
     std::ofstream(Path(name), std::ios::binary).write(text.data(), text.size());
   }
 
+  // Whether this process has the file open.
+  bool IsOpen(const std::string& name) const {
+    for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+      std::error_code gone;
+      if (std::filesystem::read_symlink(entry.path(), gone) == Path(name)) return true;
+    }
+    return false;
+  }
+
   // The names in it, sorted.
   std::vector<std::string> Names() const {
     std::vector<std::string> names;

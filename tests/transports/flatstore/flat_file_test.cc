@@ -97,6 +97,7 @@ TEST_F(FlatFileTest, AppendsToWhatIsThere) {
   Append(file, {Event("a"), Event("b")});
   Append(file, {Event("c")});
   EXPECT_EQ(directory_.Read("f"), "old\nE,a\nE,b\nE,c\n");
+  EXPECT_TRUE(directory_.IsOpen("f"));
 }
 
 TEST_F(FlatFileTest, CreatesTheFileWithItsPermissions) {
@@ -392,6 +393,7 @@ TEST_F(FlatFileTest, AWriteThatFailsIsReportedAndTheNextOneReopensTheFile) {
   EXPECT_EQ(appended.why.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Text(appended.why), HasSubstr(directory_.Path("f")));
   EXPECT_THAT(Text(appended.why), HasSubstr("nput/output error"));
+  EXPECT_FALSE(directory_.IsOpen("f"));
   Append(file, Events(3, 4));
   EXPECT_EQ(directory_.Read("f"), "E,0\nE,3\n");
 }
@@ -406,6 +408,7 @@ TEST_F(FlatFileTest, ALineThatWasNotSyncedDoesNotCount) {
   EXPECT_EQ(appended.lines, 0u);
   EXPECT_EQ(appended.why.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Text(appended.why), HasSubstr("cannot sync"));
+  EXPECT_FALSE(directory_.IsOpen("f"));
   Append(file, Events(3, 4));
 }
 

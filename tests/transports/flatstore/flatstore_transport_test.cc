@@ -292,6 +292,49 @@ TEST_F(FlatstoreLinkTest, AFileThatCannotBeReopenedFailsItsParcelsAndClosesTheLi
   EXPECT_EQ(listener.AwaitClosed().code(), absl::StatusCode::kNotFound);
 }
 
+TEST_F(FlatstoreLinkTest, WhatGathersWhileTheDiskIsBusyIsWrittenNextInOneBatch) {
+  std::unique_ptr<HeldSystemCall> sync;
+  OnLoop([&] { sync = std::make_unique<HeldSystemCall>(SYS_fdatasync); });
+  Listener listener;
+  Link* link = Connect(absl::StrCat("flatstore:", directory_.Path("f"), "?sync=1"), listener);
+  listener.AwaitReady();
+  Send(link, listener, 0, 2);
+  sync->Await();
+  Send(link, listener, 2, 3);
+  Send(link, listener, 3, 5);
+  EXPECT_EQ(directory_.Read("f"), "E,0\nE,1\n");
+  sync->Continue();
+  ExpectAllOk(listener.AwaitOutcomes(2));
+  sync->Await();  // one sync for both
+  EXPECT_EQ(directory_.Read("f"), "E,0\nE,1\nE,2\nE,3\nE,4\n");
+  sync->Continue();
+  ExpectAllOk(listener.AwaitOutcomes(5));
+}
+
+TEST_F(FlatstoreLinkTest, WhatWaitsBehindAFileThatCannotBeReopenedFailsForTheSameReason) {
+  ASSERT_EQ(mkdir(directory_.Path("d").c_str(), 0755), 0);
+  std::unique_ptr<HeldSystemCall> open;
+  OnLoop([&] { open = std::make_unique<HeldSystemCall>(SYS_openat); });
+  Listener listener;
+  Link* link = Connect("flatstore:" + directory_.Path("d/f"), listener);
+  for (int i = 0; i < 2; ++i) {  // it is not there; it is created
+    open->Await();
+    open->Continue();
+  }
+  listener.AwaitReady();
+  std::filesystem::remove_all(directory_.Path("d"));
+  Send(link, listener, 0, 1);
+  open->Await();
+  Send(link, listener, 1, 3);
+  open->Continue();
+  open->Await();
+  open->Continue();
+  for (const absl::Status& outcome : listener.AwaitOutcomes(3)) {
+    EXPECT_EQ(outcome.code(), absl::StatusCode::kNotFound) << outcome;
+  }
+  EXPECT_EQ(listener.AwaitClosed().code(), absl::StatusCode::kNotFound);
+}
+
 TEST_F(FlatstoreLinkTest, AFullDiskFailsParcelsButNotTheLink) {
   // On the loop's thread, whose mounts the link's thread inherits.
   OnLoop([&] { directory_.MakeSmallDisk(64 << 10); });
