@@ -1,0 +1,358 @@
+#include "server/ingest/ingest.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/ingest/opensips_event.h"
+#include "transports/api/jsonrpc.h"
+#include "transports/api/mutex.h"
+#include "transports/api/uri.h"
+#include "transports/io/errno_text.h"
+#include "transports/io/json_framer.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr int kDatagramsPerTurn = 64;
+constexpr size_t kMaxDatagram = 65536;
+constexpr size_t kReadSize = 64 << 10;
+constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then we read no more of it
+constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
+constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
+
+constexpr int kNobodySubscribed = 480;  // the codes of OpenSIPS' own management interface
+constexpr int kNotRegistered = 404;
+constexpr int kNotAccepted = -32000;
+constexpr int kUnframed = -32700;
+
+struct BoundSocket {
+  int fd = -1;
+  std::string address;  // with the chosen port
+  std::string path;     // of a unix socket
+};
+
+absl::StatusOr<BoundSocket> BindInternet(absl::string_view scheme, absl::string_view rest, int type) {
+  // Port 0 asks for any free one, which ParseHostPort() refuses for a destination.
+  std::string text(rest);
+  const bool any_port = absl::ConsumeSuffix(&rest, ":0");
+  if (any_port) text = absl::StrCat(rest, ":1");
+  absl::StatusOr<HostPort> host = ParseHostPort(text);
+  if (!host.ok()) return host.status();
+  if (any_port) host->port = 0;
+  sockaddr_storage storage = {};
+  socklen_t length = 0;
+  auto* const v4 = reinterpret_cast<sockaddr_in*>(&storage);
+  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+  if (inet_pton(AF_INET, host->host.c_str(), &v4->sin_addr) == 1) {
+    v4->sin_family = AF_INET;
+    v4->sin_port = htons(host->port);
+    length = sizeof(*v4);
+  } else if (inet_pton(AF_INET6, host->host.c_str(), &v6->sin6_addr) == 1) {
+    v6->sin6_family = AF_INET6;
+    v6->sin6_port = htons(host->port);
+    length = sizeof(*v6);
+  } else {
+    return absl::InvalidArgumentError("the host must be a numeric address, such as 127.0.0.1");
+  }
+  BoundSocket bound;
+  bound.fd = socket(storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const int one = 1;
+  if (type == SOCK_STREAM) setsockopt(bound.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&storage), length) != 0 ||
+      (type == SOCK_STREAM && listen(bound.fd, SOMAXCONN) != 0)) {
+    const int error = errno;
+    if (bound.fd >= 0) close(bound.fd);
+    return absl::UnavailableError(ErrnoText(error));
+  }
+  getsockname(bound.fd, reinterpret_cast<sockaddr*>(&storage), &length);
+  host->port = ntohs(storage.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+  bound.address = absl::StrCat(scheme, host->ToString());
+  return bound;
+}
+
+absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path[0] != '/' || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError("the path must be absolute and at most 107 bytes long");
+  }
+  BoundSocket bound;
+  bound.path = std::string(path);
+  std::memcpy(address.sun_path, path.data(), path.size());
+  struct stat status;
+  if (stat(bound.path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(bound.path.c_str());  // left by a dead server
+  bound.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+    const int error = errno;
+    if (bound.fd >= 0) close(bound.fd);
+    return absl::UnavailableError(ErrnoText(error));
+  }
+  bound.address = absl::StrCat("unix:", path);
+  return bound;
+}
+
+}  // namespace
+
+class Ingest::DatagramListener final : public Listener {
+ public:
+  DatagramListener(BoundSocket bound, Ingest& ingest)
+      : bound_(std::move(bound)), ingest_(ingest), parser_(ingest.options_.event_param), buffer_(kMaxDatagram, '\0') {
+    watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Read(); });
+    watch_->Want({.readable = true, .writable = false});
+  }
+  ~DatagramListener() override {
+    watch_.reset();
+    close(bound_.fd);
+    if (!bound_.path.empty()) unlink(bound_.path.c_str());
+  }
+
+ private:
+  void Read() {
+    for (int i = 0; i < kDatagramsPerTurn; ++i) {
+      const ssize_t got = recv(bound_.fd, buffer_.data(), buffer_.size(), 0);
+      if (got < 0) return;  // nothing more, or an error of a peer that is none of ours
+      const OpensipsEvent event = parser_.Parse(absl::string_view(buffer_.data(), got));
+      if (event.message) ingest_.dispatcher_.Raise(event.message, nullptr);
+    }
+  }
+
+  const BoundSocket bound_;
+  Ingest& ingest_;
+  OpensipsEventParser parser_;
+  std::string buffer_;
+  std::unique_ptr<Loop::Watch> watch_;
+};
+
+// One tcp peer.
+class Ingest::Connection {
+ public:
+  Connection(int fd, Ingest& ingest, absl::AnyInvocable<void()> on_end)
+      : fd_(fd),
+        ingest_(ingest),
+        on_end_(std::move(on_end)),
+        framer_(ingest.options_.max_object_bytes),
+        parser_(ingest.options_.event_param) {
+    const int one = 1;
+    setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    watch_ = ingest_.loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
+      if (ready.writable && !Write()) return on_end_();
+      if (ready.readable && !Read()) return on_end_();
+      Want();
+    });
+    Want();
+  }
+  ~Connection() {
+    watch_.reset();
+    close(fd_);
+  }
+
+ private:
+  void Want() {
+    const bool reads = !closing_ && out_.size() - out_start_ < kMaxUnsent;
+    watch_->Want({.readable = reads, .writable = !out_.empty()});
+  }
+
+  // False: the connection is over.
+  bool Read() {
+    char bytes[kReadSize];
+    const ssize_t got = recv(fd_, bytes, sizeof(bytes), 0);
+    if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    if (got == 0) return false;
+    framer_.Append(absl::string_view(bytes, got));
+
+    // All that has come so far is raised before anything is answered: only then it is known whether a request is alone.
+    std::vector<Answer> answers;
+    while (!closing_) {
+      const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
+      if (!object.ok()) {
+        answers.push_back({"null", kUnframed, absl::StrCat("Parse error: ", std::string(object.status().message()))});
+        closing_ = true;
+      } else if (object->has_value()) {
+        Take(**object, &answers);
+      } else {
+        break;
+      }
+    }
+    if (answers.empty()) return true;
+    int more = 0;
+    ioctl(fd_, FIONREAD, &more);
+    const absl::Time now = ingest_.loop_.Now();
+    if (answers.size() > 1 || more > 0) last_burst_ = now;
+    const size_t size = now - last_burst_ < kBurstMemory ? ingest_.options_.reply_padding : 0;
+    for (const Answer& answer : answers) AppendAnswer(answer, size);
+    return Write();
+  }
+
+  struct Answer {
+    std::string id;
+    int code = 0;  // 0: result OK
+    std::string error;
+  };
+
+  void Take(absl::string_view text, std::vector<Answer>* answers) {
+    OpensipsEvent event = parser_.Parse(text);
+    if (!event.message) {
+      if (!event.id.empty()) answers->push_back({std::move(event.id), event.error_code, std::move(event.error)});
+      return;
+    }
+    const RaiseReceipt receipt = ingest_.dispatcher_.Raise(event.message, nullptr);
+    if (event.id.empty()) return;
+    Answer answer{std::move(event.id), 0, ""};
+    if (!receipt.known) {
+      answer.code = kNotRegistered;
+      answer.error = "Event not registered";
+    } else if (receipt.matched == 0) {
+      answer.code = kNobodySubscribed;
+      answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", event.message->name());
+    } else if (receipt.accepted == 0) {
+      answer.code = kNotAccepted;
+      answer.error = std::string(receipt.refusal.message());
+    }
+    answers->push_back(std::move(answer));
+  }
+
+  // Spaces inside the object, before its closing brace, bring it to `size` bytes.
+  void AppendAnswer(const Answer& answer, size_t size) {
+    std::string text = R"({"jsonrpc":"2.0",)";
+    if (answer.code == 0) {
+      text += R"("result":"OK")";
+    } else {
+      absl::StrAppend(&text, R"("error":{"code":)", answer.code, R"(,"message":)");
+      AppendJsonString(answer.error, &text);
+      text += '}';
+    }
+    absl::StrAppend(&text, ",\"id\":", answer.id);
+    if (text.size() + 1 < size) text.append(size - text.size() - 1, ' ');
+    text += '}';
+    out_ += text;
+  }
+
+  // False: the connection is over.
+  bool Write() {
+    while (out_start_ < out_.size()) {
+      const ssize_t sent = send(fd_, out_.data() + out_start_, out_.size() - out_start_, MSG_NOSIGNAL);
+      if (sent < 0) {
+        if (errno == EINTR) continue;
+        return errno == EAGAIN || errno == EWOULDBLOCK;
+      }
+      out_start_ += sent;
+    }
+    out_.clear();
+    out_start_ = 0;
+    return !closing_;
+  }
+
+  const int fd_;
+  Ingest& ingest_;
+  absl::AnyInvocable<void()> on_end_;  // destroys this
+  JsonFramer framer_;
+  OpensipsEventParser parser_;
+  std::string out_;
+  size_t out_start_ = 0;
+  bool closing_ = false;  // the stream cannot be framed any more
+  absl::Time last_burst_ = absl::InfinitePast();
+  std::unique_ptr<Loop::Watch> watch_;
+};
+
+class Ingest::StreamListener final : public Listener {
+ public:
+  StreamListener(BoundSocket bound, Ingest& ingest) : bound_(std::move(bound)), ingest_(ingest) {
+    watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Accept(); });
+    watch_->Want({.readable = true, .writable = false});
+    timer_ = ingest_.loop_.NewTimer([this] { watch_->Want({.readable = true, .writable = false}); });
+  }
+  ~StreamListener() override {
+    watch_.reset();
+    close(bound_.fd);
+  }
+
+ private:
+  void Accept() {
+    while (true) {
+      const int fd = accept4(bound_.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd < 0) {
+        if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+        if (errno == EINTR || errno == ECONNABORTED) continue;
+        // Out of descriptors: trying again at once would only spin.
+        watch_->Want({});
+        timer_->Arm(ingest_.loop_.Now() + kAcceptPause);
+        return;
+      }
+      if (connections_.size() >= ingest_.options_.max_connections) {
+        close(fd);
+        continue;
+      }
+      connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] { connections_.erase(fd); });
+    }
+  }
+
+  const BoundSocket bound_;
+  Ingest& ingest_;
+  std::map<int, std::unique_ptr<Connection>> connections_;
+  std::unique_ptr<Loop::Watch> watch_;
+  std::unique_ptr<Loop::Timer> timer_;
+};
+
+absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& options, Loop& loop,
+                                                       Dispatcher& dispatcher) {
+  std::unique_ptr<Ingest> ingest(new Ingest(options, loop, dispatcher));
+  for (const std::string& address : options.addresses) {
+    absl::string_view rest = address;
+    const bool udp = absl::ConsumePrefix(&rest, "udp:");
+    const bool tcp = !udp && absl::ConsumePrefix(&rest, "tcp:");
+    const bool unix = !udp && !tcp && absl::ConsumePrefix(&rest, "unix:");
+    absl::StatusOr<BoundSocket> bound = absl::InvalidArgumentError("write udp:host:port, tcp:host:port or unix:/path");
+    if (udp) bound = BindInternet("udp:", rest, SOCK_DGRAM);
+    if (tcp) bound = BindInternet("tcp:", rest, SOCK_STREAM);
+    if (unix) bound = BindUnix(rest);
+    if (!bound.ok()) {
+      return absl::Status(bound.status().code(),
+                          absl::StrCat("cannot listen on \"", address, "\": ", std::string(bound.status().message())));
+    }
+    ingest->addresses_.push_back(bound->address);
+    ingest->RunOnLoop([&ingest, &bound, tcp] {
+      if (tcp) {
+        ingest->listeners_.push_back(std::make_unique<StreamListener>(*std::move(bound), *ingest));
+      } else {
+        ingest->listeners_.push_back(std::make_unique<DatagramListener>(*std::move(bound), *ingest));
+      }
+    });
+  }
+  return ingest;
+}
+
+Ingest::~Ingest() { Stop(); }
+
+void Ingest::Stop() {
+  RunOnLoop([this] { listeners_.clear(); });
+}
+
+void Ingest::RunOnLoop(absl::AnyInvocable<void() &&> task) {
+  Mutex mutex;
+  CondVar done;
+  bool ran = false;
+  loop_.Post([&] {
+    std::move(task)();
+    MutexLock lock(&mutex);
+    ran = true;
+    done.SignalAll();
+  });
+  MutexLock lock(&mutex);
+  while (!ran) done.Wait(&mutex);
+}
+
+}  // namespace eventvirtual

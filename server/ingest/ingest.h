@@ -1,0 +1,66 @@
+// Ingest: the listeners that turn OpenSIPS' own notifications into raises.
+#ifndef EVENTVIRTUAL_SERVER_INGEST_INGEST_H_
+#define EVENTVIRTUAL_SERVER_INGEST_INGEST_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "server/dispatch/dispatcher.h"
+#include "transports/api/loop.h"
+
+namespace eventvirtual {
+
+struct IngestOptions {
+  std::vector<std::string> addresses;     // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
+  size_t reply_padding = 4096;            // bytes of an answer while more than one request is open; 0: never padded
+  size_t max_object_bytes = 1 << 20;      // of one event
+  size_t max_connections = 1024;
+  std::string event_param;                // see OpensipsEventParser
+};
+
+// Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
+// a request and is answered as soon as an endpoint's queue has accepted the event, or with an error, so that OpenSIPS
+// fails over: 480 nobody is subscribed, 404 not known (--strict_events), -32000 no queue took it.
+//
+// OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
+// than one request is open, and for a moment after, each answer is padded to exactly `reply_padding` bytes.
+class Ingest {
+ public:
+  // Listens, and works on `loop` from then on. UNAVAILABLE or INVALID_ARGUMENT name the address. Not on the loop.
+  static absl::StatusOr<std::unique_ptr<Ingest>> Listen(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher);
+  ~Ingest();  // Stop()
+
+  // As given, with the port that was chosen for 0.
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // Takes nothing more and closes everything; what was taken has been answered. Not on the loop, which must run.
+  void Stop();
+
+ private:
+  class Listener {
+   public:
+    virtual ~Listener() = default;
+  };
+  class DatagramListener;
+  class StreamListener;
+  class Connection;
+
+  Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher)
+      : options_(options), loop_(loop), dispatcher_(dispatcher) {}
+
+  void RunOnLoop(absl::AnyInvocable<void() &&> task);  // and waits for it
+
+  const IngestOptions options_;
+  Loop& loop_;
+  Dispatcher& dispatcher_;
+  std::vector<std::string> addresses_;
+  std::vector<std::unique_ptr<Listener>> listeners_;  // on the loop
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_INGEST_INGEST_H_

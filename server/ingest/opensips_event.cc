@@ -1,0 +1,120 @@
+#include "server/ingest/opensips_event.h"
+
+#include <deque>
+#include <utility>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "transports/api/jsonrpc.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr int kParseError = -32700;
+constexpr int kInvalidRequest = -32600;
+constexpr int kInvalidParams = -32602;
+constexpr size_t kMaxParams = 1024;
+constexpr size_t kMaxEventName = 256;
+
+absl::string_view View(std::string_view text) { return absl::string_view(text.data(), text.size()); }
+
+// `texts` keeps what the value's view points to.
+Value ValueOf(simdjson::dom::element element, std::deque<std::string>* texts) {
+  switch (element.type()) {
+    case simdjson::dom::element_type::STRING:
+      return View(element.get_string().value_unsafe());
+    case simdjson::dom::element_type::INT64:
+      return int64_t{element.get_int64().value_unsafe()};
+    case simdjson::dom::element_type::DOUBLE:
+      return element.get_double().value_unsafe();
+    case simdjson::dom::element_type::BOOL:
+      return element.get_bool().value_unsafe();
+    case simdjson::dom::element_type::NULL_VALUE:
+      return Null{};
+    default:
+      texts->push_back(simdjson::minify(element));
+      return Json{texts->back()};
+  }
+}
+
+bool IsEventName(absl::string_view name) {
+  if (name.empty() || name.size() > kMaxEventName) return false;
+  for (char c : name) {
+    if (!absl::ascii_isgraph(c)) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
+  OpensipsEvent event;
+  const auto refuse = [&event](int code, std::string why) {
+    event.error_code = code;
+    event.error = std::move(why);
+    return std::move(event);
+  };
+  simdjson::dom::object root;
+  if (const auto error = parser_.parse(text.data(), text.size()).get(root); error != simdjson::SUCCESS) {
+    return refuse(kParseError, absl::StrCat("Parse error: ", simdjson::error_message(error)));
+  }
+
+  simdjson::dom::element id;
+  if (root["id"].get(id) == simdjson::SUCCESS) {
+    if (id.is_string()) {
+      AppendJsonString(View(id.get_string().value_unsafe()), &event.id);
+    } else if (id.is_number()) {
+      event.id = simdjson::minify(id);
+    } else if (!id.is_null()) {
+      return refuse(kInvalidRequest, "Invalid Request: \"id\" is neither a number nor a string");
+    }
+  }
+  std::string_view version, method;
+  if (root["jsonrpc"].get(version) != simdjson::SUCCESS || version != "2.0") {
+    return refuse(kInvalidRequest, "Invalid Request: \"jsonrpc\" is not \"2.0\"");
+  }
+  if (root["method"].get(method) != simdjson::SUCCESS) {
+    return refuse(kInvalidRequest, "Invalid Request: there is no \"method\" with the event's name");
+  }
+
+  absl::string_view name = View(method);
+  absl::InlinedVector<Param, 16> params;
+  std::deque<std::string> texts;
+  simdjson::dom::element values;
+  if (root["params"].get(values) == simdjson::SUCCESS) {
+    if (values.is_object()) {
+      const simdjson::dom::object members = values.get_object().value_unsafe();
+      for (const auto& [key, value] : members) {
+        if (!event_param_.empty() && View(key) == event_param_ && value.is_string()) {
+          name = View(value.get_string().value_unsafe());
+          continue;
+        }
+        params.push_back({View(key), ValueOf(value, &texts)});
+      }
+    } else if (values.is_array()) {
+      const simdjson::dom::array elements = values.get_array().value_unsafe();
+      for (simdjson::dom::element value : elements) {
+        params.push_back({absl::string_view(), ValueOf(value, &texts)});
+      }
+    } else {
+      return refuse(kInvalidParams, "Invalid params: neither an object nor an array");
+    }
+  }
+  if (params.size() > kMaxParams) {
+    return refuse(kInvalidParams, absl::StrCat("Invalid params: ", params.size(), " of them; at most ", kMaxParams));
+  }
+  if (!IsEventName(name)) {
+    return refuse(kInvalidRequest, "Invalid Request: the event's name is not 1 to 256 visible ASCII characters");
+  }
+  EventFields fields;
+  fields.name = name;
+  fields.params = params;
+  fields.event_time = absl::Now();
+  fields.source = "opensips";
+  event.message = Message::Make(fields);
+  return event;
+}
+
+}  // namespace eventvirtual

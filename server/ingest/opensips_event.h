@@ -1,0 +1,42 @@
+// What OpenSIPS' event modules send: one JSON-RPC object per event.
+#ifndef EVENTVIRTUAL_SERVER_INGEST_OPENSIPS_EVENT_H_
+#define EVENTVIRTUAL_SERVER_INGEST_OPENSIPS_EVENT_H_
+
+#include <string>
+
+#include <simdjson.h>
+
+#include "absl/strings/string_view.h"
+#include "transports/api/message.h"
+
+namespace eventvirtual {
+
+// One object, understood or refused.
+struct OpensipsEvent {
+  MessageRef message;  // null: refused
+  std::string id;      // of a request, as JSON: "7", "\"a\""; empty: a notification, which gets no answer
+
+  // When refused: the JSON-RPC error.
+  int error_code = 0;  // -32700 parse error, -32600 invalid request, -32602 invalid params
+  std::string error;
+};
+
+// Reads events. Keeps its buffers from one to the next; not thread-safe.
+class OpensipsEventParser {
+ public:
+  // `event_param`: the parameter that carries the event's name, which is then taken out; "": "method" is the name.
+  explicit OpensipsEventParser(std::string event_param) : event_param_(std::move(event_param)) {}
+
+  // `text` is one JSON object. Named parameters come as an object, positional ones as an array; order and repeated names
+  // are kept. Nested values, and integers beyond 64 bits with sign, are passed on as JSON. At most 1024 parameters; the
+  // parser bounds the depth at 1024.
+  OpensipsEvent Parse(absl::string_view text);
+
+ private:
+  const std::string event_param_;
+  simdjson::dom::parser parser_;
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_INGEST_OPENSIPS_EVENT_H_
