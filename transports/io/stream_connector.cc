@@ -23,18 +23,22 @@ void SetOption(int fd, int level, int name, int value) { setsockopt(fd, level, n
 }  // namespace
 
 StreamConnector::StreamConnector(Loop& loop, const HostPort& host, absl::Duration timeout,
-                                 absl::AnyInvocable<void(absl::StatusOr<int>) &&> on_connected)
+                                 absl::AnyInvocable<void(absl::StatusOr<int>) &&> on_connected,
+                                 const std::string& name_servers)
     : loop_(loop), host_(host), timeout_(timeout), on_connected_(std::move(on_connected)) {
   timer_ = loop_.NewTimer([this] {
     last_error_ = absl::UnavailableError(absl::StrCat(addresses_[next_ - 1].ToString(), ": no answer"));
     CloseAttempt();
     TryNext();
   });
-  lookup_ = std::make_unique<NameLookup>(loop, host, [this](absl::StatusOr<std::vector<SocketAddress>> addresses) {
-    if (!addresses.ok()) return Fail(addresses.status());
-    addresses_ = *std::move(addresses);
-    TryNext();
-  });
+  lookup_ = std::make_unique<NameLookup>(
+      loop, host,
+      [this](absl::StatusOr<std::vector<SocketAddress>> addresses) {
+        if (!addresses.ok()) return Fail(addresses.status());
+        addresses_ = *std::move(addresses);
+        TryNext();
+      },
+      name_servers);
 }
 
 StreamConnector::~StreamConnector() { CloseAttempt(); }
