@@ -184,19 +184,21 @@ TEST_F(FlatFileTest, FollowsAnOperatorsDelete) {
 }
 
 TEST_F(FlatFileTest, WritesAgainWhatHitAFileThatIsDeletedAtThatMoment) {
-  FlatFile file(Options());
+  FlatFileOptions options = Options();
+  options.sync = true;
+  FlatFile file(options);
   Append(file, Events(0, 1));
-  std::promise<std::unique_ptr<HeldSystemCall>> held_writes;
+  std::promise<std::unique_ptr<HeldSystemCall>> holding;
   std::future<FlatFile::Appended> appended = std::async(std::launch::async, [&] {
-    held_writes.set_value(std::make_unique<HeldSystemCall>(SYS_write));
+    holding.set_value(std::make_unique<HeldSystemCall>(SYS_fdatasync));
     return file.Append(Events(1, 3), kNoon);
   });
-  const std::unique_ptr<HeldSystemCall> write = held_writes.get_future().get();
-  write->Await();
+  const std::unique_ptr<HeldSystemCall> sync = holding.get_future().get();
+  sync->Await();  // the lines are written
   EXPECT_EQ(unlink(directory_.Path("f").c_str()), 0);
-  write->Continue();
-  write->Await();  // once more, to the new file
-  write->Continue();
+  sync->Continue();
+  sync->Await();  // once more, to the new file
+  sync->Continue();
   EXPECT_EQ(appended.get().lines, 2u);
   EXPECT_EQ(directory_.Read("f"), "E,1\nE,2\n");
 }

@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -121,6 +122,13 @@ TEST(FlatstoreUri, RefusalsNameThePartAndWhatWouldDo) {
 // A status of its own for another thread: absl::Status shares its text by a count that ThreadSanitizer does not see.
 absl::Status Copy(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
 
+// Waits, with `mutex` held, until `done` says so, for ten seconds at most.
+template <typename F>
+void AwaitUntil(Mutex& mutex, CondVar& changed, F done) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (!done() && std::chrono::steady_clock::now() < deadline) changed.WaitFor(&mutex, absl::Milliseconds(100));
+}
+
 // What a link says, seen from the test's thread.
 class Listener final : public Link::Host {
  public:
@@ -140,7 +148,7 @@ class Listener final : public Link::Host {
   // Waits until the link is ready or closed; its window, or 0.
   int AwaitEither() {
     MutexLock lock(&mutex_);
-    for (int i = 0; i < 100 && window_ == 0 && closed_.ok(); ++i) changed_.WaitFor(&mutex_, absl::Milliseconds(100));
+    AwaitUntil(mutex_, changed_, [&] { return window_ > 0 || !closed_.ok(); });
     return closed_.ok() ? window_ : 0;
   }
   int AwaitReady() {
@@ -150,7 +158,7 @@ class Listener final : public Link::Host {
   }
   absl::Status AwaitClosed() {
     MutexLock lock(&mutex_);
-    for (int i = 0; i < 100 && closed_.ok(); ++i) changed_.WaitFor(&mutex_, absl::Milliseconds(100));
+    AwaitUntil(mutex_, changed_, [&] { return !closed_.ok(); });
     return closed_;
   }
 
@@ -170,7 +178,7 @@ class Listener final : public Link::Host {
     }
     std::vector<absl::Status> Await(size_t count) {
       MutexLock lock(&mutex_);
-      for (int i = 0; i < 100 && settled_.size() < count; ++i) changed_.WaitFor(&mutex_, absl::Milliseconds(100));
+      AwaitUntil(mutex_, changed_, [&] { return settled_.size() >= count; });
       EXPECT_EQ(settled_.size(), count);
       std::vector<absl::Status> by_token(count, absl::UnknownError("no outcome"));
       for (const auto& [token, outcome] : settled_) {

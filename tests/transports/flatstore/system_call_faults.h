@@ -20,6 +20,8 @@
 
 namespace eventvirtual {
 
+// Do not hold write(): sanitizers use it themselves.
+
 // For ever: so call it on a thread that the test ends. Gives the listener's descriptor if `flags` ask for one.
 inline int FilterSystemCall(int number, uint32_t action, unsigned flags) {
   sock_filter code[] = {
@@ -45,14 +47,20 @@ class HeldSystemCall {
  public:
   explicit HeldSystemCall(int number)
       : listener_(FilterSystemCall(number, SECCOMP_RET_USER_NOTIF, SECCOMP_FILTER_FLAG_NEW_LISTENER)) {}
-  ~HeldSystemCall() { close(listener_); }
+  ~HeldSystemCall() {
+    if (listener_ >= 0) close(listener_);
+  }
+  HeldSystemCall(const HeldSystemCall&) = delete;
+  HeldSystemCall& operator=(const HeldSystemCall&) = delete;
 
-  // Waits until one more call is held up.
+  // Waits until one more call is held up. If none comes, the test has failed, and all calls go on to fail as well.
   void Await() {
     pollfd ready{listener_, POLLIN, 0};
-    ASSERT_EQ(poll(&ready, 1, 10000), 1) << "the call never came";
     held_ = {};
-    ASSERT_EQ(ioctl(listener_, SECCOMP_IOCTL_NOTIF_RECV, &held_), 0) << strerror(errno);
+    if (poll(&ready, 1, 10000) == 1 && ioctl(listener_, SECCOMP_IOCTL_NOTIF_RECV, &held_) == 0) return;
+    ADD_FAILURE() << "the system call never came";
+    close(listener_);
+    listener_ = -1;
   }
 
   // Lets the call of the last Await() go on.
@@ -60,11 +68,11 @@ class HeldSystemCall {
     seccomp_notif_resp answer = {};
     answer.id = held_.id;
     answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
-    ASSERT_EQ(ioctl(listener_, SECCOMP_IOCTL_NOTIF_SEND, &answer), 0) << strerror(errno);
+    EXPECT_EQ(ioctl(listener_, SECCOMP_IOCTL_NOTIF_SEND, &answer), 0) << strerror(errno);
   }
 
  private:
-  const int listener_;
+  int listener_;
   seccomp_notif held_ = {};
 };
 
