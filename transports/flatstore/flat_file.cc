@@ -160,12 +160,9 @@ absl::Status FlatFile::Open(absl::Time now) {
 absl::Status FlatFile::OpenName(absl::Time now) {
   // O_NONBLOCK means nothing to a regular file; it keeps the open of a fifo without a reader from waiting for one.
   constexpr int kFlags = O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-  bool created = false;
+  // O_CREAT only where it is needed: with it the kernel refuses another user's file in a sticky directory.
   fd_ = open(name_.c_str(), kFlags);
-  if (fd_ < 0 && errno == ENOENT) {
-    created = true;
-    fd_ = open(name_.c_str(), kFlags | O_CREAT, options_.permissions);
-  }
+  if (fd_ < 0 && errno == ENOENT) fd_ = open(name_.c_str(), kFlags | O_CREAT, options_.permissions);
   if (fd_ < 0) return FileError(errno, "open", name_);
   struct stat file;
   if (fstat(fd_, &file) != 0) return FileError(errno, "look at", name_);
@@ -179,8 +176,7 @@ absl::Status FlatFile::OpenName(absl::Time now) {
   lines_ = 0;
   period_ = PeriodOf(size_ > 0 ? absl::TimeFromTimespec(file.st_mtim) : now, options_.rotate_period);
   torn_ = size_ > 0;
-  if (created && options_.sync) return SyncDirectory();
-  return absl::OkStatus();
+  return options_.sync ? SyncDirectory() : absl::OkStatus();  // the name as well; also after a sync that failed
 }
 
 absl::Status FlatFile::EndTornLine() {
