@@ -79,6 +79,9 @@ class UnixTransport final : public Transport {
     if (uri.body.empty() || uri.body[0] != '/') {
       return absl::InvalidArgumentError("the path of a unix socket must be absolute; write unix:/path");
     }
+    if (uri.body.back() == '/') {
+      return absl::InvalidArgumentError("the path names a directory; write the socket's: unix:/path/to/socket");
+    }
     if (uri.body.size() > kMaxPath) {
       return absl::InvalidArgumentError(
           absl::StrCat("the path has ", uri.body.size(), " bytes; that of a unix socket has at most ", kMaxPath));
