@@ -76,22 +76,24 @@ class LinkUnderTest final : private Link::Host {
   // Hands one batch to the link and gives the number of its first message; numbers count from 0.
   size_t Send(const std::vector<MessageRef>& messages) {
     size_t first = 0;
-    OnLoop(loop_, [&] {
-      std::vector<Parcel> parcels;
-      {
-        MutexLock lock(&reports_->mutex);
-        first = reports_->outcomes.size();
-        reports_->outcomes.resize(first + messages.size());
-      }
-      for (size_t i = 0; i < messages.size(); ++i) {
-        parcels.push_back({messages[i], Completion(reports_, first + i)});
-      }
-      const bool was_closed = closed();
-      sending_ = true;
-      link_->Send(absl::MakeSpan(parcels));
-      sending_ = false;
-      EXPECT_EQ(closed(), was_closed) << "an upcall inside Send()";
-    });
+    OnLoop(loop_, [&] { first = SendNow(messages); });
+    return first;
+  }
+  // The same for a task on the loop.
+  size_t SendNow(const std::vector<MessageRef>& messages) {
+    size_t first = 0;
+    {
+      MutexLock lock(&reports_->mutex);
+      first = reports_->outcomes.size();
+      reports_->outcomes.resize(first + messages.size());
+    }
+    std::vector<Parcel> parcels;
+    for (size_t i = 0; i < messages.size(); ++i) {
+      parcels.push_back({messages[i], Completion(reports_, first + i)});
+    }
+    sending_ = true;
+    link_->Send(absl::MakeSpan(parcels));
+    sending_ = false;
     return first;
   }
   absl::Status Outcome(size_t number) {
@@ -124,7 +126,7 @@ class LinkUnderTest final : private Link::Host {
   };
 
   void OnReady(int window) override {
-    EXPECT_FALSE(sending_);
+    EXPECT_FALSE(sending_) << "an upcall inside Send()";
     MutexLock lock(&reports_->mutex);
     EXPECT_EQ(window_, 0) << "ready twice";
     EXPECT_GT(window, 0);
@@ -132,7 +134,7 @@ class LinkUnderTest final : private Link::Host {
     reports_->changed.SignalAll();
   }
   void OnClosed(absl::Status why) override {
-    EXPECT_FALSE(sending_);
+    EXPECT_FALSE(sending_) << "an upcall inside Send()";
     MutexLock lock(&reports_->mutex);
     EXPECT_FALSE(closed_.has_value()) << "closed twice";
     EXPECT_FALSE(why.ok());
