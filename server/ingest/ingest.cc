@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 
 #include <cstring>
+#include <deque>
 #include <map>
 #include <utility>
 
@@ -162,8 +163,7 @@ class Ingest::Connection {
 
  private:
   void Want() {
-    const bool reads = !closing_ && out_.size() - out_start_ < kMaxUnsent;
-    watch_->Want({.readable = reads, .writable = !out_.empty()});
+    watch_->Want({.readable = !closing_ && unsent_bytes_ < kMaxUnsent, .writable = !unsent_.empty()});
   }
 
   // False: the connection is over.
@@ -238,21 +238,26 @@ class Ingest::Connection {
     absl::StrAppend(&text, ",\"id\":", answer.id);
     if (text.size() + 1 < size) text.append(size - text.size() - 1, ' ');
     text += '}';
-    out_ += text;
+    unsent_bytes_ += text.size();
+    unsent_.push_back(std::move(text));
   }
 
-  // False: the connection is over.
+  // False: the connection is over. Each answer is a record of its own (MSG_EOR): the kernel then neither glues it to
+  // another nor cuts it, so that it arrives whole even where the peer reads while we write.
   bool Write() {
-    while (out_start_ < out_.size()) {
-      const ssize_t sent = send(fd_, out_.data() + out_start_, out_.size() - out_start_, MSG_NOSIGNAL);
+    while (!unsent_.empty()) {
+      const std::string& answer = unsent_.front();
+      const ssize_t sent = send(fd_, answer.data() + sent_, answer.size() - sent_, MSG_NOSIGNAL | MSG_EOR);
       if (sent < 0) {
         if (errno == EINTR) continue;
         return errno == EAGAIN || errno == EWOULDBLOCK;
       }
-      out_start_ += sent;
+      sent_ += sent;
+      if (sent_ < answer.size()) continue;
+      unsent_bytes_ -= answer.size();
+      unsent_.pop_front();
+      sent_ = 0;
     }
-    out_.clear();
-    out_start_ = 0;
     return !closing_;
   }
 
@@ -261,8 +266,9 @@ class Ingest::Connection {
   absl::AnyInvocable<void()> on_end_;  // destroys this
   JsonFramer framer_;
   OpensipsEventParser parser_;
-  std::string out_;
-  size_t out_start_ = 0;
+  std::deque<std::string> unsent_;  // answers
+  size_t unsent_bytes_ = 0;
+  size_t sent_ = 0;  // bytes of the first of them
   bool closing_ = false;  // the stream cannot be framed any more
   absl::Time last_burst_ = absl::InfinitePast();
   std::unique_ptr<Loop::Watch> watch_;

@@ -115,7 +115,7 @@ class SubscriptionService::Watcher final : public grpc::ServerWriteReactor<v1::W
   // Writes the next change or ends the stream. `turn`: the caller holds the right to write, which begins with Start()
   // and goes from write to write; others take it only from an idle stream.
   void WriteNext(bool turn) {
-    Change next;
+    Change next{};
     {
       MutexLock lock(&mutex_);
       if (ended_ || (writing_ && !turn)) return;

@@ -1,0 +1,109 @@
+"""Starts the built eventvirtuald on a free port and gives a Python client to it."""
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import grpc
+
+ROOT = os.getcwd()  # the runfiles of the test
+SERVER = os.path.join(ROOT, "server/eventvirtuald")
+EVCTL = os.path.join(ROOT, "client/evctl")
+
+
+def generate_stubs():
+    """Compiles the API for Python into a temporary folder and imports it: what any Python user does."""
+    out = tempfile.mkdtemp(prefix="evstubs")
+    protos = ["eventvirtual/v1/%s.proto" % name for name in ("event", "operator", "subscription")]
+    subprocess.run(
+        ["/usr/bin/protoc", "-I", "proto", "--python_out=" + out,
+         "--plugin=protoc-gen-grpc=/usr/bin/grpc_python_plugin", "--grpc_out=" + out] + protos, check=True)
+    sys.path.insert(0, out)
+    return [importlib.import_module("eventvirtual.v1.%s" % name)
+            for name in ("event_pb2", "operator_pb2", "subscription_pb2",
+                         "event_pb2_grpc", "operator_pb2_grpc", "subscription_pb2_grpc")]
+
+
+event, operator, subscription, event_grpc, operator_grpc, subscription_grpc = generate_stubs()
+
+
+def eventually(condition, what, seconds=20):
+    """Waits until condition() is true; gives its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError("did not happen within %d s: %s" % (seconds, what))
+        time.sleep(0.02)  # between two looks at another process
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Service:
+    """One running eventvirtuald: `address`, `unix`, stubs, and the folder `dir` for files and sockets."""
+
+    def __init__(self, *flags):
+        self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+        self.unix = "unix:" + os.path.join(self.dir, "ev.sock")
+        self.log = open(os.path.join(self.dir, "log"), "w+")
+        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, *flags], stderr=self.log)
+        line = eventually(self._ready_line, "the server is ready")
+        self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        self.address = self.fields["listen"].split(",")[0]
+        self.ingest = [a for a in self.fields["ingest"].strip('"').split(",") if a]
+        self.channel = grpc.insecure_channel(self.address)
+        self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
+        self.events = event_grpc.EventServiceStub(self.channel)
+        self.operators = operator_grpc.OperatorServiceStub(self.channel)
+
+    def _ready_line(self):
+        self.log.flush()
+        with open(self.log.name) as log:
+            for line in log:
+                if "msg=ready" in line and line.endswith("\n"):
+                    return line
+        assert self.process.poll() is None, "the server ended: " + open(self.log.name).read()
+        return None
+
+    def subscribe(self, event_name, socket_text, ttl=3600, **options):
+        request = subscription.SubscribeRequest()
+        request.subscription.event = event_name
+        request.subscription.socket = socket_text
+        request.subscription.ttl.FromMilliseconds(int(ttl * 1000))
+        for name, seconds in options.items():
+            getattr(request.subscription.delivery, name).FromMilliseconds(int(seconds * 1000))
+        return self.subscriptions.Subscribe(request, timeout=10)
+
+    def raise_event(self, name, wait=event.WAIT_DELIVERED, **params):
+        request = event.RaiseRequest(wait=wait)
+        request.event.name = name
+        for key, value in params.items():
+            request.event.params.add(name=key, string_value=value)
+        return self.events.Raise(request, timeout=30)
+
+    def evctl(self, *words, check=True, env=None):
+        done = subprocess.run([EVCTL, "--server=" + self.address, *words], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, env=env)
+        if check and done.returncode != 0:
+            raise AssertionError("evctl %s: %d %s" % (words, done.returncode, done.stderr))
+        return done
+
+    def stop(self):
+        """SIGTERM; gives the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=30)
+        self.channel.close()
+        self.log.close()
+        return code
