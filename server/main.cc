@@ -11,7 +11,6 @@
 #include "server/log/log.h"
 #include "server/options.h"
 #include "server/server.h"
-#include "transports/all.h"
 
 int main(int argc, char** argv) {
   using namespace eventvirtual;  // NOLINT: this is the program
@@ -28,7 +27,7 @@ int main(int argc, char** argv) {
   sigaddset(&stop, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, AllTransports());
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   if (!server.ok()) {
     std::fprintf(stderr, "eventvirtuald: %s\n", std::string(server.status().message()).c_str());
     return 1;

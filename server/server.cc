@@ -23,6 +23,7 @@
 #include "server/rpc/event_service.h"
 #include "server/rpc/operator_service.h"
 #include "server/rpc/subscription_service.h"
+#include "transports/all.h"
 #include "transports/api/catalog.h"
 #include "transports/io/event_loop.h"
 
@@ -62,10 +63,10 @@ std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
 
 // In the order in which they are built; destroyed the other way round.
 struct Server::Parts {
-  Parts(const Options& options, std::vector<std::unique_ptr<Transport>> transports)
+  explicit Parts(const Options& options)
       : options(options),
         defaults{options.failover_timeout, options.attempt_timeout},
-        catalog(std::move(transports)),
+        catalog(AllTransports()),
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options)),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
@@ -105,10 +106,9 @@ Server::~Server() {
 const std::vector<std::string>& Server::listening() const { return parts_->listening; }
 const std::vector<std::string>& Server::ingesting() const { return parts_->ingesting; }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
-                                                      std::vector<std::unique_ptr<Transport>> transports) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   // Whatever fails below, the destructor stops what runs already.
-  std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options, std::move(transports))));
+  std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options)));
   Parts& parts = *server->parts_;
   for (const auto& [scheme, query] : options.transport_defaults) {
     if (absl::Status status = parts.catalog.SetDefaults(scheme, query); !status.ok()) {
@@ -136,15 +136,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
   builder.RegisterService(&parts.operators);
   parts.grpc = builder.BuildAndStart();
   for (size_t i = 0; i < options.listen.size(); ++i) {
-    if (parts.grpc == nullptr || ports[i] <= 0) {
-      const bool known = ports[i] == 0;
-      if (!known && parts.grpc != nullptr) continue;
-      if (ports[i] > 0) continue;
-      return absl::UnavailableError(absl::StrCat("--listen: cannot serve on \"", options.listen[i],
+    const std::string& address = options.listen[i];
+    if (ports[i] <= 0) {
+      return absl::UnavailableError(absl::StrCat("--listen: cannot serve on \"", address,
                                                  "\": it is in use, not an address of this host, or not of the form "
                                                  "host:port or unix:/path"));
     }
-    const std::string& address = options.listen[i];
     parts.listening.push_back(absl::StartsWith(address, "unix:")
                                   ? address
                                   : absl::StrCat(address.substr(0, address.rfind(':')), ":", ports[i]));

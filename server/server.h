@@ -8,16 +8,14 @@
 
 #include "absl/status/statusor.h"
 #include "server/options.h"
-#include "transports/api/transport.h"
 
 namespace eventvirtual {
 
 class Server {
  public:
-  // Builds it and begins to serve on every address of `options`. INVALID_ARGUMENT and UNAVAILABLE name the address or
-  // the option that does not work; nothing is left running then.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Options& options,
-                                                       std::vector<std::unique_ptr<Transport>> transports);
+  // Builds it with all transports and begins to serve on every address of `options`. INVALID_ARGUMENT and UNAVAILABLE
+  // name the address or the option that does not work; nothing is left running then.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Options& options);
   ~Server();  // Drain() without patience, unless it was called
 
   // Where gRPC and ingest are served, with the ports that were chosen for 0: "127.0.0.1:41234", "unix:/path".
