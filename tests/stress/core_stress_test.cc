@@ -1,0 +1,204 @@
+// Many threads raise through the whole core while links fail, hang, report late and subscriptions come and go; every
+// raise must end exactly once and every book must balance. Meant for ThreadSanitizer.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/registry/registry.h"
+#include "transports/api/catalog.h"
+#include "transports/api/mutex.h"
+#include "transports/io/event_loop.h"
+
+namespace eventvirtual {
+namespace {
+
+// Ends completions on a thread of its own, some of them late, with faults chosen by a seeded generator.
+class FlakyTransport final : public Transport {
+ public:
+  FlakyTransport() : reporter_([this] { Report(); }) {}
+  ~FlakyTransport() override {
+    {
+      MutexLock lock(&mutex_);
+      ended_ = true;
+      changed_.SignalAll();
+    }
+    reporter_.join();
+  }
+
+  absl::Span<const absl::string_view> schemes() const override {
+    static constexpr absl::string_view kSchemes[] = {"flaky"};
+    return kSchemes;
+  }
+  absl::string_view syntax() const override { return "flaky:NAME"; }
+  absl::string_view description() const override { return "Fails in every way."; }
+  AckLevel ack_level() const override { return AckLevel::kConfirmed; }
+  absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
+    return Target{absl::StrCat("flaky:", uri.body), absl::StrCat("flaky:", uri.body), AckLevel::kConfirmed,
+                  absl::Milliseconds(100)};
+  }
+  std::unique_ptr<Link> Connect(const Target&, Loop& loop, Link::Host& host) override {
+    return std::make_unique<FlakyLink>(*this, loop, host);
+  }
+
+ private:
+  class FlakyLink final : public Link {
+   public:
+    FlakyLink(FlakyTransport& transport, Loop& loop, Host& host)
+        : transport_(transport), loop_(loop), host_(host), random_(++transport.seed_) {
+      Post([this] {
+        if (Chance(10)) {
+          host_.OnClosed(absl::UnavailableError("refused"));
+        } else {
+          host_.OnReady(16);
+        }
+      });
+    }
+    ~FlakyLink() override { *alive_ = false; }
+
+    void Send(absl::Span<Parcel> parcels) override {
+      for (Parcel& parcel : parcels) {
+        if (Chance(5)) {
+          Completion dropped = std::move(parcel.done);  // reports itself
+        } else if (Chance(10)) {
+          std::move(parcel.done).Finish(absl::UnavailableError("nack"));
+        } else if (Chance(30)) {
+          std::move(parcel.done).Finish(absl::OkStatus());
+        } else {
+          MutexLock lock(&transport_.mutex_);
+          transport_.late_.push_back(std::move(parcel.done));
+          transport_.changed_.SignalAll();
+        }
+      }
+      if (!closed_ && Chance(3)) {
+        closed_ = true;
+        Post([this] { host_.OnClosed(absl::UnavailableError("closed")); });
+      }
+    }
+
+   private:
+    bool Chance(int percent) { return std::uniform_int_distribution<>(1, 100)(random_) <= percent; }
+    template <typename F>
+    void Post(F task) {
+      loop_.Post([alive = alive_, task] {
+        if (*alive) task();
+      });
+    }
+    FlakyTransport& transport_;
+    Loop& loop_;
+    Host& host_;
+    std::minstd_rand random_;
+    bool closed_ = false;
+    const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  };
+
+  void Report() {
+    while (true) {
+      std::deque<Completion> late;
+      {
+        MutexLock lock(&mutex_);
+        while (late_.empty() && !ended_) changed_.Wait(&mutex_);
+        if (late_.empty()) return;
+        late.swap(late_);
+      }
+      for (Completion& completion : late) std::move(completion).Finish(absl::OkStatus());
+    }
+  }
+
+  std::atomic<unsigned> seed_{0};
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<Completion> late_ ABSL_GUARDED_BY(mutex_);
+  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread reporter_;
+};
+
+SubscriptionSpec Spec(const std::string& event, Policy policy, std::vector<std::string> uris) {
+  SubscriptionSpec spec;
+  spec.event = event;
+  spec.policy = policy;
+  for (std::string& uri : uris) spec.subscribers.push_back({std::move(uri)});
+  spec.delivery.failover_timeout = absl::Milliseconds(5);
+  return spec;
+}
+
+TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
+  constexpr int kThreads = 4;
+  constexpr int kRaises = 25000;  // of each thread
+  std::vector<std::unique_ptr<Transport>> transports;
+  transports.push_back(std::make_unique<FlakyTransport>());
+  Catalog catalog(std::move(transports));
+  EventLoop first("stress-0"), second("stress-1");
+  EndpointLimits limits;
+  limits.queue_events = 500;
+  EndpointPool pool({&first, &second}, limits);
+  Registry registry(catalog, pool, first, {});
+  Dispatcher dispatcher(registry);
+
+  const Policy policies[] = {Policy::kParallel, Policy::kFailover, Policy::kRoundRobin};
+  for (Policy policy : policies) {
+    ASSERT_TRUE(registry.Subscribe(Spec("E", policy, {"flaky:a", "flaky:b", "flaky:c"})).ok());
+  }
+
+  std::atomic<int> ended{0};
+  std::atomic<uint64_t> matched{0}, told{0}, open{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < kRaises; ++i) {
+        EventFields fields;
+        fields.name = "E";
+        open.fetch_add(1);
+        const RaiseReceipt receipt =
+            dispatcher.Raise(Message::Make(fields), [&](absl::Span<const DeliveryResult> deliveries) {
+              told.fetch_add(deliveries.size());
+              ended.fetch_add(1);
+              open.fetch_sub(1);
+            });
+        matched.fetch_add(receipt.matched);
+        while (open.load() > 2000) std::this_thread::yield();
+      }
+    });
+  }
+  std::atomic<bool> stop{false};
+  std::thread subscriber([&] {
+    for (int i = 0; !stop.load(); ++i) {
+      SubscriptionSpec spec = Spec("E", policies[i % 3], {absl::StrCat("flaky:x", i % 7), "flaky:a"});
+      if (i % 2 == 0) spec.expires = registry.clock().Now() + absl::Milliseconds(3);
+      const auto subscribed = registry.Subscribe(spec);
+      ASSERT_TRUE(subscribed.ok());
+      if (i % 3 == 0) (void)registry.Unsubscribe(subscribed->info.name);
+      registry.List("", 0, 10);
+    }
+  });
+  for (std::thread& thread : threads) thread.join();
+  stop.store(true);
+  subscriber.join();
+  ASSERT_TRUE(dispatcher.AwaitIdle(absl::Minutes(1)));
+
+  EXPECT_EQ(ended.load(), kThreads * kRaises);
+  EXPECT_EQ(told.load(), matched.load());
+  for (const EndpointPool::Listed& listed : pool.List(0, 100)) {
+    const EndpointStats& stats = listed.stats;
+    EXPECT_EQ(stats.offered, stats.accepted + stats.full + stats.down) << stats.uri;
+    EXPECT_EQ(stats.accepted, stats.ok + stats.failed + stats.timed_out + stats.unwanted) << stats.uri;
+    EXPECT_EQ(stats.queued + stats.in_flight + stats.queue_bytes, 0u) << stats.uri;
+  }
+  for (const SubscriptionInfo& info : registry.List("E", 0, 100).subscriptions) {
+    EXPECT_EQ(info.matched, info.delivered + info.partial + info.failed + info.expired) << info.socket;
+  }
+  registry.Stop();
+  pool.AwaitEmpty();
+}
+
+}  // namespace
+}  // namespace eventvirtual
