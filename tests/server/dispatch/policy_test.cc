@@ -1,0 +1,56 @@
+// MakePlan as tables: candidates in, order out.
+#include "server/dispatch/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <vector>
+
+namespace eventvirtual {
+namespace {
+
+using ::testing::ElementsAre;
+
+// Failed so many seconds after the epoch and still cooling.
+Candidate Cooling(int at) { return {true, absl::FromUnixSeconds(at)}; }
+const Candidate kFine;
+
+TEST(MakePlan, ParallelIsAllAtOnceInTheGivenOrderCoolingOrNot) {
+  const Plan plan = MakePlan(Policy::kParallel, {kFine, Cooling(5), kFine}, 7);
+  EXPECT_THAT(plan.order, ElementsAre(0, 1, 2));
+  EXPECT_EQ(plan.eligible, 3);
+  EXPECT_EQ(plan.width, 3);
+  EXPECT_FALSE(plan.stop_at_first_success);
+}
+
+TEST(MakePlan, FailoverKeepsTheOrderAndPutsTheCoolingLast) {
+  EXPECT_THAT(MakePlan(Policy::kFailover, {kFine, kFine, kFine}, 9).order, ElementsAre(0, 1, 2));
+  const Plan plan = MakePlan(Policy::kFailover, {Cooling(9), kFine, Cooling(3), kFine}, 0);
+  EXPECT_THAT(plan.order, ElementsAre(1, 3, 2, 0));
+  EXPECT_EQ(plan.eligible, 2);
+  EXPECT_EQ(plan.width, 1);
+  EXPECT_TRUE(plan.stop_at_first_success);
+}
+
+TEST(MakePlan, FailoverWithAllCoolingTriesTheOneThatFailedLongestAgoFirst) {
+  const Plan plan = MakePlan(Policy::kFailover, {Cooling(9), Cooling(3), Cooling(5)}, 0);
+  EXPECT_THAT(plan.order, ElementsAre(1, 2, 0));
+  EXPECT_EQ(plan.eligible, 0);
+}
+
+TEST(MakePlan, RoundRobinBeginsWithTheTurn) {
+  const std::vector<Candidate> three(3);
+  EXPECT_THAT(MakePlan(Policy::kRoundRobin, three, 0).order, ElementsAre(0, 1, 2));
+  EXPECT_THAT(MakePlan(Policy::kRoundRobin, three, 4).order, ElementsAre(1, 2, 0));
+  EXPECT_THAT(MakePlan(Policy::kRoundRobin, three, ~uint64_t{0}).order, ElementsAre(0, 1, 2));
+  EXPECT_THAT(MakePlan(Policy::kRoundRobin, {kFine, Cooling(1), kFine}, 1).order, ElementsAre(2, 0, 1));
+}
+
+TEST(MakePlan, OneSubscriberIsAllThereIs) {
+  for (Policy policy : {Policy::kParallel, Policy::kFailover, Policy::kRoundRobin}) {
+    EXPECT_THAT(MakePlan(policy, {Cooling(1)}, 3).order, ElementsAre(0));
+  }
+}
+
+}  // namespace
+}  // namespace eventvirtual

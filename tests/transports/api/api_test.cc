@@ -1,0 +1,151 @@
+// The texts that users write and receivers read: JSON-RPC bytes, URIs, options.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "transports/api/jsonrpc.h"
+#include "transports/api/message.h"
+#include "transports/api/uri.h"
+
+namespace eventvirtual {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+MessageRef Make(absl::string_view name, std::vector<Param> params) {
+  EventFields fields;
+  fields.name = name;
+  fields.params = params;
+  return Message::Make(fields);
+}
+
+TEST(JsonRpc, IsByteForByteWhatOpensipsSends) {
+  const std::string head = R"({"jsonrpc":"2.0","method":"E_TEST")";
+  EXPECT_EQ(Make("E_TEST", {})->jsonrpc(), head + "}");
+  EXPECT_EQ(Make("E_TEST", {{"ip", "192.168.2.11"}, {"count", int64_t{-42}}})->jsonrpc(),
+            head + R"(,"params":{"ip":"192.168.2.11","count":-42}})");
+  EXPECT_EQ(Make("E_TEST", {{"", int64_t{1}}, {"", "second"}})->jsonrpc(), head + R"(,"params":[1,"second"]})");
+  EXPECT_EQ(Make("E_TEST", {{"", "x"}, {"n", "y"}, {"", "z"}})->jsonrpc(),
+            head + R"(,"params":{"0":"x","n":"y","2":"z"}})");
+  EXPECT_EQ(Make("E_TEST", {{"a", "1"}, {"a", "2"}})->jsonrpc(), head + R"(,"params":{"a":"1","a":"2"}})");
+}
+
+TEST(JsonRpc, EscapesWhatMustBeEscapedAndNothingElse) {
+  const auto text = [](absl::string_view value) {
+    std::string out;
+    AppendJsonString(value, &out);
+    return out;
+  };
+  EXPECT_EQ(text("a\"b\\c/d"), R"("a\"b\\c/d")");
+  EXPECT_EQ(text("\b\f\n\r\t"), R"("\b\f\n\r\t")");
+  EXPECT_EQ(text(absl::string_view("\0\x1f\x7f", 3)), "\"\\u0000\\u001f\x7f\"");
+  EXPECT_EQ(text("\xc3\xa4"), "\"\xc3\xa4\"");
+}
+
+TEST(JsonRpc, WritesEveryKindOfValue) {
+  EXPECT_EQ(Make("E", {{"", Null{}},
+                       {"", true},
+                       {"", 1.5},
+                       {"", std::numeric_limits<double>::quiet_NaN()},
+                       {"", std::numeric_limits<int64_t>::min()},
+                       {"", Json{R"({"x":[1]})"}},
+                       {"", "007"}})
+                ->jsonrpc(),
+            R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,null,-9223372036854775808,{"x":[1]},"007"]})");
+}
+
+TEST(JsonRpc, ARequestBeginsWithItsId) {
+  const MessageRef message = Make("E", {{"a", "1"}});
+  EXPECT_EQ(EncodeJsonRpc(*message, {.id = "7", .method = "", .event_param = ""}),
+            R"({"id":7,"jsonrpc":"2.0","method":"E","params":{"a":"1"}})");
+  EXPECT_EQ(EncodeJsonRpc(*message, {.id = "", .method = "block", .event_param = "event"}),
+            R"({"jsonrpc":"2.0","method":"block","params":{"event":"E","a":"1"}})");
+}
+
+TEST(Message, KeepsItsOwnCopyAndGetsAnId) {
+  std::string name = "E_GONE", value = "gone";
+  const MessageRef message = Make(name, {{"k", value}});
+  name = value = "xxxx";
+  EXPECT_EQ(message->name(), "E_GONE");
+  EXPECT_EQ(message->jsonrpc(), R"({"jsonrpc":"2.0","method":"E_GONE","params":{"k":"gone"}})");
+  EXPECT_NE(message->event_id(), Make("E", {})->event_id());
+}
+
+TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
+  struct Case {
+    const char* text;
+    const char* scheme;
+    const char* body;
+    std::vector<std::pair<std::string, std::string>> query;
+  };
+  const Case cases[] = {
+      {"udp:127.0.0.1:8081", "udp", "127.0.0.1:8081", {}},
+      {"/run/x.sock", "unix", "/run/x.sock", {}},
+      {"tcp:h:1/block?reliable=1&timeout=500ms", "tcp", "h:1/block", {{"reliable", "1"}, {"timeout", "500ms"}}},
+      {"flatstore:/x.log?delimiter=;", "flatstore", "/x.log", {{"delimiter", ";"}}},
+      {"flatstore:/x.log?delimiter=%26%3D", "flatstore", "/x.log", {{"delimiter", "&="}}},
+      {"rabbitmq:guest:guest@h:5672/exchange=X;persistent?key", "rabbitmq", "guest:guest@h:5672/exchange=X;persistent?key", {}},
+      {"rabbitmq:h/?pike", "rabbitmq", "h/?pike", {}},
+      {"rabbitmq:h/pike?timeout=2s", "rabbitmq", "h/pike", {{"timeout", "2s"}}},
+      {"kafka:h:1,h2:2/topic?g.a=b&t.c=d", "kafka", "h:1,h2:2/topic", {{"g.a", "b"}, {"t.c", "d"}}},
+  };
+  for (const Case& expected : cases) {
+    const absl::StatusOr<Uri> uri = ParseUri(expected.text);
+    ASSERT_TRUE(uri.ok()) << expected.text << ": " << uri.status();
+    EXPECT_EQ(uri->scheme, expected.scheme);
+    EXPECT_EQ(uri->body, expected.body);
+    EXPECT_EQ(uri->query, expected.query) << expected.text;
+  }
+}
+
+TEST(Uri, RefusesWithoutRepeatingWhatMayBeAPassword) {
+  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz", "9x:secret"}) {
+    const absl::StatusOr<Uri> uri = ParseUri(text);
+    EXPECT_EQ(uri.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(uri.status().message()), Not(HasSubstr("secret"))) << text;
+  }
+}
+
+TEST(HostPort, TakesNamesAndAddresses) {
+  EXPECT_EQ(ParseHostPort("Example.ORG:5060")->ToString(), "example.org:5060");
+  EXPECT_EQ(ParseHostPort("[::1]:80")->ToString(), "[::1]:80");
+  EXPECT_EQ(ParseHostPort("h", 5672)->ToString(), "h:5672");
+  for (const char* text : {"", "h", ":1", "h:", "h:0", "h:65536", "h:99999", "h:1x", "::1:80", "[::1", "[::1]x", "[h]:1", "h/x:1", "a b:1"}) {
+    EXPECT_FALSE(ParseHostPort(text).ok()) << text;
+  }
+}
+
+TEST(Query, UnknownRepeatedAndOutOfBoundsOptionsAreNamed) {
+  const auto fault = [](const char* text) {
+    const absl::StatusOr<Uri> uri = ParseUri(text);
+    QueryReader query(*uri);
+    query.TakeBool("reliable", false);
+    query.TakeDuration("timeout", absl::Seconds(1), absl::Milliseconds(1), absl::Minutes(1));
+    return std::string(query.Done().message());
+  };
+  EXPECT_EQ(fault("tcp:h:1?reliable=yes&timeout=250"), "");
+  EXPECT_THAT(fault("tcp:h:1?relaible=1"), HasSubstr("known: reliable, timeout"));
+  EXPECT_THAT(fault("tcp:h:1?reliable=1&reliable=0"), HasSubstr("twice"));
+  EXPECT_THAT(fault("tcp:h:1?timeout=2h"), HasSubstr("1ms to 1m"));
+  EXPECT_THAT(fault("tcp:h:1?reliable=maybe"), HasSubstr("neither 1 nor 0"));
+}
+
+TEST(Query, WhatIsWrittenReadsBackTheSame) {
+  std::string every;
+  for (int byte = 1; byte < 256; ++byte) every.push_back(static_cast<char>(byte));
+  QueryWriter writer;
+  writer.Add("a", every);
+  writer.Add("b", "");
+  const absl::StatusOr<Uri> uri = ParseUri("x:body" + writer.text());
+  ASSERT_TRUE(uri.ok()) << uri.status();
+  EXPECT_EQ(uri->body, "body");
+  EXPECT_EQ(uri->query[0].second, every);
+  EXPECT_EQ(uri->query[1].second, "");
+}
+
+}  // namespace
+}  // namespace eventvirtual
