@@ -46,8 +46,8 @@ void DatagramLink::Ready(int connected_fd) {
       // Nobody has a reason to send us anything: what is readable is an error, or noise to be dropped.
       char noise[1];
       if (recv(fd_, noise, sizeof(noise), MSG_DONTWAIT) < 0 && errno != EAGAIN && errno != EINTR) {
-        return Close(absl::DataLossError(
-            absl::StrCat(name_, ": ", ErrnoText(errno), ", reported after events had been sent")));
+        return Close(
+            absl::DataLossError(absl::StrCat(name_, ": ", ErrnoText(errno), ", reported after events had been sent")));
       }
     }
     if (ready.writable) Flush();
@@ -75,8 +75,9 @@ void DatagramLink::Send(absl::Span<Parcel> parcels) {
     if (!closed_.ok()) {
       std::move(parcel.done).Finish(closed_);
     } else if (size > max_payload_) {
-      std::move(parcel.done).Finish(absl::InvalidArgumentError(absl::StrCat(
-          name_, ": the event has ", size, " bytes as JSON; a datagram holds at most ", max_payload_)));
+      std::move(parcel.done)
+          .Finish(absl::InvalidArgumentError(absl::StrCat(name_, ": the event has ", size,
+                                                          " bytes as JSON; a datagram holds at most ", max_payload_)));
     } else {
       waiting_.push_back(std::move(parcel));
     }
@@ -132,7 +133,8 @@ void DatagramLink::Flush() {
   if (!closed_.ok()) return;
   if (const int error = TakeSocketError(); error != 0) {
     // It was there before we sent: it speaks of what has been reported as sent.
-    return Close(absl::DataLossError(absl::StrCat(name_, ": ", ErrnoText(error), ", reported after events had been sent")));
+    return Close(
+        absl::DataLossError(absl::StrCat(name_, ": ", ErrnoText(error), ", reported after events had been sent")));
   }
   int error = 0;
   while (!waiting_.empty()) {

@@ -17,8 +17,8 @@ namespace eventvirtual {
 // error. Where there is no room it waits for some, in order.
 //
 // A connected UDP socket hears of a closed port by an ICMP error. From this host it is there when send() returns
-// (measured: 40,000 of 40,000), so the parcels of that batch fail. From further away it comes when they have been reported
-// already: the link closes with DATA_LOSS.
+// (measured: 40,000 of 40,000), so the parcels of that batch fail. From further away it comes when they have been
+// reported already: the link closes with DATA_LOSS.
 class DatagramLink : public Link {
  public:
   ~DatagramLink() override;
@@ -50,8 +50,8 @@ class DatagramLink : public Link {
   absl::Status closed_;
   std::unique_ptr<Loop::Watch> watch_;
   std::unique_ptr<Loop::Timer> retry_;
-  std::deque<Parcel> waiting_;    // bounded by the window
-  std::vector<Completion> sent_;  // scratch of Flush()
+  std::deque<Parcel> waiting_;                                  // bounded by the window
+  std::vector<Completion> sent_;                                // scratch of Flush()
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
 };
 

@@ -179,8 +179,8 @@ void EventLoop::Run(const std::string& name) {
   current_loop = this;
 
   // Edge-triggered: each write wakes once, and the counter, which 2^64 wake-ups would fill, need not be read.
-  event* const wake =
-      event_new(base_, wake_fd_, EV_READ | EV_PERSIST | EV_ET, [](evutil_socket_t, short, void*) {}, nullptr);
+  event* const wake = event_new(
+      base_, wake_fd_, EV_READ | EV_PERSIST | EV_ET, [](evutil_socket_t, short, void*) {}, nullptr);
   EV_CHECK(wake != nullptr);
   event_add(wake, nullptr);
 

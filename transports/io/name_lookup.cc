@@ -58,7 +58,8 @@ class NameLookup::Query : public std::enable_shared_from_this<Query> {
  public:
   using OnFound = absl::AnyInvocable<void(absl::StatusOr<std::vector<SocketAddress>>) &&>;
 
-  Query(Loop& loop, const HostPort& host, OnFound on_found) : loop_(loop), host_(host), on_found_(std::move(on_found)) {}
+  Query(Loop& loop, const HostPort& host, OnFound on_found)
+      : loop_(loop), host_(host), on_found_(std::move(on_found)) {}
   ~Query() {
     if (channel_ != nullptr) ares_destroy(channel_);  // calls OnAnswer with ARES_EDESTRUCTION
   }
@@ -78,7 +79,8 @@ class NameLookup::Query : public std::enable_shared_from_this<Query> {
     constexpr int kOptions = ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES;
     if (initialised != ARES_SUCCESS || ares_init_options(&channel_, &options, kOptions) != ARES_SUCCESS) {
       channel_ = nullptr;
-      return Answer(absl::UnavailableError(absl::StrCat("cannot look up host \"", host_.host, "\": c-ares did not start")));
+      return Answer(
+          absl::UnavailableError(absl::StrCat("cannot look up host \"", host_.host, "\": c-ares did not start")));
     }
     if (!name_servers.empty()) EV_CHECK(ares_set_servers_ports_csv(channel_, name_servers.c_str()) == ARES_SUCCESS);
     timer_ = loop_.NewTimer([this] { Process(ARES_SOCKET_BAD, ARES_SOCKET_BAD); });

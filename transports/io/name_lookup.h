@@ -21,13 +21,13 @@ struct SocketAddress {
   std::string ToString() const;  // "127.0.0.1:80", "[::1]:80"
 };
 
-// One question, answered by c-ares on the loop: /etc/hosts first, then the name servers of /etc/resolv.conf. Each lookup
-// has its own channel, so a dead name server delays nobody else. Created and destroyed on the loop.
+// One question, answered by c-ares on the loop: /etc/hosts first, then the name servers of /etc/resolv.conf. Each
+// lookup has its own channel, so a dead name server delays nobody else. Created and destroyed on the loop.
 class NameLookup {
  public:
   // `on_found` is called once, on the loop, not before the constructor has returned, with at least one address; or with
-  // UNAVAILABLE naming the host. Numeric addresses are not looked up. `name_servers` ("127.0.0.1:5353,…") replaces those
-  // of the system, for tests.
+  // UNAVAILABLE naming the host. Numeric addresses are not looked up. `name_servers` ("127.0.0.1:5353,…") replaces
+  // those of the system, for tests.
   NameLookup(Loop& loop, const HostPort& host,
              absl::AnyInvocable<void(absl::StatusOr<std::vector<SocketAddress>>) &&> on_found,
              const std::string& name_servers = "");

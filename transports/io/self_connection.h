@@ -8,9 +8,9 @@
 
 namespace eventvirtual {
 
-// A connect to a local port at which nobody listens succeeds once in a while: when the kernel picks that very port as our
-// own (tcp: a simultaneous open, RFC 9293 section 3.5). Every event would then be "delivered" to ourselves. Treat it as
-// refused. About one connect in 28,000 while a receiver with a port of the ephemeral range is down.
+// A connect to a local port at which nobody listens succeeds once in a while: when the kernel picks that very port as
+// our own (tcp: a simultaneous open, RFC 9293 section 3.5). Every event would then be "delivered" to ourselves. Treat
+// it as refused. The chance is one in the number of ephemeral ports, for each connect while such a receiver is down.
 inline bool IsSelfConnection(int fd) {
   sockaddr_storage here = {};
   sockaddr_storage there = {};

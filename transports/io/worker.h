@@ -9,9 +9,9 @@
 
 namespace eventvirtual {
 
-// Runs tasks in their order on a thread of its own. Destroying it drops the tasks that have not begun and returns at once,
-// even while one hangs in the kernel: that one ends whenever it ends, on a thread nobody waits for. So a task must own
-// what it touches.
+// Runs tasks in their order on a thread of its own. Destroying it drops the tasks that have not begun and returns at
+// once, even while one hangs in the kernel: that one ends whenever it ends, on a thread nobody waits for. So a task
+// must own what it touches.
 class Worker {
  public:
   explicit Worker(const std::string& name);  // of the thread; at most 15 characters are kept

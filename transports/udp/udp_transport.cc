@@ -55,9 +55,8 @@ class UdpLink final : public DatagramLink {
  public:
   UdpLink(std::string name, const HostPort& peer, Loop& loop, Host& host)
       : DatagramLink(std::move(name), kMaxPayload, loop, host),
-        lookup_(loop, peer, [this](absl::StatusOr<std::vector<SocketAddress>> addresses) {
-          OnFound(std::move(addresses));
-        }) {}
+        lookup_(loop, peer,
+                [this](absl::StatusOr<std::vector<SocketAddress>> addresses) { OnFound(std::move(addresses)); }) {}
 
  private:
   void OnFound(absl::StatusOr<std::vector<SocketAddress>> addresses) {

@@ -30,7 +30,8 @@ absl::Status ConnectError(const std::string& name, int error) {
     case ENOENT:
       return absl::UnavailableError(absl::StrCat(text, "; the receiver has not made its socket"));
     case ECONNREFUSED:
-      return absl::UnavailableError(absl::StrCat(text, "; nobody listens there: the receiver has gone and left its socket file behind"));
+      return absl::UnavailableError(
+          absl::StrCat(text, "; nobody listens there: the receiver has gone and left its socket file behind"));
     case EPROTOTYPE:
       return absl::UnavailableError(absl::StrCat(text, "; the receiver's is a stream socket, it must be SOCK_DGRAM"));
     case EACCES:

@@ -181,6 +181,33 @@ TEST(EventLoopTimer, NeverFiresEarly) {
   OnLoop(loop, [&] { timers.clear(); });
 }
 
+TEST(EventLoopTimer, DoesNotFireEarlyWhenArmedAtTheEndOfALongCallback) {
+  EventLoop loop("long");
+  std::unique_ptr<Loop::Timer> first, second;
+  absl::Time when;
+  Signal fired;
+  OnLoop(loop, [&] {
+    second = loop.NewTimer([&] {
+      EXPECT_GE(loop.Now(), when);
+      fired.Set();
+    });
+    // The library reads the clock once per turn: by its reckoning 20 ms from then are over soon.
+    first = loop.NewTimer([&] {
+      const absl::Time begin = loop.Now();
+      while (loop.Now() < begin + absl::Milliseconds(20)) {
+      }
+      when = loop.Now() + absl::Milliseconds(20);
+      second->Arm(when);
+    });
+    first->Arm(loop.Now());
+  });
+  EXPECT_TRUE(fired.Wait());
+  OnLoop(loop, [&] {
+    first.reset();
+    second.reset();
+  });
+}
+
 TEST(EventLoopTimer, FiresOnceAtItsLastArming) {
   EventLoop loop("rearm");
   std::unique_ptr<Loop::Timer> timer, past, cancelled, never;

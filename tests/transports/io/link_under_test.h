@@ -105,7 +105,8 @@ class LinkUnderTest final : private Link::Host {
   absl::Status SendAndWait(const MessageRef& message) { return Outcome(Send({message})); }
   size_t Reported() {
     MutexLock lock(&reports_->mutex);
-    return std::count_if(reports_->outcomes.begin(), reports_->outcomes.end(), [](const auto& o) { return o.has_value(); });
+    return std::count_if(reports_->outcomes.begin(), reports_->outcomes.end(),
+                         [](const auto& o) { return o.has_value(); });
   }
 
   void Destroy() {

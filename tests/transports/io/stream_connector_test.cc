@@ -120,9 +120,9 @@ TEST(StreamConnector, GivesASocketThatNoticesDeadPeers) {
 TEST(StreamConnector, ARefusalNamesTheHostTheAddressAndTheReason) {
   Listener bound("127.0.0.1", Listener::kNotListening);  // holds the port, does not listen
   EventLoop loop("connect");
-  EXPECT_EQ(Attempted(loop, "127.0.0.1", bound.port()).Error(),
-            absl::StrCat("cannot connect to 127.0.0.1:", bound.port(), ": 127.0.0.1:", bound.port(),
-                         ": Connection refused"));
+  EXPECT_EQ(
+      Attempted(loop, "127.0.0.1", bound.port()).Error(),
+      absl::StrCat("cannot connect to 127.0.0.1:", bound.port(), ": 127.0.0.1:", bound.port(), ": Connection refused"));
   FakeNameServer server({});
   EXPECT_EQ(Attempted(loop, "nowhere.example", 80, kPatience, server.address()).Error(),
             "cannot connect to nowhere.example:80: cannot look up host \"nowhere.example\": Domain name not found");
