@@ -1,7 +1,6 @@
 #include "server/server.h"
 
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
-#include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <sys/stat.h>
@@ -21,6 +20,7 @@
 #include "server/ingest/ingest.h"
 #include "server/registry/registry.h"
 #include "server/rpc/event_service.h"
+#include "server/rpc/health_service.h"
 #include "server/rpc/operator_service.h"
 #include "server/rpc/subscription_service.h"
 #include "transports/all.h"
@@ -73,7 +73,9 @@ struct Server::Parts {
         dispatcher(registry),
         subscriptions(registry, defaults),
         events(registry, dispatcher),
-        operators(catalog, pool, loops[0], defaults) {}
+        operators(catalog, pool, loops[0], defaults),
+        health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
+                v1::OperatorService::service_full_name()}) {}
 
   static std::deque<EventLoop> MakeLoops(int count) {
     std::deque<EventLoop> loops;
@@ -91,6 +93,7 @@ struct Server::Parts {
   SubscriptionService subscriptions;
   EventService events;
   OperatorService operators;
+  HealthService health;
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
@@ -116,7 +119,6 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     }
   }
 
-  grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
@@ -134,6 +136,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   builder.RegisterService(&parts.subscriptions);
   builder.RegisterService(&parts.events);
   builder.RegisterService(&parts.operators);
+  builder.RegisterService(&parts.health);
   parts.grpc = builder.BuildAndStart();
   for (size_t i = 0; i < options.listen.size(); ++i) {
     const std::string& address = options.listen[i];
@@ -161,22 +164,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.ingesting = parts.ingest->addresses();
   }
 
-  grpc::HealthCheckServiceInterface* const health = parts.grpc->GetHealthCheckService();
-  health->SetServingStatus(true);
-  for (const char* service : {v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
-                              v1::OperatorService::service_full_name()}) {
-    health->SetServingStatus(service, true);
-  }
+  parts.health.SetServing(true);
   return server;
 }
 
 void Server::Drain() {
   Parts& parts = *parts_;
   const absl::Time deadline = absl::Now() + parts.options.drain_timeout;
-  if (parts.grpc != nullptr) parts.grpc->GetHealthCheckService()->SetServingStatus(false);
+  parts.health.SetServing(false);
   if (parts.ingest != nullptr) parts.ingest->Stop();
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
+  parts.health.EndWatches();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
   // What is still out ends now: closing an endpoint fails what it holds.

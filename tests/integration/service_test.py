@@ -364,6 +364,10 @@ class ServiceTest(unittest.TestCase):
             done = grpcurl("eventvirtual.v1.SubscriptionService/Subscribe", data=json.dumps(
                 {"subscription": {"event": "E_G", "socket": "udp:127.0.0.1:9", "ttl": "60s"}}))
             self.assertEqual(json.loads(done.stdout)["subscription"]["policy"], "POLICY_PARALLEL", done.stdout)
+            for service_name in ("", "eventvirtual.v1.EventService"):
+                health = grpcurl("grpc.health.v1.Health/Check", data=json.dumps({"service": service_name}))
+                self.assertEqual(json.loads(health.stdout), {"status": "SERVING"}, health.stdout)
+            self.assertIn("NotFound", grpcurl("grpc.health.v1.Health/Check", data='{"service": "nobody"}').stdout)
 
     def test_all_faults_in_flags_and_config_are_reported_at_once(self):
         path = "/tmp/ev-config-%d" % os.getpid()
