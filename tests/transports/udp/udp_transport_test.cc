@@ -174,12 +174,13 @@ TEST(UdpWire, DatagramsOfOneSizeThatLeaveTogetherArriveOneByOneAndInOrder) {
     std::vector<std::vector<MessageRef>> batches;
     for (const int run : {1, 2, 3, 63, 64, 65}) {
       batches.emplace_back();
-      for (int i = 0; i < run; ++i) batches.back().push_back(MakeMessage("E_RUN", absl::StrCat(1000 + i)));
-      batches.back().push_back(MakeMessage("E_OTHER", absl::StrCat("longer ", run)));
-      batches.back().push_back(MakeMessage("E_OTHER", absl::StrCat("longer ", run)));
+      for (int i = 0; i < run; ++i) batches.back().push_back(MakeMessage("E_RUN", absl::StrCat(10000000 + i)));
+      for (const char* other : {"shorter", "", "longer than those", "longer than those", "short"}) {
+        batches.back().push_back(MakeMessage("E_RUN", other));
+      }
     }
     batches.emplace_back();
-    for (const size_t size : {1232, 1232, 1233, 1233, 9000, 9000}) batches.back().push_back(MessageOfSize(size));
+    for (const size_t size : {1232, 1232, 1233, 1233, 1000, 9000, 9000}) batches.back().push_back(MessageOfSize(size));
     for (const std::vector<MessageRef>& batch : batches) {
       const size_t first = link.Send(batch);
       for (size_t i = 0; i < batch.size(); ++i) {
