@@ -1,6 +1,7 @@
 #include "transports/api/uri.h"
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -18,21 +19,6 @@ int HexDigit(char c) {
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
   if (c >= 'A' && c <= 'F') return c - 'A' + 10;
   return -1;
-}
-
-bool PercentDecode(absl::string_view text, std::string* out) {
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out->push_back(text[i]);
-      continue;
-    }
-    if (i + 2 >= text.size()) return false;
-    const int high = HexDigit(text[i + 1]), low = HexDigit(text[i + 2]);
-    if (high < 0 || low < 0) return false;
-    out->push_back(static_cast<char>(high * 16 + low));
-    i += 2;
-  }
-  return true;
 }
 
 bool ReadsAsQuery(absl::string_view text) {
@@ -82,12 +68,12 @@ absl::StatusOr<Uri> ParseUri(absl::string_view text) {
   if (mark != absl::string_view::npos && ReadsAsQuery(text.substr(mark + 1))) {
     for (absl::string_view pair : absl::StrSplit(text.substr(mark + 1), '&')) {
       const std::pair<absl::string_view, absl::string_view> cut = absl::StrSplit(pair, absl::MaxSplits('=', 1));
-      std::string value;
-      if (!PercentDecode(cut.second, &value)) {
+      std::optional<std::string> value = PercentDecode(cut.second);
+      if (!value.has_value()) {
         return absl::InvalidArgumentError(
             absl::StrCat("option \"", cut.first, "\": a '%' must be followed by two hexadecimal digits"));
       }
-      uri.query.emplace_back(std::string(cut.first), std::move(value));
+      uri.query.emplace_back(std::string(cut.first), *std::move(value));
     }
     text = text.substr(0, mark);
   }
@@ -149,6 +135,34 @@ absl::StatusOr<HostPort> ParseHostPort(absl::string_view text, uint16_t default_
   }
   result.port = static_cast<uint16_t>(number);
   return result;
+}
+
+std::optional<std::string> PercentDecode(absl::string_view text) {
+  std::string decoded;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      decoded.push_back(text[i]);
+      continue;
+    }
+    if (i + 2 >= text.size()) return std::nullopt;
+    const int high = HexDigit(text[i + 1]), low = HexDigit(text[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    decoded.push_back(static_cast<char>(high * 16 + low));
+    i += 2;
+  }
+  return decoded;
+}
+
+std::string PercentEncode(absl::string_view text, absl::string_view keep) {
+  std::string encoded;
+  for (char c : text) {
+    if (absl::ascii_isalnum(c) || absl::StrContains("-._~", c) || absl::StrContains(keep, c)) {
+      encoded.push_back(c);
+    } else {
+      absl::StrAppend(&encoded, "%", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
+    }
+  }
+  return encoded;
 }
 
 const std::string* QueryReader::Find(absl::string_view name) {

@@ -3,6 +3,7 @@
 #define EVENTVIRTUAL_TRANSPORTS_API_URI_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -41,6 +42,12 @@ struct HostPort {
 // "host:port" or "[v6]:port", port 1…65535; `default_port` (0: none) serves a text without one.
 // INVALID_ARGUMENT names what is wrong with host or port. Host names are lower-cased; they are not resolved.
 absl::StatusOr<HostPort> ParseHostPort(absl::string_view text, uint16_t default_port = 0);
+
+// Replaces each %xx in `text` by its byte. Nothing when a '%' is not followed by two hexadecimal digits.
+std::optional<std::string> PercentDecode(absl::string_view text);
+
+// Writes every byte as %xx but letters, digits, "-._~" and those of `keep`; PercentDecode() reads it back.
+std::string PercentEncode(absl::string_view text, absl::string_view keep);
 
 // Reads a URI's query: each Take… consumes one option; Done() refuses what is left over, naming it and the known ones.
 //
