@@ -1,0 +1,37 @@
+// BrokerAddress: the text of a rabbitmq subscriber, understood.
+#ifndef EVENTVIRTUAL_TRANSPORTS_RABBITMQ_BROKER_ADDRESS_H_
+#define EVENTVIRTUAL_TRANSPORTS_RABBITMQ_BROKER_ADDRESS_H_
+
+#include <map>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "transports/api/uri.h"
+
+namespace eventvirtual {
+
+// `[user[:password]@]host[:port]/[params?]routing_key[?timeout=2s]`; the README has the whole grammar. Every text is
+// decoded and at most 255 bytes long, what AMQP's short strings hold (AMQP 0-9-1 section 4.2.5.3).
+struct BrokerAddress {
+  HostPort host;
+  std::string user = "guest";
+  std::string password = "guest";
+  std::string vhost = "/";
+  std::string exchange;
+  std::string routing_key;
+  bool persistent = false;
+  absl::Duration heartbeat = absl::Seconds(10);  // whole seconds; zero: none
+  std::map<std::string, std::string> headers;
+  absl::Duration timeout = absl::Seconds(2);
+
+  // The canonical text, or with `masked` the same with "***" for the password.
+  std::string ToString(bool masked) const;
+};
+
+// INVALID_ARGUMENT names the faulty part and what would be accepted, never the password.
+absl::StatusOr<BrokerAddress> ParseBrokerAddress(const Uri& uri);
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_RABBITMQ_BROKER_ADDRESS_H_
