@@ -5,7 +5,7 @@ readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libevent-dev libgmock-dev libgrpc++-dev libgtest-dev
   libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
 )
-readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-protobuf rabbitmq-server)
+readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux)
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 readonly BARE_PACKAGES=(debootstrap git util-linux)
