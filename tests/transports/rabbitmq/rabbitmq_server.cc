@@ -16,6 +16,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <iostream>
 #include <sstream>
 
@@ -45,14 +46,17 @@ sockaddr_in Loopback(uint16_t port) {
   return address;
 }
 
+// Below the range from which the system gives ports to clients: while the broker is down, none of them may take its port.
 uint16_t FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address = Loopback(0);
-  socklen_t length = sizeof(address);
-  EXPECT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), length), 0);
-  EXPECT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length), 0);
-  close(fd);
-  return ntohs(address.sin_port);
+  std::random_device random;
+  while (true) {
+    const auto port = static_cast<uint16_t>(std::uniform_int_distribution<>(10000, 32000)(random));
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const sockaddr_in address = Loopback(port);
+    const bool free = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+    close(fd);
+    if (free) return port;
+  }
 }
 
 // Whether something that speaks AMQP answers: a broker that is starting up accepts connections a little earlier.
