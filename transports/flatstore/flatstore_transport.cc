@@ -32,6 +32,7 @@ constexpr int kWindow = 1024;
 // Threads of one destination that may be stuck on the disk before connecting again is refused.
 constexpr size_t kMaxStuck = 4;
 
+constexpr absl::Duration kAttemptTimeout = absl::Seconds(1);
 constexpr size_t kMaxPath = 4095;  // PATH_MAX without its NUL
 constexpr absl::Duration kMaxPeriod = absl::Hours(24 * 366);
 
@@ -111,8 +112,14 @@ absl::StatusOr<absl::Duration> ParsePeriod(absl::string_view text) {
   return period;
 }
 
-absl::StatusOr<FlatFileOptions> ParseOptions(const Uri& uri) {
-  FlatFileOptions options;
+struct Options {
+  FlatFileOptions file;
+  absl::Duration timeout = kAttemptTimeout;
+};
+
+absl::StatusOr<Options> ParseOptions(const Uri& uri) {
+  Options result;
+  FlatFileOptions& options = result.file;
   absl::StatusOr<std::string> path = ParsePath(uri.body);
   if (!path.ok()) return path.status();
   options.path = *std::move(path);
@@ -128,6 +135,7 @@ absl::StatusOr<FlatFileOptions> ParseOptions(const Uri& uri) {
       static_cast<uint64_t>(query.TakeInt("rotate_count", 0, 0, std::numeric_limits<int64_t>::max()));
   options.suffix = query.TakeString("suffix", "");
   options.sync = query.TakeBool("sync", false);
+  result.timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(5));
 
   absl::Status status = query.Done();
   if (status.ok()) status = CheckLineFormat(options.format);
@@ -148,10 +156,11 @@ absl::StatusOr<FlatFileOptions> ParseOptions(const Uri& uri) {
     status = duration.status();
   }
   if (!status.ok()) return absl::Status(status.code(), absl::StrCat("flatstore: ", status.message()));
-  return options;
+  return result;
 }
 
-std::string Canonical(const FlatFileOptions& options) {
+std::string Canonical(const Options& all) {
+  const FlatFileOptions& options = all.file;
   const FlatFileOptions defaults;
   QueryWriter query;
   if (options.format.delimiter != defaults.format.delimiter) query.Add("delimiter", options.format.delimiter);
@@ -167,6 +176,7 @@ std::string Canonical(const FlatFileOptions& options) {
   if (options.rotate_count > 0) query.Add("rotate_count", absl::StrCat(options.rotate_count));
   if (!options.suffix.empty()) query.Add("suffix", options.suffix);
   if (options.sync) query.Add("sync", "1");
+  if (all.timeout != kAttemptTimeout) query.Add("timeout", absl::FormatDuration(all.timeout));
   return absl::StrCat("flatstore:", options.path, query.text());
 }
 
@@ -302,7 +312,7 @@ class FlatstoreTransport final : public Transport {
   }
   absl::string_view syntax() const override {
     return "flatstore:/path[?delimiter=,&escape_delimiter=TEXT&suppress_event_name=1&file_permissions=644"
-           "&rotate_size=100m&rotate_period=1h&rotate_count=LINES&suffix=TEXT&sync=1]";
+           "&rotate_size=100m&rotate_period=1h&rotate_count=LINES&suffix=TEXT&sync=1&timeout=1s]";
   }
   absl::string_view description() const override {
     return "Appends one line per event to a file; success: the whole line is written (sync=1: and on the disk).";
@@ -310,20 +320,20 @@ class FlatstoreTransport final : public Transport {
   AckLevel ack_level() const override { return AckLevel::kWritten; }
 
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
-    absl::StatusOr<FlatFileOptions> options = ParseOptions(uri);
+    const absl::StatusOr<Options> options = ParseOptions(uri);
     if (!options.ok()) return options.status();
     Target target;
     target.canonical = Canonical(*options);
     target.masked = target.canonical;
-    target.ack_level = options->sync ? AckLevel::kDurable : AckLevel::kWritten;
-    target.attempt_timeout = absl::Seconds(1);
+    target.ack_level = options->file.sync ? AckLevel::kDurable : AckLevel::kWritten;
+    target.attempt_timeout = options->timeout;
     return target;
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
     absl::StatusOr<Uri> uri = ParseUri(target.canonical);
     EV_CHECK(uri.ok());
-    absl::StatusOr<FlatFileOptions> options = ParseOptions(*uri);
+    absl::StatusOr<Options> options = ParseOptions(*uri);
     EV_CHECK(options.ok());
 
     MutexLock lock(&mutex_);
@@ -332,11 +342,11 @@ class FlatstoreTransport final : public Transport {
                                        [&](const auto& entry) { return entry.first == target.canonical; });
     if (stuck >= kMaxStuck) {
       return std::make_unique<StuckLink>(
-          absl::UnavailableError(absl::StrCat(stuck, " earlier writes to ", options->path,
+          absl::UnavailableError(absl::StrCat(stuck, " earlier writes to ", options->file.path,
                                               " have not returned yet: its disk or server does not answer")),
           loop, host);
     }
-    auto store = std::make_shared<Store>(*std::move(options), &loop);
+    auto store = std::make_shared<Store>(std::move(options->file), &loop);
     stores_.emplace_back(target.canonical, store);
     return std::make_unique<FlatstoreLink>(std::move(store), loop, host);
   }

@@ -56,6 +56,8 @@ TEST(FlatstoreUri, HasOneCanonicalForm) {
       {"flatstore:/x?sync=1&delimiter=;", "flatstore:/x?delimiter=;&sync=1"},
       {"flatstore:/x?file_permissions=600", "flatstore:/x?file_permissions=600"},
       {"flatstore:/x?suppress_event_name=true", "flatstore:/x?suppress_event_name=1"},
+      {"flatstore:/x?timeout=1000", "flatstore:/x"},
+      {"flatstore:/x?timeout=250", "flatstore:/x?timeout=250ms"},
   };
   for (const auto& test : kCases) {
     const absl::StatusOr<Target> target = Canonicalize(test.text);
