@@ -8,6 +8,12 @@
 #include "transports/api/check.h"
 
 namespace eventvirtual {
+namespace {
+
+// Of one subscriber's text. Refusals may repeat a part of it, so it also bounds them.
+constexpr size_t kMaxSubscriber = 8192;
+
+}  // namespace
 
 Catalog::Catalog(std::vector<std::unique_ptr<Transport>> transports) : transports_(std::move(transports)) {
   for (const std::unique_ptr<Transport>& transport : transports_) {
@@ -31,6 +37,10 @@ absl::Status Catalog::SetDefaults(absl::string_view scheme, absl::string_view qu
 }
 
 absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text) const {
+  if (text.size() > kMaxSubscriber) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the subscriber has ", text.size(), " bytes; at most ", kMaxSubscriber, " are taken"));
+  }
   absl::StatusOr<Uri> uri = ParseUri(text);
   if (!uri.ok()) return uri.status();
   const auto found = by_scheme_.find(uri->scheme);

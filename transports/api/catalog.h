@@ -30,7 +30,7 @@ class Catalog {
   absl::Status SetDefaults(absl::string_view scheme, absl::string_view query);
 
   // Parses and canonicalises the text of one subscriber.
-  // INVALID_ARGUMENT: bad text, or a scheme nobody speaks (the message lists those that exist).
+  // INVALID_ARGUMENT: bad text, more than 8192 bytes, or a scheme nobody speaks (the message lists those that exist).
   absl::StatusOr<Destination> Resolve(absl::string_view text) const;
 
   const std::vector<std::unique_ptr<Transport>>& transports() const { return transports_; }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "transports/api/catalog.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/api/message.h"
 #include "transports/api/uri.h"
@@ -108,6 +109,13 @@ TEST(Uri, RefusesWithoutRepeatingWhatMayBeAPassword) {
     EXPECT_EQ(uri.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(uri.status().message()), Not(HasSubstr("secret"))) << text;
   }
+}
+
+TEST(Catalog, RefusesGiantSubscribersWithoutRepeatingThem) {
+  const Catalog catalog({});
+  const absl::Status status = catalog.Resolve("udp:" + std::string(100000, 'x')).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(std::string(status.message()), "the subscriber has 100004 bytes; at most 8192 are taken");
 }
 
 TEST(HostPort, TakesNamesAndAddresses) {
