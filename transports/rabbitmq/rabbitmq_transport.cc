@@ -64,6 +64,9 @@ class RabbitmqLink final : public Link {
     for (Parcel& parcel : parcels) {
       if (!closed_.ok()) {
         std::move(parcel.done).Finish(Fresh(closed_));
+      } else if (!alarm_.empty()) {
+        // Waiting would only use up the time that a failover needs.
+        std::move(parcel.done).Finish(absl::UnavailableError(alarm_));
       } else if (absl::Status status = AppendPublish(address_, *parcel.message, last_tag_ + 1, frame_max_, &out_);
                  !status.ok()) {
         std::move(parcel.done).Finish(absl::Status(status.code(), absl::StrCat(name_, ": ", status.message())));
@@ -115,10 +118,10 @@ class RabbitmqLink final : public Link {
     });
   }
 
-  // While the broker blocks publishers it reads nothing: the bytes wait here, and those of a link that is given up are
-  // not published later by surprise.
+  // While the broker blocks publishers it reads nothing: what it had not read before waits here, and what a link that is
+  // given up still holds is not published later by surprise.
   void Write() {
-    while (!blocked_ && out_start_ < out_.size()) {
+    while (alarm_.empty() && out_start_ < out_.size()) {
       const ssize_t sent = send(fd_, out_.data() + out_start_, out_.size() - out_start_, MSG_NOSIGNAL | MSG_DONTWAIT);
       if (sent >= 0) {
         out_start_ += sent;
@@ -129,7 +132,7 @@ class RabbitmqLink final : public Link {
       }
     }
     if (out_start_ > out_.size() / 2) out_.erase(0, std::exchange(out_start_, 0));
-    watch_->Want({.readable = true, .writable = !blocked_ && !out_.empty()});
+    watch_->Want({.readable = true, .writable = alarm_.empty() && !out_.empty()});
   }
 
   void Read() {
@@ -192,11 +195,13 @@ class RabbitmqLink final : public Link {
                          Printable(ViewOf(returned.routing_key)), "\"");
         return;
       }
-      case AMQP_CONNECTION_BLOCKED_METHOD:
-        blocked_ = true;
+      case AMQP_CONNECTION_BLOCKED_METHOD: {
+        const auto& blocked = *static_cast<amqp_connection_blocked_t*>(decoded);
+        alarm_ = absl::StrCat(name_, ": the broker takes nothing at present (", Printable(ViewOf(blocked.reason)), ")");
         return;
+      }
       case AMQP_CONNECTION_UNBLOCKED_METHOD:
-        blocked_ = false;
+        alarm_.clear();
         return;
       case AMQP_CHANNEL_CLOSE_METHOD: {
         const auto& close = *static_cast<amqp_channel_close_t*>(decoded);
@@ -282,7 +287,7 @@ class RabbitmqLink final : public Link {
   absl::Time heard_;  // when the broker last said something
   absl::Status closed_;
   bool ready_ = false;
-  bool blocked_ = false;
+  std::string alarm_;  // not empty: the broker blocks publishers, and why
   uint32_t frame_max_ = kMaxAmqpFrame;
 
   AmqpFrameReader frames_;
