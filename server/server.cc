@@ -18,6 +18,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/ingest/ingest.h"
+#include "server/log/log.h"
 #include "server/registry/registry.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
@@ -53,6 +54,14 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   return limits;
 }
 
+void LogHealth(absl::string_view uri, const absl::Status& why) {
+  if (why.ok()) {
+    Log(LogLevel::kInfo, "subscriber works again", {{"uri", uri}});
+  } else {
+    Log(LogLevel::kWarning, "subscriber fails", {{"uri", uri}, {"error", why.message()}});
+  }
+}
+
 std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
   std::vector<Loop*> pointers;
   for (EventLoop& loop : loops) pointers.push_back(&loop);
@@ -68,7 +77,7 @@ struct Server::Parts {
         defaults{options.failover_timeout, options.attempt_timeout},
         catalog(AllTransports()),
         loops(MakeLoops(LoopsFor(options.threads))),
-        pool(Pointers(loops), EndpointLimitsOf(options)),
+        pool(Pointers(loops), EndpointLimitsOf(options), LogHealth),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
         subscriptions(registry, defaults),

@@ -15,6 +15,9 @@ constexpr int kBatchesPerTurn = 8;
 // Deadlines are looked at no more often than this, so that a stalled endpoint with a full queue costs little.
 constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(2);
 
+// No more than one change of health is told in this time.
+constexpr absl::Duration kTellPause = absl::Seconds(1);
+
 // A refused login does not get better by hammering.
 constexpr absl::Duration kPauseAfterRefusedLogin = absl::Seconds(5);
 constexpr double kPauseGrowth = 1.6;
@@ -31,11 +34,12 @@ bool IsRefusedLogin(const absl::Status& status) {
 }  // namespace
 
 Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
-                   absl::AnyInvocable<void() &&> on_gone)
+                   const OnHealthChange& on_health_change, absl::AnyInvocable<void() &&> on_gone)
     : target_(destination.target),
       transport_(*destination.transport),
       loop_(loop),
       limits_(limits),
+      on_health_change_(on_health_change),
       jitter_(std::random_device()()),
       on_gone_(std::move(on_gone)) {
   stats_.uri = target_.masked;
@@ -160,8 +164,8 @@ void Endpoint::Drain() {
 }
 
 void Endpoint::Pump() {
-  const absl::Time now = loop_.Now();
   if (state_ == State::kIdle && !waiting_.empty()) {
+    const absl::Time now = loop_.Now();
     absl::Time not_before;
     {
       MutexLock lock(&mutex_);
@@ -179,11 +183,12 @@ void Endpoint::Pump() {
       Wake();
       return;
     }
-    SendBatch(now);
+    SendBatch();
   }
 }
 
-void Endpoint::SendBatch(absl::Time now) {
+void Endpoint::SendBatch() {
+  const absl::Time now = loop_.Now();
   parcels_.clear();
   while (!waiting_.empty() && parcels_.size() < free_slots_.size()) {
     Waiting next = std::move(waiting_.front());
@@ -263,11 +268,9 @@ void Endpoint::DropLink(const absl::Status& why) {
     stats_.connected = false;
     stats_.last_error = why;
     connect_not_before_ = now + pause_;
-    if (absl::IsDataLoss(why)) {
-      stats_.last_failure = now;
-      failing_since_.store(absl::ToUnixNanos(now), std::memory_order_release);
-    }
+    if (absl::IsDataLoss(why)) stats_.last_failure = now;
   }
+  if (absl::IsDataLoss(why)) SetFailing(true, now);
 
   dropping_ = why;
   link_.reset();  // ends the completions that the link still holds
@@ -357,10 +360,23 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
       stats_.last_error = outcome.status;
     }
   }
-  if (healthy) failing_since_.store(0, std::memory_order_release);
-  if (ill) failing_since_.store(absl::ToUnixNanos(now), std::memory_order_release);
+  if (healthy || ill) SetFailing(ill, now);
   canary_until_.store(0, std::memory_order_release);
   ended.client->OnOutcome(ended.tag, std::move(outcome));
+}
+
+void Endpoint::SetFailing(bool failing, absl::Time now) {
+  failing_since_.store(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_release);
+  if (failing != told_failing_) TellHealth(now);
+}
+
+void Endpoint::TellHealth(absl::Time now) {
+  const bool failing = failing_since_.load(std::memory_order_relaxed) != 0;
+  if (failing == told_failing_) return;
+  if (now < tell_not_before_) return ArmTimer(tell_not_before_);
+  told_failing_ = failing;
+  tell_not_before_ = now + kTellPause;
+  if (on_health_change_) on_health_change_(target_.masked, failing ? last_error() : absl::OkStatus());
 }
 
 void Endpoint::ArmTimer(absl::Time when) {
@@ -375,6 +391,7 @@ void Endpoint::ArmTimer(absl::Time when) {
 void Endpoint::OnTimer() {
   timer_at_ = absl::InfiniteFuture();
   const absl::Time now = loop_.Now();
+  TellHealth(now);
   if (now >= connecting_until_) {
     DropLink(absl::DeadlineExceededError(
         absl::StrCat("connecting took longer than ", absl::FormatDuration(limits_.connect_timeout))));

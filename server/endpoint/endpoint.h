@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <random>
 #include <string>
@@ -79,6 +80,11 @@ struct EndpointStats {
   absl::Duration latency_p50, latency_p99;
 };
 
+// An endpoint has begun to fail (`why` is its first failure after a success), or works again (`why` is OK). `uri` is masked.
+// On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at the end of
+// that second, if it still holds then: an endpoint that flaps is not told about with every event.
+using OnHealthChange = std::function<void(absl::string_view uri, const absl::Status& why)>;
+
 // Below the policy: one attempt, one deadline, one outcome; nothing is retried here. Born idle; connects when the first
 // message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions through
 // EndpointPool; dies on its loop.
@@ -96,10 +102,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
     ~Client() = default;
   };
 
-  // `transport` and `loop` outlive the endpoint.
-  // `on_gone` runs on the loop as the endpoint's last act, or is null.
+  // `transport`, `loop` and `on_health_change` outlive the endpoint. `on_gone` runs on the loop as its last act.
   Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
-           absl::AnyInvocable<void() &&> on_gone = nullptr);
+           const OnHealthChange& on_health_change, absl::AnyInvocable<void() &&> on_gone);
 
   // Queues `message` for this destination; `client` hears exactly one outcome, at `deadline` at the latest (a few
   // milliseconds of slack). Never blocks; any thread. The outcome may arrive before Offer() returns.
@@ -164,11 +169,13 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   // All on the loop.
   void Drain();                 // takes what other threads left, then pumps
   void Pump();                  // connects when something waits, sends what the window has room for
-  void SendBatch(absl::Time now);
+  void SendBatch();
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
   void FailWaiting(const absl::Status& why);
   void SettleOnLoop(uint64_t token, absl::Status outcome);
+  void SetFailing(bool failing, absl::Time now);
+  void TellHealth(absl::Time now);
   void OnTimer();               // ends what is past its deadline
   void ArmTimer(absl::Time when);
   absl::Duration NextPause(const absl::Status& why);
@@ -187,6 +194,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   Transport& transport_;
   Loop& loop_;
   const EndpointLimits limits_;
+  const OnHealthChange& on_health_change_;
 
   // Any thread.
   std::atomic<int64_t> failing_since_{0};  // nanoseconds since the epoch on the loop's clock; 0: not failing
@@ -210,6 +218,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   absl::Time last_progress_;       // when the link last reported anything
   bool link_proved_itself_ = false;  // it has delivered something
   absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
+  bool told_failing_ = false;                               // what on_health_change_ was told last
+  absl::Time tell_not_before_ = absl::InfinitePast();
   absl::Status dropping_;          // not OK while the link is being destroyed: why
   uint32_t generation_ = 0;
   std::deque<Waiting> waiting_;

@@ -1,5 +1,8 @@
 #include "server/endpoint/endpoint_pool.h"
 
+#include <atomic>
+#include <memory>
+
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -8,8 +11,8 @@ EndpointLease::~EndpointLease() {
   if (endpoint_) pool_->Return(std::move(endpoint_));
 }
 
-EndpointPool::EndpointPool(std::vector<Loop*> loops, const EndpointLimits& limits)
-    : loops_(std::move(loops)), limits_(limits) {
+EndpointPool::EndpointPool(std::vector<Loop*> loops, const EndpointLimits& limits, OnHealthChange on_health_change)
+    : loops_(std::move(loops)), limits_(limits), on_health_change_(std::move(on_health_change)) {
   EV_CHECK(!loops_.empty());
 }
 
@@ -24,7 +27,7 @@ EndpointLease EndpointPool::Lease(const Destination& destination) {
   if (found == by_canonical_.end()) {
     Entry entry;
     entry.id = ++last_id_;
-    entry.endpoint = AdoptRef(new Endpoint(destination, *loops_[entry.id % loops_.size()], limits_, [this] {
+    entry.endpoint = AdoptRef(new Endpoint(destination, *loops_[entry.id % loops_.size()], limits_, on_health_change_, [this] {
       MutexLock lock(&mutex_);
       --alive_;
       gone_.SignalAll();
@@ -51,6 +54,21 @@ std::vector<EndpointPool::Listed> EndpointPool::List(uint64_t after, size_t limi
     listed.push_back({it->first, it->second->endpoint->stats(), it->second->leases});
   }
   return listed;
+}
+
+void EndpointPool::AfterSends(absl::AnyInvocable<void() &&> done) {
+  struct Pending {
+    std::atomic<size_t> loops;
+    absl::AnyInvocable<void() &&> done;
+  };
+  auto pending = std::make_shared<Pending>();
+  pending->loops = loops_.size();
+  pending->done = std::move(done);
+  for (Loop* loop : loops_) {
+    loop->Post([pending] {
+      if (--pending->loops == 0) std::move(pending->done)();
+    });
+  }
 }
 
 void EndpointPool::CloseAll() {

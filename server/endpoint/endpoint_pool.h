@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/node_hash_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/strings/string_view.h"
 #include "server/endpoint/endpoint.h"
 #include "transports/api/catalog.h"
@@ -48,7 +49,8 @@ class EndpointLease {
 class EndpointPool {
  public:
   // Endpoints are dealt to `loops` in turn; all must run until AwaitEmpty() has returned.
-  EndpointPool(std::vector<Loop*> loops, const EndpointLimits& limits);
+  // `on_health_change`, unless null, is called on all of them.
+  EndpointPool(std::vector<Loop*> loops, const EndpointLimits& limits, OnHealthChange on_health_change = nullptr);
   ~EndpointPool();
 
   // The endpoint of `destination`, made on first use. Does not connect.
@@ -64,6 +66,10 @@ class EndpointPool {
   };
   // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
   std::vector<Listed> List(uint64_t after, size_t limit) const;
+
+  // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent, and
+  // whatever was decided before this call is seen by the next. On one of the loops. Any thread.
+  void AfterSends(absl::AnyInvocable<void() &&> done);
 
   // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased.
   void CloseAll();
@@ -82,6 +88,7 @@ class EndpointPool {
 
   const std::vector<Loop*> loops_;
   const EndpointLimits limits_;
+  const OnHealthChange on_health_change_;
   mutable Mutex mutex_;
   CondVar gone_;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;

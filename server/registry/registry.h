@@ -14,6 +14,7 @@
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -107,11 +108,12 @@ class Registry {
   // Checks the same and gives what Subscribe() would, without doing it.
   absl::StatusOr<Subscribed> Validate(const SubscriptionSpec& spec);
 
-  // Ends a subscription now; gives it as it was. Nothing is sent for it afterwards, except what a loop is just sending.
-  // NOT_FOUND.
+  // Ends a subscription now; gives it as it was. NOT_FOUND. A loop may be sending for it at this very moment: once
+  // AfterSends() has called back, nothing more is handed to a link for it.
   absl::StatusOr<SubscriptionInfo> Unsubscribe(absl::string_view name);
   // The same for the one that Subscribe(spec) would refresh. INVALID_ARGUMENT like Subscribe().
   absl::StatusOr<SubscriptionInfo> UnsubscribeMatch(const SubscriptionSpec& spec);
+  void AfterSends(absl::AnyInvocable<void() &&> done) { pool_.AfterSends(std::move(done)); }
 
   absl::StatusOr<SubscriptionInfo> Get(absl::string_view name) const;  // NOT_FOUND
 

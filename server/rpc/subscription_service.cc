@@ -191,9 +191,13 @@ grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerC
                                                            v1::UnsubscribeResponse* response) {
   const ClockBridge bridge(registry_.clock());
   const absl::StatusOr<SubscriptionInfo> info = DoUnsubscribe(*request, bridge);
-  if (info.ok()) ToWire(*info, bridge, response->mutable_subscription());
   if (absl::IsNotFound(info.status()) && request->allow_missing()) return Answer(context, absl::OkStatus());
-  return Answer(context, info.status());
+  if (!info.ok()) return Answer(context, info.status());
+  ToWire(*info, bridge, response->mutable_subscription());
+  // Whoever has the answer may rely on it: nothing is sent any more.
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  registry_.AfterSends([reactor] { reactor->Finish(grpc::Status::OK); });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* SubscriptionService::GetSubscription(grpc::CallbackServerContext* context,

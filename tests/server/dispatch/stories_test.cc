@@ -9,7 +9,9 @@ namespace {
 
 using Outcome = DeliveryResult::Outcome;
 using Result = AttemptRecord::Result;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 const absl::Status kNack = absl::UnavailableError("nack");
 
@@ -221,6 +223,60 @@ TEST(Unsubscribe, TheQueuedAreNotSentAndTheEndpointGoes) {
   world.loop.Advance(absl::Milliseconds(100));
   EXPECT_EQ(world.fake->at("a").open_links, 0);
   EXPECT_TRUE(world.pool.List(0, 10).empty());
+}
+
+TEST(Unsubscribe, OnceTheSendsAreOverNothingIsHandedToALinkAnyMore) {
+  World world;
+  const std::string name = world.Subscribe("E", "fake:a");
+  world.Raise("E", "1");
+  world.End("a");
+  EventFields fields;
+  fields.name = "E";
+  world.dispatcher.Raise(Message::Make(fields), nullptr);  // accepted, and not yet looked at by the loop
+  ASSERT_TRUE(world.registry.Unsubscribe(name).ok());
+  bool over = false;
+  world.registry.AfterSends([&] {
+    over = true;
+    EXPECT_FALSE(world.fake->at("a").has_parcel());
+  });
+  EXPECT_FALSE(over) << "the loop has not come round";
+  world.loop.RunUntilIdle();
+  EXPECT_TRUE(over);
+  world.loop.Advance(absl::Minutes(1));
+  EXPECT_FALSE(world.fake->at("a").has_parcel());
+}
+
+TEST(Health, AFailureAndARecoveryAreToldOnceEachAndWithoutThePassword) {
+  World world;
+  world.Subscribe("E", "virtual:FAILOVER fake:me:s3cr3t@a fake:b");
+  world.Raise("E");
+  world.End("a");
+  EXPECT_THAT(world.health, IsEmpty()) << "that it works from the start is no news";
+  for (int i = 0; i < 3; ++i) {
+    world.Raise("E");
+    world.End("a", kNack);
+    world.End("b");
+    world.loop.Advance(absl::Seconds(31));
+  }
+  EXPECT_THAT(world.health, ElementsAre("fake:me:***@a fails: nack"));
+  world.Raise("E");
+  world.End("a");
+  world.Raise("E");
+  world.End("a");
+  EXPECT_THAT(world.health, ElementsAre("fake:me:***@a fails: nack", "fake:me:***@a works"));
+}
+
+TEST(Health, WhoFlapsIsToldAboutOnceASecondAndAsItIsInTheEnd) {
+  World world;
+  world.Subscribe("E", "fake:a");
+  for (int i = 0; i < 1001; ++i) {
+    world.Raise("E");
+    world.End("a", i % 2 == 0 ? kNack : absl::OkStatus());
+    world.loop.Advance(absl::Milliseconds(1));
+  }
+  EXPECT_LE(world.health.size(), 2u);
+  world.loop.Advance(absl::Seconds(2));
+  EXPECT_EQ(world.health.back(), "fake:a fails: nack");
 }
 
 TEST(Endpoint, IsSharedByCanonicalUriAndItsBooksBalance) {

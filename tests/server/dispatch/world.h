@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/registry.h"
@@ -21,7 +22,10 @@ class World {
  public:
   explicit World(EndpointLimits endpoint_limits = {}, RegistryLimits registry_limits = {})
       : catalog(Transports()),
-        pool({&loop}, endpoint_limits),
+        pool({&loop}, endpoint_limits,
+             [this](absl::string_view uri, const absl::Status& why) {
+               health.push_back(absl::StrCat(uri, why.ok() ? " works" : " fails: ", why.message()));
+             }),
         registry(catalog, pool, loop, std::move(registry_limits)),
         dispatcher(registry) {}
 
@@ -92,6 +96,7 @@ class World {
   }
 
   FakeTransport* fake = nullptr;
+  std::vector<std::string> health;  // what the endpoints told, in order
   SimulatedLoop loop;
   Catalog catalog;
   EndpointPool pool;

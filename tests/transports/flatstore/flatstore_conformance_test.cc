@@ -1,4 +1,5 @@
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,12 +30,12 @@ class FilePeer final : public ConformancePeer {
   std::optional<std::string> Receive(absl::Duration patience) override {
     const absl::Time give_up = absl::Now() + patience;
     do {
-      const std::string text = directory_.Read("folder/file");
-      const size_t end = text.find('\n', read_);
-      if (end == std::string::npos) continue;
-      const std::string line = text.substr(read_, end + 1 - read_);
-      read_ = end + 1;
-      return line;
+      std::ifstream file(directory_.Path("folder/file"), std::ios::binary);
+      file.seekg(read_);
+      std::string line;
+      if (!std::getline(file, line) || file.eof()) continue;  // without its newline it is not finished
+      read_ += line.size() + 1;
+      return line + "\n";
     } while (absl::Now() < give_up);
     return std::nullopt;
   }
@@ -48,7 +49,7 @@ class FilePeer final : public ConformancePeer {
   const std::string options_;
   const FlatDirectory directory_;
   const std::unique_ptr<Transport> transport_ = MakeFlatstoreTransport();
-  size_t read_ = 0;
+  std::streamoff read_ = 0;
 };
 
 class FlatstoreConformance : public testing::TestWithParam<ConformanceCase> {};
