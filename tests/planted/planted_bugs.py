@@ -1,0 +1,120 @@
+"""Plants one bug after the other in the core and sees whether its test fails: python3 tests/planted/planted_bugs.py [NAME…].
+
+Works on a copy of the tree, so yours is not touched. Takes about half a minute for each bug; not part of ./dev test.
+A bug that no test catches, or a text that is no longer in its file, makes the exit code 1.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+# Name, file, what stands there, what the bug makes of it, the target that must fail, and a test of it that must.
+BUGS = (
+    ("turn-not-advanced", "server/dispatch/delivery.cc",
+     "subscription_->turn.fetch_add(1, std::memory_order_relaxed)",
+     "subscription_->turn.load(std::memory_order_relaxed)",
+     "//tests/server/dispatch:stories_test", "RoundRobin.TheTurnAdvancesWithEveryEventAlsoPastADeadOne"),
+    ("cool-down-forgotten", "server/dispatch/delivery.cc",
+     "since != absl::InfinitePast() && now < since + cool_down",
+     "false",
+     "//tests/server/dispatch:stories_test", "Failover.AFailedPrimaryCoolsThenOneCanaryBringsItBack"),
+    ("failover-stops-at-first-failure", "server/dispatch/delivery.cc",
+     "      Advance(raise_->clock().Now(), &refusal);",
+     "      End(DeliveryResult::Outcome::kFailed);",
+     "//tests/server/dispatch:stories_test", "Failover.AFailedPrimaryCoolsThenOneCanaryBringsItBack"),
+    ("expiry-forgotten", "server/registry/registry.cc",
+     "  Requeue(created, spec.expires);\n",
+     "",
+     "//tests/server/dispatch:stories_test", "Expiry.NothingIsDeliveredAfterItAndNothingIsRemovedEarly"),
+    ("refresh-does-not-shorten", "server/registry/registry.cc",
+     "if (spec.expires < record->queued) Requeue(record, spec.expires);",
+     "",
+     "//tests/server/dispatch:stories_test", "Expiry.ARefreshMovesItBothWays"),
+    ("sent-after-expiry", "server/endpoint/endpoint.cc",
+     "if (!next.client->Wanted(now)) {",
+     "if (false) {",
+     "//tests/server/dispatch:stories_test", "Expiry.WhatWaitsInTheQueueIsNotSentAfterIt"),
+    ("unsubscribe-answers-too-early", "server/endpoint/endpoint_pool.cc",
+     "  for (Loop* loop : loops_) {\n    loop->Post([pending] {\n      if (--pending->loops == 0) std::move(pending->done)();\n    });\n  }",
+     "  std::move(pending->done)();",
+     "//tests/server/dispatch:stories_test", "Unsubscribe.OnceTheSendsAreOverNothingIsHandedToALinkAnyMore"),
+    ("completion-lost", "server/endpoint/endpoint.cc",
+     "  ended.client->OnOutcome(ended.tag, std::move(outcome));",
+     "  if (result != Outcome::Result::kUnknown) ended.client->OnOutcome(ended.tag, std::move(outcome));",
+     "//tests/server/dispatch:stories_test", "Failover.ATimeoutIsUnknownAndMovesOn"),
+    ("deadline-forgotten", "server/endpoint/endpoint.cc",
+     "slots_[i].client != nullptr && slots_[i].deadline <= now",
+     "false",
+     "//tests/server/dispatch:stories_test", "Failover.ATimeoutIsUnknownAndMovesOn"),
+    ("queue-without-bound", "server/endpoint/endpoint.cc",
+     "stats_.queued >= limits_.queue_events ||",
+     "",
+     "//tests/server/dispatch:stories_test", "Endpoint.AFullQueueRefusesAtOnceAndFailoverMovesOnOnTheSameThread"),
+    ("reconnect-without-pause", "server/endpoint/endpoint.cc",
+     "    connect_not_before_ = now + pause_;\n",
+     "    connect_not_before_ = now;\n",
+     "//tests/server/dispatch:stories_test", "Endpoint.ARefusedLoginIsNotHammered"),
+    ("health-told-with-every-event", "server/endpoint/endpoint.cc",
+     "if (now < tell_not_before_) return ArmTimer(tell_not_before_);",
+     "",
+     "//tests/server/dispatch:stories_test", "Health.WhoFlapsIsToldAboutOnceASecondAndAsItIsInTheEnd"),
+    ("late-report-counts-twice", "server/endpoint/endpoint.cc",
+     "|| slots_[index].generation != token >> 32",
+     "",
+     "//tests/stress:core_stress_test", "CoreStress.EveryRaiseEndsOnceAndTheBooksBalance"),
+    ("ack-before-write", "transports/flatstore/flatstore_transport.cc",
+     "    writing_ = std::move(batch.completions);\n",
+     "    for (Completion& done : batch.completions) std::move(done).Finish(absl::OkStatus());\n"
+     "    writing_ = std::move(batch.completions);\n",
+     "//tests/transports/flatstore:flatstore_transport_test", ""),
+)
+
+
+def output_of(tree, output_base, target, name):
+    command = ["bazel", "--output_base=" + output_base, "--nohome_rc", "test", "--test_output=all",
+               "--symlink_prefix=/", target]
+    if name:
+        command.append("--test_arg=--gtest_filter=" + name)
+    done = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout
+
+
+def main():
+    wanted = sys.argv[1:]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    cache = os.path.expanduser("~/.cache/eventvirtual/planted")
+    missed = []
+    with tempfile.TemporaryDirectory(prefix="planted") as folder:
+        tree = os.path.join(folder, "tree")
+        subprocess.run(["git", "worktree", "add", "--detach", "--quiet", tree, "HEAD"], cwd=root, check=True)
+        try:
+            for name, path, there, bug, target, test in BUGS:
+                if wanted and name not in wanted:
+                    continue
+                file = os.path.join(tree, path)
+                with open(file, encoding="utf-8") as stream:
+                    text = stream.read()
+                if text.count(there) != 1:
+                    verdict = f"cannot be planted: its place is {text.count(there)} times in {path}"
+                    missed.append(name)
+                else:
+                    with open(file, "w", encoding="utf-8") as stream:
+                        stream.write(text.replace(there, bug))
+                    code, output = output_of(tree, cache, target, test)
+                    with open(file, "w", encoding="utf-8") as stream:
+                        stream.write(text)
+                    # 3: built, and tests failed. Anything else says nothing about the test.
+                    verdict = {0: "NOT CAUGHT", 3: "caught"}.get(code, f"Bazel failed ({code}):\n{output[-2000:]}")
+                    if code != 3:
+                        missed.append(name)
+                print(f"{name:32} {verdict:12} {test or target}", flush=True)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=root, check=False)
+            shutil.rmtree(tree, ignore_errors=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
