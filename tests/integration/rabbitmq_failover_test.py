@@ -2,10 +2,28 @@
 
 import json
 import os
+import socket
 import unittest
 
 from rabbitmq import RabbitMQ
-from service import Service, event, eventually
+from service import Service, eventually
+
+
+class OpenSips:
+    """An OpenSIPS that raises over tcp with reliable_mode: it waits for the answer to each event."""
+
+    def __init__(self, ingest):
+        host, port = ingest[len("tcp:"):].split(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        self.raised = []
+
+    def raise_event(self, name):
+        number = len(self.raised)
+        self.raised.append(number)
+        self.socket.sendall(json.dumps({"id": number, "jsonrpc": "2.0", "method": name,
+                                        "params": {"n": number}}, separators=(",", ":")).encode())
+        answer = json.loads(self.socket.recv(8192))
+        assert answer == {"jsonrpc": "2.0", "result": "OK", "id": number}, answer
 
 
 class RabbitmqFailoverTest(unittest.TestCase):
@@ -16,43 +34,64 @@ class RabbitmqFailoverTest(unittest.TestCase):
         # A broker killed within a second or so of the declaration forgets even a durable queue (seen under load: NO_ROUTE
         # for ever after). What this story is about is the time after that: an orderly restart writes its metadata.
         broker.restart()
-        service = Service()
+        service = Service("--ingest=tcp:127.0.0.1:0")
         path = os.path.join(service.dir, "lost.log")
-        subscribed = service.subscribe(
-            "E_PIKE_BLOCKED",
-            "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1:%d/persistent?pike flatstore:%s" % (broker.port, path),
-            failover_timeout=1)
-        self.assertNotIn("guest:guest", subscribed.subscription.socket)
+        answer = service.grpcurl("eventvirtual.v1.SubscriptionService/Subscribe", {"subscription": {
+            "event": "E_PIKE_BLOCKED", "ttl": "3600s", "delivery": {"failover_timeout": "1s"},
+            "socket": "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1:%d/persistent?pike flatstore:%s" % (
+                broker.port, path)}})
+        self.assertTrue(json.loads(answer)["created"], answer)
+        self.assertNotIn("guest:guest", answer)
+        opensips = OpenSips(service.ingest[0])
 
-        raised = []
+        def endpoint(scheme):
+            listed = json.loads(service.grpcurl("eventvirtual.v1.OperatorService/ListEndpoints", {}))["endpoints"]
+            return [e for e in listed if e["uri"].startswith(scheme)][0]
 
-        def raise_one():
-            raised.append(len(raised))
-            answer = service.raise_event("E_PIKE_BLOCKED", n=str(raised[-1]))
-            self.assertEqual(answer.deliveries[0].outcome, event.DeliveryOutcome.OUTCOME_DELIVERED, answer)
-            return [a for a in answer.deliveries[0].attempts if a.result == event.Attempt.RESULT_OK][0].uri
+        def delivered(scheme):
+            return int(endpoint(scheme).get("delivered", 0))
 
         for _ in range(100):
-            self.assertIn("rabbitmq", raise_one())
+            opensips.raise_event("E_PIKE_BLOCKED")
+        eventually(lambda: delivered("rabbitmq") == 100, "all are with RabbitMQ")
+        self.assertFalse(os.path.exists(path))
+
         broker.kill()
         for _ in range(100):
-            self.assertIn("flatstore", raise_one())
+            opensips.raise_event("E_PIKE_BLOCKED")
+        eventually(lambda: delivered("flatstore") == 100, "all are in the file")
+        self.assertEqual(delivered("rabbitmq"), 100)
+        self.assertEqual(endpoint("rabbitmq")["health"], "HEALTH_COOLING")
+
         broker.start()
+
+        def goes_to_rabbitmq():
+            before = delivered("rabbitmq")
+            opensips.raise_event("E_PIKE_BLOCKED")
+            eventually(lambda: delivered("rabbitmq") + delivered("flatstore") == len(opensips.raised), "it is somewhere")
+            return delivered("rabbitmq") > before
+
         try:
-            eventually(lambda: "rabbitmq" in raise_one(), "events go to RabbitMQ again", 60)
+            eventually(goes_to_rabbitmq, "events go to RabbitMQ again", 60)
         except AssertionError as error:
             raise AssertionError("%s\n%s" % (error, service.evctl("endpoints").stdout))
+        in_file_before = delivered("flatstore")
         for _ in range(100):
-            self.assertIn("rabbitmq", raise_one())
+            opensips.raise_event("E_PIKE_BLOCKED")
+        eventually(lambda: delivered("rabbitmq") + delivered("flatstore") == len(opensips.raised), "all are somewhere")
+        self.assertEqual(delivered("flatstore"), in_file_before)
 
         with open(path) as log:
             in_file = [int(line.rsplit(",", 1)[1]) for line in log]
         in_queue = [int(json.loads(body)["params"]["n"]) for body in broker.get("pike")]
-        self.assertEqual(sorted(in_file + in_queue), raised)  # every event, each once
+        self.assertEqual(sorted(in_file + in_queue), opensips.raised)  # every event, each once
         self.assertGreaterEqual(len(in_file), 100)
         self.assertEqual(service.stop(), 0)
         with open(service.log.name) as log:
-            self.assertNotIn("guest:guest", log.read())
+            lines = log.read()
+        self.assertNotIn("guest:guest", lines)
+        self.assertEqual(lines.count('msg="subscriber works again"'), 1, lines)
+        self.assertIn('msg="subscriber fails"', lines)
 
 
 if __name__ == "__main__":

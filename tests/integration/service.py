@@ -1,7 +1,9 @@
 """Starts the built eventvirtuald on a free port and gives a Python client to it."""
 
 import importlib
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import grpc
 ROOT = os.getcwd()  # the runfiles of the test
 SERVER = os.path.join(ROOT, "server/eventvirtuald")
 EVCTL = os.path.join(ROOT, "client/evctl")
+GRPCURL = os.environ.get("GRPCURL") or shutil.which("grpcurl")
 
 
 def generate_stubs():
@@ -98,6 +101,14 @@ class Service:
         if check and done.returncode != 0:
             raise AssertionError("evctl %s: %d %s" % (words, done.returncode, done.stderr))
         return done
+
+    def grpcurl(self, method, request=None, over_unix=False):
+        """An unmodified grpcurl, found by server reflection: `method` is a method, or "list", or "describe"; what it printed."""
+        assert GRPCURL, "grpcurl is not installed; ./dev test installs it"
+        data = ["-d", json.dumps(request)] if request is not None else []
+        where = ["-unix", *data, self.unix[len("unix:"):]] if over_unix else [*data, self.address]
+        return subprocess.run([GRPCURL, "-plaintext", *where, *method.split()], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True).stdout
 
     def stop(self):
         """SIGTERM; gives the exit code."""

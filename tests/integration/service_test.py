@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import threading
@@ -13,7 +12,6 @@ import grpc
 
 from service import EVCTL, SERVER, Service, event, eventually, free_port, operator, subscription
 
-GRPCURL = os.environ.get("GRPCURL") or shutil.which("grpcurl")
 
 
 def udp_receiver():
@@ -346,28 +344,20 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual(unreachable.returncode, 3)
 
     def test_grpcurl_lists_describes_and_calls_over_tcp_and_unix(self):
-        self.assertTrue(GRPCURL, "grpcurl is not installed; ./dev test installs it")
         service = self.start()
-        for address in ([service.address], ["-unix", service.unix[len("unix:"):]]):
-            def grpcurl(*words, data=None):
-                command = [GRPCURL, "-plaintext"] + (["-d", data] if data else []) + address + list(words)
-                return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for over_unix in (False, True):
+            def grpcurl(method, request=None):
+                return service.grpcurl(method, request, over_unix)
 
-            if address[0] == "-unix":
-                # grpcurl wants its flags before the address.
-                def grpcurl(*words, data=None):
-                    command = [GRPCURL, "-plaintext", "-unix"] + (["-d", data] if data else []) + [address[1]] + list(words)
-                    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-            self.assertIn("eventvirtual.v1.SubscriptionService", grpcurl("list").stdout)
-            self.assertIn("rpc Subscribe", grpcurl("describe", "eventvirtual.v1.SubscriptionService").stdout)
-            done = grpcurl("eventvirtual.v1.SubscriptionService/Subscribe", data=json.dumps(
-                {"subscription": {"event": "E_G", "socket": "udp:127.0.0.1:9", "ttl": "60s"}}))
-            self.assertEqual(json.loads(done.stdout)["subscription"]["policy"], "POLICY_PARALLEL", done.stdout)
+            self.assertIn("eventvirtual.v1.SubscriptionService", grpcurl("list"))
+            self.assertIn("rpc Subscribe", grpcurl("describe eventvirtual.v1.SubscriptionService"))
+            answer = grpcurl("eventvirtual.v1.SubscriptionService/Subscribe",
+                             {"subscription": {"event": "E_G", "socket": "udp:127.0.0.1:9", "ttl": "60s"}})
+            self.assertEqual(json.loads(answer)["subscription"]["policy"], "POLICY_PARALLEL", answer)
             for service_name in ("", "eventvirtual.v1.EventService"):
-                health = grpcurl("grpc.health.v1.Health/Check", data=json.dumps({"service": service_name}))
-                self.assertEqual(json.loads(health.stdout), {"status": "SERVING"}, health.stdout)
-            self.assertIn("NotFound", grpcurl("grpc.health.v1.Health/Check", data='{"service": "nobody"}').stdout)
+                health = grpcurl("grpc.health.v1.Health/Check", {"service": service_name})
+                self.assertEqual(json.loads(health), {"status": "SERVING"}, health)
+            self.assertIn("NotFound", grpcurl("grpc.health.v1.Health/Check", {"service": "nobody"}))
 
     def test_all_faults_in_flags_and_config_are_reported_at_once(self):
         path = "/tmp/ev-config-%d" % os.getpid()

@@ -63,7 +63,7 @@ BUGS = (
     ("late-report-counts-twice", "server/endpoint/endpoint.cc",
      "|| slots_[index].generation != token >> 32",
      "",
-     "//tests/stress:core_stress_test", "CoreStress.EveryRaiseEndsOnceAndTheBooksBalance"),
+     "//tests/server/dispatch:stories_test", "Endpoint.ALateReportFromAnOldLinkIsNotTakenForTheNextOnes"),
     ("ack-before-write", "transports/flatstore/flatstore_transport.cc",
      "    writing_ = std::move(batch.completions);\n",
      "    for (Completion& done : batch.completions) std::move(done).Finish(absl::OkStatus());\n"

@@ -352,6 +352,25 @@ TEST(Endpoint, ALinkThatStopsReportingIsReplaced) {
   EXPECT_EQ(world.fake->at("a").connects, 2);
 }
 
+TEST(Endpoint, ALateReportFromAnOldLinkIsNotTakenForTheNextOnes) {
+  World world;
+  world.Subscribe("E", "fake:a?timeout=10s");
+  auto first = world.Raise("E", "1");
+  Parcel kept = std::move(world.fake->at("a").parked.front());  // by a library that reports when it likes
+  world.fake->at("a").parked.clear();
+  world.fake->CloseLink("a", absl::UnavailableError("reset"));
+  world.loop.RunUntilIdle();
+  EXPECT_EQ(first.outcome(), Outcome::kFailed);
+  world.loop.Advance(absl::Seconds(1));
+  auto second = world.Raise("E", "2");
+  ASSERT_TRUE(world.fake->at("a").has_parcel());
+  std::move(kept.done).Finish(absl::OkStatus());
+  world.loop.RunUntilIdle();
+  EXPECT_FALSE(second.ended());
+  world.End("a");
+  EXPECT_EQ(second.outcome(), Outcome::kDelivered);
+}
+
 TEST(Endpoint, EveryAcceptedEventSeesARealConnectBeforeItsDeadline) {
   World world;
   world.fake->at("a").connect_error = absl::UnavailableError("refused");
