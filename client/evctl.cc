@@ -4,20 +4,20 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
-#include "absl/flags/usage.h"
 #include "absl/flags/usage_config.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "client/listen_udp.h"
 #include "client/table.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
@@ -42,25 +42,6 @@ namespace {
 
 // For scripts.
 enum ExitCode { kOk = 0, kRefused = 1, kUsage = 2, kUnreachable = 3, kNotDelivered = 4 };
-
-constexpr absl::string_view kHelp = R"(evctl: steer eventvirtuald
-
-  subscribe EVENT SOCKET     tell SOCKET of EVENT [--ttl=1h | --never_expires] [--id=ID] [--failover_timeout=30s]
-  unsubscribe NAME           end a subscription, also as: unsubscribe EVENT SOCKET
-  get NAME                   show one subscription
-  list                       show all subscriptions [--event=EVENT]
-  watch                      show changes of subscriptions as they happen [--event=EVENT]
-  raise EVENT PARAM...       raise an event [--wait=accepted|delivered]; PARAM is name=text, name:=json or text
-  events                     show the events and how often they were raised
-  endpoints                  show the destinations, their health and counters
-  transports                 show the schemes a SOCKET may use
-  listen-udp ADDR            print what arrives at a UDP address [--count=N]
-  help                       this text
-
-SOCKET is "virtual:POLICY uri uri ..." with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN, or one uri.
-Everywhere: [--server=ADDR] [--o=text|json] [--timeout=30s]
-Exit: 0 done, 1 the server refused, 2 wrong usage, 3 server unreachable, 4 not delivered to all (raise --wait=delivered)
-)";
 
 int Usage(absl::string_view fault) {
   std::fprintf(stderr, "evctl: %s; see evctl help\n", std::string(fault).c_str());
@@ -93,15 +74,16 @@ void SetDeadline(grpc::ClientContext* context) {
 }
 
 int Failed(const grpc::Status& status) {
-  static constexpr const char* kNames[] = {"OK",        "CANCELLED",       "UNKNOWN",           "INVALID_ARGUMENT",
-                                           "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",  "PERMISSION_DENIED",
-                                           "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-                                           "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"};
+  static constexpr const char* kNames[] = {
+      "OK",        "CANCELLED",      "UNKNOWN",           "INVALID_ARGUMENT",   "DEADLINE_EXCEEDED",
+      "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+      "ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",     "INTERNAL",           "UNAVAILABLE",
+      "DATA_LOSS", "UNAUTHENTICATED"};
   const int code = status.error_code();
   std::fprintf(stderr, "evctl: %s: %s\n", code >= 0 && code <= 16 ? kNames[code] : "?", status.error_message().c_str());
   // gRPC's own words for a server that is not there.
-  const bool unreachable = code == grpc::StatusCode::UNAVAILABLE &&
-                           absl::StrContains(status.error_message(), "failed to connect");
+  const bool unreachable =
+      code == grpc::StatusCode::UNAVAILABLE && absl::StrContains(status.error_message(), "failed to connect");
   if (unreachable) std::fprintf(stderr, "evctl: is eventvirtuald running at %s?\n", ServerAddress().c_str());
   return unreachable ? kUnreachable : kRefused;
 }
@@ -119,11 +101,10 @@ std::string ExpiryOf(const v1::Subscription& subscription) {
 }
 
 void AddRow(const v1::Subscription& subscription, std::vector<std::string> first, Table* table) {
-  first.insert(first.end(),
-               {subscription.name(), subscription.event(), ExpiryOf(subscription),
-                Short(v1::Subscription::State_Name(subscription.state()), "STATE_"),
-                absl::StrCat(subscription.raised_count()), absl::StrCat(subscription.delivered_count()),
-                absl::StrCat(subscription.failed_count()), subscription.socket()});
+  first.insert(first.end(), {subscription.name(), subscription.event(), ExpiryOf(subscription),
+                             Short(v1::Subscription::State_Name(subscription.state()), "STATE_"),
+                             absl::StrCat(subscription.raised_count()), absl::StrCat(subscription.delivered_count()),
+                             absl::StrCat(subscription.failed_count()), subscription.socket()});
   table->Add(std::move(first));
 }
 
@@ -197,7 +178,8 @@ int Get(const std::vector<std::string>& words) {
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::GetSubscriptionResponse response;
-  const grpc::Status status = v1::SubscriptionService::NewStub(Connect())->GetSubscription(&context, request, &response);
+  const grpc::Status status =
+      v1::SubscriptionService::NewStub(Connect())->GetSubscription(&context, request, &response);
   if (!status.ok()) return Failed(status);
   if (Json()) {
     PrintJson(response.subscription());
@@ -294,9 +276,8 @@ int Raise(const std::vector<std::string>& words) {
       Table table({"SUBSCRIPTION", "OUTCOME", "SUBSCRIBER", "RESULT", "ERROR"});
       for (const v1::DeliveryOutcome& delivery : response.deliveries()) {
         for (const v1::Attempt& attempt : delivery.attempts()) {
-          table.Add({delivery.subscription(),
-                     Short(v1::DeliveryOutcome::Outcome_Name(delivery.outcome()), "OUTCOME_"), attempt.uri(),
-                     Short(v1::Attempt::Result_Name(attempt.result()), "RESULT_"), attempt.error()});
+          table.Add({delivery.subscription(), Short(v1::DeliveryOutcome::Outcome_Name(delivery.outcome()), "OUTCOME_"),
+                     attempt.uri(), Short(v1::Attempt::Result_Name(attempt.result()), "RESULT_"), attempt.error()});
         }
       }
       table.Print();
@@ -376,34 +357,119 @@ int Listen(const std::vector<std::string>& words) {
   return absl::IsInvalidArgument(status) ? kUsage : kRefused;
 }
 
+struct Command {
+  const char* usage;    // its name and words
+  const char* summary;  // one line
+  const char* details;
+  int (*run)(const std::vector<std::string>&);
+};
+
+constexpr Command kCommands[] = {
+    {"subscribe EVENT SOCKET", "tell SOCKET of EVENT",
+     R"(SOCKET is "virtual:POLICY uri uri ..." with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN, or one uri. Subscribing the
+same again refreshes its expiry.
+  --ttl=1h                 time to live (the default)
+  --never_expires          until it is ended
+  --id=ID                  the id to use instead of a derived one
+  --failover_timeout=30s   how long a failed subscriber is skipped
+
+  evctl subscribe E_CDR "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1/cdr flatstore:/var/log/cdr.log" --ttl=24h
+)",
+     Subscribe},
+    {"unsubscribe NAME | EVENT SOCKET", "end a subscription",
+     R"(By its NAME, as list shows it, or by what was subscribed.
+
+  evctl unsubscribe subscriptions/4f0c6a57b2f1d3e8
+  evctl unsubscribe E_CDR udp:127.0.0.1:8081
+)",
+     Unsubscribe},
+    {"get NAME", "show one subscription", "  evctl get subscriptions/4f0c6a57b2f1d3e8\n", Get},
+    {"list", "show all subscriptions", "  --event=EVENT   this event alone\n", ListSubscriptions},
+    {"watch", "show changes of subscriptions as they happen",
+     "Begins with those that exist; runs until it is stopped.\n  --event=EVENT   this event alone\n", Watch},
+    {"raise EVENT [PARAM...]", "raise an event",
+     R"(PARAM is name=text, name:=json (a number, true, an object) or text without a name.
+  --wait=accepted    answer when the event is queued for its subscribers (the default)
+  --wait=delivered   answer when all attempts have ended, and show them
+
+  evctl raise E_PIKE_BLOCKED ip=10.0.0.1 hits:=42 --wait=delivered
+)",
+     Raise},
+    {"events", "show the events and how often they were raised", "", Events},
+    {"endpoints", "show the destinations, their health and counters", "", Endpoints},
+    {"transports", "show the schemes a SOCKET may use", "", Transports},
+    {"listen-udp ADDR", "print what arrives at a UDP address",
+     "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", Listen},
+};
+
+constexpr absl::string_view kCommonHelp = R"(
+Everywhere:
+  --server=ADDR    host:port or unix:/path; default $EVENTVIRTUAL_SERVER, else 127.0.0.1:7060
+  -o text|json     json: one document per line
+  --timeout=30s    how long to wait for an answer
+Exit: 0 done, 1 the server refused or a flag is wrong, 2 wrong words, 3 server unreachable,
+      4 not delivered to all (raise --wait=delivered)
+)";
+
+const Command* FindCommand(absl::string_view name) {
+  for (const Command& command : kCommands) {
+    if (name == absl::string_view(command.usage).substr(0, absl::string_view(command.usage).find(' '))) return &command;
+  }
+  return nullptr;
+}
+
+std::string Help() {
+  std::string text = "evctl: steer eventvirtuald\n\n";
+  for (const Command& command : kCommands) absl::StrAppendFormat(&text, "  %-32s %s\n", command.usage, command.summary);
+  absl::StrAppend(&text, "\nevctl help COMMAND shows more of one.\n", kCommonHelp);
+  return text;
+}
+
+std::string Help(const Command& command) {
+  return absl::StrCat("evctl ", command.usage, ": ", command.summary, "\n\n", command.details, kCommonHelp);
+}
+
+// "help", "help COMMAND", "--help", "COMMAND --help": answered before the flags are parsed, or Abseil would answer.
+// Nothing if no help is asked for.
+std::optional<int> RunHelp(absl::Span<char* const> words) {
+  bool wanted = false;
+  const Command* command = nullptr;
+  for (size_t i = 0; i < words.size() && absl::string_view(words[i]) != "--"; ++i) {
+    const absl::string_view word = words[i];
+    if (word == "help" && command == nullptr) {  // behind a command it is a word like others
+      wanted = true;
+      if (i + 1 == words.size()) break;
+      command = FindCommand(words[i + 1]);
+      if (command == nullptr) return Usage(absl::StrCat("there is no command \"", words[i + 1], "\""));
+    } else if (word == "--help" || word == "-help" || word == "-h") {
+      wanted = true;
+    } else if (command == nullptr) {
+      command = FindCommand(word);
+    }
+  }
+  if (!wanted) return std::nullopt;
+  std::printf("%s", (command != nullptr ? Help(*command) : Help()).c_str());
+  return kOk;
+}
+
 int Run(std::vector<std::string> words) {
-  static const std::map<std::string, int (*)(const std::vector<std::string>&)> commands = {
-      {"subscribe", Subscribe}, {"unsubscribe", Unsubscribe}, {"get", Get},       {"list", ListSubscriptions},
-      {"watch", Watch},         {"raise", Raise},             {"events", Events}, {"endpoints", Endpoints},
-      {"transports", Transports}, {"listen-udp", Listen}};
   if (words.empty()) {
-    std::fprintf(stderr, "%s", std::string(kHelp).c_str());
+    std::fprintf(stderr, "%s", Help().c_str());
     return kUsage;
   }
-  if (words[0] == "help") {
-    std::printf("%s", std::string(kHelp).c_str());
-    return kOk;
-  }
-  if (absl::GetFlag(FLAGS_o) != "text" && !Json()) return Usage("--o is text or json");
-  const auto found = commands.find(words[0]);
-  if (found == commands.end()) return Usage(absl::StrCat("there is no command \"", words[0], "\""));
+  if (absl::GetFlag(FLAGS_o) != "text" && !Json()) return Usage("-o is text or json");
+  const Command* const command = FindCommand(words[0]);
+  if (command == nullptr) return Usage(absl::StrCat("there is no command \"", words[0], "\""));
   words.erase(words.begin());
-  return found->second(words);
+  return command->run(words);
 }
 
 }  // namespace
 }  // namespace eventvirtual
 
 int main(int argc, char** argv) {
-  absl::SetProgramUsageMessage(eventvirtual::kHelp);
+  if (const std::optional<int> code = eventvirtual::RunHelp(absl::MakeSpan(argv + 1, argc - 1))) return *code;
   absl::FlagsUsageConfig usage;
-  usage.contains_help_flags = [](absl::string_view file) { return absl::EndsWith(file, "client/evctl.cc"); };
-  usage.contains_helpshort_flags = usage.contains_help_flags;
   usage.version_string = [] { return std::string("evctl 0.1.0\n"); };
   absl::SetFlagsUsageConfig(usage);
   const std::vector<char*> rest = absl::ParseCommandLine(argc, argv);

@@ -343,6 +343,23 @@ class ServiceTest(unittest.TestCase):
         unreachable = subprocess.run([EVCTL, "--server=127.0.0.1:%d" % free_port(), "list"], stderr=subprocess.PIPE)
         self.assertEqual(unreachable.returncode, 3)
 
+    def test_evctl_explains_each_command(self):
+        def evctl(*words):
+            return subprocess.run([EVCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+        listed = evctl("help").stdout.split("\n\n")[1].splitlines()
+        commands = [line.split()[0] for line in listed]
+        self.assertEqual(len(commands), 10, listed)
+        for command in commands:
+            for words in ((command, "--help"), ("help", command), (command, "-h", "--server=nowhere")):
+                shown = evctl(*words)
+                self.assertEqual(shown.returncode, 0)
+                self.assertTrue(shown.stdout.startswith("evctl " + command), shown.stdout)
+        for words in (("help", "nonsense"), ("nonsense",), ()):
+            refused = evctl(*words)
+            self.assertEqual((refused.returncode, refused.stdout), (2, ""), words)
+        self.assertEqual(evctl("--help").stdout, evctl("help").stdout)
+
     def test_grpcurl_lists_describes_and_calls_over_tcp_and_unix(self):
         service = self.start()
         for over_unix in (False, True):
