@@ -50,12 +50,13 @@ TEST(JsonRpc, WritesEveryKindOfValue) {
   EXPECT_EQ(Make("E", {{"", Null{}},
                        {"", true},
                        {"", 1.5},
+                       {"", 12345678901234567168.0},
                        {"", std::numeric_limits<double>::quiet_NaN()},
                        {"", std::numeric_limits<int64_t>::min()},
                        {"", Json{R"({"x":[1]})"}},
                        {"", "007"}})
                 ->jsonrpc(),
-            R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,null,-9223372036854775808,{"x":[1]},"007"]})");
+            R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,1.2345678901234567e+19,null,-9223372036854775808,{"x":[1]},"007"]})");
 }
 
 TEST(JsonRpc, ARequestBeginsWithItsId) {
