@@ -104,7 +104,8 @@ TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
 }
 
 TEST(Uri, RefusesWithoutRepeatingWhatMayBeAPassword) {
-  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz", "9x:secret"}) {
+  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz", "x:a?secret=%zz", "x:a?secret=1?b=2",
+                           "9x:secret"}) {
     const absl::StatusOr<Uri> uri = ParseUri(text);
     EXPECT_EQ(uri.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(uri.status().message()), Not(HasSubstr("secret"))) << text;
