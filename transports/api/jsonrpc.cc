@@ -29,6 +29,19 @@ void AppendNumber(Number number, std::string* out) {
   out->append(digits, result.ptr - digits);
 }
 
+void AppendReal(double real, std::string* out) {
+  constexpr double kIntegerEnd = 9223372036854775808.0;  // 2^63
+  if (!std::isfinite(real)) {
+    out->append("null");
+  } else if (std::abs(real) < kIntegerEnd) {
+    AppendNumber(real, out);
+  } else {  // In plain digits it would be an integer beyond 64 bits, which readers refuse.
+    char digits[32];
+    const auto result = std::to_chars(digits, digits + sizeof(digits), real, std::chars_format::scientific);
+    out->append(digits, result.ptr - digits);
+  }
+}
+
 void AppendText(absl::string_view text, std::string* out) { out->append(text.data(), text.size()); }
 
 void AppendValue(const Value& value, std::string* out) {
@@ -37,11 +50,7 @@ void AppendValue(const Value& value, std::string* out) {
   } else if (const auto* number = std::get_if<int64_t>(&value)) {
     AppendNumber(*number, out);
   } else if (const auto* real = std::get_if<double>(&value)) {
-    if (std::isfinite(*real)) {
-      AppendNumber(*real, out);
-    } else {
-      out->append("null");
-    }
+    AppendReal(*real, out);
   } else if (const auto* truth = std::get_if<bool>(&value)) {
     out->append(*truth ? "true" : "false");
   } else if (const auto* json = std::get_if<Json>(&value)) {

@@ -92,7 +92,7 @@ absl::Status ParseParam(absl::string_view param, std::set<std::string>* seen, Br
     return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxHeaders, " headers"));
   }
   const auto [place, is_new] = address->headers.emplace(header, "");
-  if (!is_new) return absl::InvalidArgumentError(absl::StrCat("header \"", header, "\" is given twice"));
+  if (!is_new) return absl::InvalidArgumentError(absl::StrCat("parameter \"", name, "\" is given twice"));
   return Decode(name, cut.second, &place->second);
 }
 
