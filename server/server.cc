@@ -3,8 +3,7 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <deque>
@@ -27,6 +26,7 @@
 #include "transports/all.h"
 #include "transports/api/catalog.h"
 #include "transports/io/event_loop.h"
+#include "transports/io/socket_file.h"
 
 namespace eventvirtual {
 namespace {
@@ -136,9 +136,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   for (size_t i = 0; i < options.listen.size(); ++i) {
     absl::string_view path = options.listen[i];
     if (absl::ConsumePrefix(&path, "unix:")) {
-      struct stat status;
-      const std::string file(path);
-      if (stat(file.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(file.c_str());  // left by a dead server
+      if (absl::Status status = RemoveDeadSocketFile(std::string(path), SOCK_STREAM); !status.ok()) {
+        return absl::UnavailableError(
+            absl::StrCat("--listen: cannot serve on \"", options.listen[i], "\": ", std::string(status.message())));
+      }
     }
     builder.AddListeningPort(options.listen[i], grpc::InsecureServerCredentials(), &ports[i]);
   }

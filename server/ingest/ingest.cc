@@ -5,7 +5,6 @@
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -24,6 +23,7 @@
 #include "transports/api/uri.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/json_framer.h"
+#include "transports/io/socket_file.h"
 
 namespace eventvirtual {
 namespace {
@@ -94,8 +94,7 @@ absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
   BoundSocket bound;
   bound.path = std::string(path);
   std::memcpy(address.sun_path, path.data(), path.size());
-  struct stat status;
-  if (stat(bound.path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(bound.path.c_str());  // left by a dead server
+  if (absl::Status status = RemoveDeadSocketFile(bound.path, SOCK_DGRAM); !status.ok()) return status;
   bound.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
     const int error = errno;
@@ -171,7 +170,10 @@ class Ingest::Connection {
     char bytes[kReadSize];
     const ssize_t got = recv(fd_, bytes, sizeof(bytes), 0);
     if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-    if (got == 0) return false;
+    if (got == 0) {
+      closing_ = true;  // it sends no more; it may well be reading
+      return !unsent_.empty();
+    }
     framer_.Append(absl::string_view(bytes, got));
 
     // All that has come so far is raised before anything is answered: only then it is known whether a request is alone.
@@ -269,7 +271,7 @@ class Ingest::Connection {
   std::deque<std::string> unsent_;  // answers
   size_t unsent_bytes_ = 0;
   size_t sent_ = 0;  // bytes of the first of them
-  bool closing_ = false;  // the stream cannot be framed any more
+  bool closing_ = false;  // nothing more is read: the connection ends when the answers have gone
   absl::Time last_burst_ = absl::InfinitePast();
   std::unique_ptr<Loop::Watch> watch_;
 };

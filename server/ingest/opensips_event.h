@@ -28,7 +28,7 @@ class OpensipsEventParser {
   explicit OpensipsEventParser(std::string event_param) : event_param_(std::move(event_param)) {}
 
   // `text` is one JSON object. Named parameters come as an object, positional ones as an array; order and repeated names
-  // are kept. Nested values, and integers beyond 64 bits with sign, are passed on as JSON. At most 1024 parameters; the
+  // are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger integers are refused. At most 1024 parameters; the
   // parser bounds the depth at 1024.
   OpensipsEvent Parse(absl::string_view text);
 
