@@ -1,0 +1,250 @@
+// Who is subscribed to what: names, refreshes, limits, listings, watchers.
+#include "server/registry/registry.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/dispatch/world.h"
+
+namespace eventvirtual {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+using State = SubscriptionInfo::State;
+
+absl::Status Refusal(World& world, const SubscriptionSpec& spec) { return world.registry.Subscribe(spec).status(); }
+
+TEST(Subscribe, TheSameAgainRefreshesWhateverTheSpellingOfItsAddresses) {
+  World world;
+  const std::string name = world.Subscribe("E", "virtual:FAILOVER fake:a fake:b?timeout=1s");
+  SubscriptionSpec again = world.Spec("E", "virtual:FAILOVER fake:a?timeout=1000 fake:b");
+  again.expires = world.loop.Now() + absl::Hours(1);
+  again.delivery.failover_timeout = absl::Seconds(7);
+  again.labels["team"] = "voice";
+  const absl::StatusOr<Registry::Subscribed> refreshed = world.registry.Subscribe(again);
+  ASSERT_TRUE(refreshed.ok());
+  EXPECT_FALSE(refreshed->created);
+  EXPECT_EQ(refreshed->info.name, name);
+  EXPECT_EQ(refreshed->info.expires, again.expires);
+  EXPECT_EQ(refreshed->info.delivery.failover_timeout, absl::Seconds(7));
+  EXPECT_EQ(refreshed->info.labels.at("team"), "voice");
+  EXPECT_EQ(world.registry.size(), 1u);
+}
+
+TEST(Subscribe, OrderMattersUnlessAllAreReachedAtOnce) {
+  World world;
+  const std::string failover = world.Subscribe("E", "virtual:FAILOVER fake:a fake:b");
+  EXPECT_NE(world.Subscribe("E", "virtual:FAILOVER fake:b fake:a"), failover);
+  EXPECT_NE(world.Subscribe("E", "virtual:ROUND-ROBIN fake:a fake:b"), failover);
+  const std::string parallel = world.Subscribe("E", "virtual:PARALLEL fake:a fake:b");
+  EXPECT_EQ(world.Subscribe("E", "virtual:PARALLEL fake:b fake:a"), parallel);
+  EXPECT_NE(world.Subscribe("E", "virtual:PARALLEL fake:a fake:b fake:b"), parallel) << "twice is not once";
+  EXPECT_NE(world.Subscribe("E2", "virtual:PARALLEL fake:a fake:b"), parallel);
+  EXPECT_EQ(world.registry.size(), 6u);
+}
+
+TEST(Subscribe, ANameIsTheSameInEveryProcessAndTellsNoPassword) {
+  World first, second;
+  const std::string name = first.Subscribe("E", "virtual:PARALLEL fake:me:s3cr3t@a fake:b");
+  EXPECT_EQ(second.Subscribe("E", "virtual:PARALLEL fake:b fake:me:other@a"), name) << "derived from what is shown";
+  // Both at once: the second is numbered.
+  EXPECT_EQ(first.Subscribe("E", "virtual:PARALLEL fake:b fake:me:other@a"), name + "-2");
+  const absl::StatusOr<SubscriptionInfo> info = first.registry.Get(name);
+  ASSERT_TRUE(info.ok());
+  EXPECT_EQ(info->socket, "virtual:PARALLEL fake:me:***@a fake:b");
+}
+
+TEST(Subscribe, AChosenIdIsKeptAndBelongsToOne) {
+  World world;
+  SubscriptionSpec spec = world.Spec("E", "fake:a");
+  spec.id = "cdr-1.a_b~";
+  EXPECT_EQ(world.registry.Subscribe(spec)->info.name, "subscriptions/cdr-1.a_b~");
+  SubscriptionSpec other = world.Spec("E2", "fake:b");
+  other.id = spec.id;
+  EXPECT_EQ(Refusal(world, other).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(world.registry.Validate(other).status().code(), absl::StatusCode::kAlreadyExists);
+  ASSERT_TRUE(world.registry.Unsubscribe("subscriptions/cdr-1.a_b~").ok());
+  EXPECT_TRUE(world.registry.Subscribe(other).ok());
+}
+
+TEST(Subscribe, RefusalsNameThePlaceAndWhatWouldBeTaken) {
+  World world;
+  const auto refusal = [&](auto change) {
+    SubscriptionSpec spec = world.Spec("E", "virtual:FAILOVER fake:a fake:b fake:c");
+    change(spec);
+    const absl::Status status = Refusal(world, spec);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(refusal([](auto& spec) { spec.event = ""; }), HasSubstr("event name is empty"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.event = std::string(257, 'E'); }), HasSubstr("257 bytes; at most 256"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.event = "E_\xff"; }), HasSubstr("byte 2 of the event name"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.id = "a/b"; }), HasSubstr("A-Z a-z 0-9 . _ ~ -"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.id = std::string(65, 'i'); }), HasSubstr("at most 64"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.subscribers.clear(); }), HasSubstr("no subscriber"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.subscribers.resize(65, {"fake:a"}); }), HasSubstr("65 subscribers; at most 64"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.subscribers[1].uri = "gopher:x"; }),
+              AllOf(HasSubstr("subscriber 2 of 3"), HasSubstr("\"gopher\""), HasSubstr("known: fake")));
+  EXPECT_THAT(refusal([](auto& spec) { spec.subscribers[2].uri = "fake:me:s3cr3t@a?colour=red"; }),
+              AllOf(HasSubstr("subscriber 3 of 3"), HasSubstr("colour"), Not(HasSubstr("s3cr3t"))));
+  EXPECT_THAT(refusal([&](auto& spec) { spec.expires = world.loop.Now(); }), HasSubstr("in the past"));
+  EXPECT_EQ(world.registry.size(), 0u);
+  EXPECT_TRUE(world.pool.List(0, 10).empty()) << "a refusal leaves no endpoint behind";
+}
+
+TEST(Subscribe, MoreThanAllowedAreRefusedUntilOneGoes) {
+  RegistryLimits limits;
+  limits.max_subscriptions = 2;
+  World world({}, limits);
+  const std::string name = world.Subscribe("E", "fake:a");
+  world.Subscribe("E", "fake:b", absl::Seconds(5));
+  EXPECT_EQ(Refusal(world, world.Spec("E", "fake:c")).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(world.registry.Subscribe(world.Spec("E", "fake:a")).ok()) << "a refresh needs no room";
+  world.loop.Advance(absl::Seconds(5));
+  EXPECT_TRUE(world.registry.Subscribe(world.Spec("E", "fake:c")).ok());
+  ASSERT_TRUE(world.registry.Unsubscribe(name).ok());
+  EXPECT_TRUE(world.registry.Subscribe(world.Spec("E", "fake:d")).ok());
+}
+
+TEST(Validate, TellsWhatWouldHappenAndChangesNothing) {
+  World world;
+  const absl::StatusOr<Registry::Subscribed> would = world.registry.Validate(world.Spec("E", "fake:a"));
+  ASSERT_TRUE(would.ok());
+  EXPECT_TRUE(would->created);
+  EXPECT_EQ(world.registry.size(), 0u);
+  EXPECT_EQ(world.Subscribe("E", "fake:a"), would->info.name);
+  EXPECT_FALSE(world.registry.Validate(world.Spec("E", "fake:a"))->created);
+}
+
+TEST(Unsubscribe, ByNameOrByWhatWasSubscribed) {
+  World world;
+  const std::string name = world.Subscribe("E", "virtual:PARALLEL fake:a fake:b");
+  EXPECT_EQ(world.registry.UnsubscribeMatch(world.Spec("E", "virtual:PARALLEL fake:a")).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(world.registry.UnsubscribeMatch(world.Spec("E", "virtual:PARALLEL fake:b fake:a"))->name, name);
+  EXPECT_EQ(world.registry.Unsubscribe(name).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(world.registry.Get(name).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST(List, GoesPageByPageInTheOrderOfCreationAlsoWhileThingsChange) {
+  World world;
+  std::vector<std::string> names;
+  for (int i = 0; i < 10; ++i) names.push_back(world.Subscribe(i % 2 == 0 ? "EVEN" : "ODD", absl::StrCat("fake:", i)));
+  std::vector<std::string> seen;
+  uint64_t after = 0;
+  do {
+    const Registry::Page page = world.registry.List("", after, 3);
+    for (const SubscriptionInfo& info : page.subscriptions) seen.push_back(info.name);
+    after = page.next;
+    if (seen.size() == 3) (void)world.registry.Unsubscribe(names[2]);  // the last one seen
+    if (seen.size() == 6) (void)world.registry.Unsubscribe(names[8]);  // not seen yet
+  } while (after != 0);
+  names.erase(names.begin() + 8);
+  EXPECT_EQ(seen, names);
+  EXPECT_EQ(world.registry.List("ODD", 0, 100).subscriptions.size(), 5u);
+  EXPECT_TRUE(world.registry.List("NOBODY", 0, 100).subscriptions.empty());
+}
+
+TEST(List, ShowsWhoIsFailing) {
+  World world;
+  const std::string name = world.Subscribe("E", "virtual:PARALLEL fake:a fake:b");
+  EXPECT_EQ(world.registry.Get(name)->state, State::kActive);
+  world.Raise("E");
+  world.End("a", absl::UnavailableError("nack"));
+  world.End("b");
+  EXPECT_EQ(world.registry.Get(name)->state, State::kDegraded);
+  world.Raise("E");
+  world.End("a", absl::UnavailableError("nack"));
+  world.End("b", absl::UnavailableError("nack"));
+  const absl::StatusOr<SubscriptionInfo> info = world.registry.Get(name);
+  EXPECT_EQ(info->state, State::kFailing);
+  EXPECT_EQ(info->matched, 2u);
+  EXPECT_EQ(info->partial, 1u);
+  EXPECT_EQ(info->failed, 1u);
+}
+
+class Recorder final : public Registry::Observer {
+ public:
+  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override {
+    static constexpr const char* kNames[] = {"created", "refreshed", "expired", "removed"};
+    changes.push_back(absl::StrCat(kNames[static_cast<int>(change)], " ", subscription.event));
+  }
+  std::vector<std::string> changes;
+};
+
+TEST(Watch, HearsEveryChangeOnceAndInOrder) {
+  World world;
+  world.Subscribe("E_OLD", "fake:a");
+  Recorder recorder;
+  const std::vector<Ref<Subscription>> current = world.registry.Watch(&recorder);
+  ASSERT_EQ(current.size(), 1u);
+  EXPECT_EQ(current[0]->event, "E_OLD");
+  world.Subscribe("E_NEW", "fake:a", absl::Seconds(10));
+  world.Subscribe("E_NEW", "fake:a", absl::Seconds(20));
+  world.loop.Advance(absl::Seconds(19));
+  EXPECT_THAT(recorder.changes, ElementsAre("created E_NEW", "refreshed E_NEW"));
+  world.loop.Advance(absl::Seconds(1));
+  ASSERT_TRUE(world.registry.Unsubscribe(current[0]->name).ok());
+  EXPECT_THAT(recorder.changes, ElementsAre("created E_NEW", "refreshed E_NEW", "expired E_NEW", "removed E_OLD"));
+  world.registry.Unwatch(&recorder);
+  world.Subscribe("E_UNSEEN", "fake:a");
+  EXPECT_EQ(recorder.changes.size(), 4u);
+}
+
+TEST(Watch, AnExpiryIsTheSameHoweverItIsNoticed) {
+  World world;
+  Recorder recorder;
+  world.registry.Watch(&recorder);
+  world.Subscribe("E", "fake:a", absl::Seconds(10));
+  // Its time comes; the sweep has not run when somebody subscribes the same again.
+  world.loop.Advance(absl::Seconds(10));
+  world.Subscribe("E", "fake:a", absl::Seconds(10));
+  EXPECT_THAT(recorder.changes, ElementsAre("created E", "expired E", "created E"));
+  world.registry.Unwatch(&recorder);
+}
+
+TEST(Events, AreKnownOnceRaisedOrSubscribedAndTheirNumberIsBounded) {
+  RegistryLimits limits;
+  limits.max_events = 3;
+  World world({}, limits);
+  world.Subscribe("E_B", "fake:a");
+  for (const char* event : {"E_C", "E_A", "E_TOO_MANY", "E_A"}) world.Raise(event);
+  std::vector<std::string> listed;
+  for (const Registry::EventInfo& event : world.registry.ListEvents("", 10)) {
+    listed.push_back(absl::StrCat(event.name, " ", event.raised, " ", event.subscriptions));
+  }
+  EXPECT_THAT(listed, ElementsAre("E_A 2 0", "E_B 0 1", "E_C 1 0"));
+  EXPECT_EQ(world.registry.ListEvents("E_A", 1)[0].name, "E_B");
+  world.Subscribe("E_TOO_MANY", "fake:a");
+  EXPECT_EQ(world.Raise("E_TOO_MANY").receipt.matched, 1u) << "a subscription is always known";
+  world.End("a");
+}
+
+TEST(Events, StrictOnesAreThoseGivenOrEverSubscribed) {
+  RegistryLimits limits;
+  limits.strict_events = true;
+  {
+    World world({}, limits);
+    EXPECT_FALSE(world.Raise("E").receipt.known);
+    const std::string name = world.Subscribe("E", "fake:a");
+    EXPECT_TRUE(world.Raise("E").receipt.known);
+    world.End("a");
+    ASSERT_TRUE(world.registry.Unsubscribe(name).ok());
+    EXPECT_TRUE(world.Raise("E").receipt.known);
+  }
+  limits.events = {"E_GIVEN"};
+  World world({}, limits);
+  EXPECT_TRUE(world.Raise("E_GIVEN").receipt.known);
+  EXPECT_EQ(Refusal(world, world.Spec("E_OTHER", "fake:a")).code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace eventvirtual
