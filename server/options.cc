@@ -21,7 +21,8 @@ ABSL_FLAG(int64_t, ingest_reply_padding, 4096,
           "bytes to which answers on a busy tcp ingest connection are padded, as OpenSIPS' reader needs it; 0: never");
 ABSL_FLAG(std::string, ingest_event_param, "",
           "name of the parameter that carries the event name, for peers whose \"method\" is a fixed word");
-ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1), "expiry of a subscription where a caller may leave it out; 1s to 10 years");
+ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1),
+          "expiry of a subscription where a caller may leave it out; 1s to 10 years");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
           "how long a failed subscriber is skipped, unless its subscription says otherwise; 0s to 24h");
 ABSL_FLAG(absl::Duration, attempt_timeout, absl::ZeroDuration(),
@@ -35,7 +36,8 @@ ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long a stop waits for events that are on their way; 0s to 10m");
 ABSL_FLAG(bool, strict_events, false,
           "raise only events that are known: those of --events, or if it is empty, those that were ever subscribed");
-ABSL_FLAG(std::string, events, "", "comma list of event names that exist; with --strict_events no other may be subscribed");
+ABSL_FLAG(std::string, events, "",
+          "comma list of event names that exist; with --strict_events no other may be subscribed");
 ABSL_FLAG(std::string, transport_defaults, "",
           "options of subscribers that do not name them: comma list like tcp:reliable=1&timeout=500ms");
 ABSL_FLAG(std::string, log_level, "info", "least level that is logged: debug, info, warning, error");
@@ -99,7 +101,8 @@ void CheckBounds(const char* name, absl::Duration value, absl::Duration min, abs
 
 Options ParseOptionsOrExit(int argc, char** argv) {
   absl::SetProgramUsageMessage(
-      "Virtual event subscriptions over gRPC.\n\n  eventvirtuald [--listen=127.0.0.1:7060] [--ingest=tcp:127.0.0.1:9060] "
+      "Virtual event subscriptions over gRPC.\n\n  eventvirtuald [--listen=127.0.0.1:7060] "
+      "[--ingest=tcp:127.0.0.1:9060] "
       "[--config=FILE] …\n\nFlags are written --name=value.");
   absl::FlagsUsageConfig usage;
   const auto ours = [](absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); };
@@ -154,7 +157,8 @@ Options ParseOptionsOrExit(int argc, char** argv) {
     options.transport_defaults.push_back(absl::StrSplit(entry, absl::MaxSplits(':', 1)));
   }
   if (!ParseLogLevel(absl::GetFlag(FLAGS_log_level), &options.log_level)) {
-    faults.Add(absl::StrCat("--log_level: \"", absl::GetFlag(FLAGS_log_level), "\" is not debug, info, warning or error"));
+    faults.Add(
+        absl::StrCat("--log_level: \"", absl::GetFlag(FLAGS_log_level), "\" is not debug, info, warning or error"));
   }
   if (faults.any()) std::exit(1);
   return options;

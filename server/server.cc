@@ -168,7 +168,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     ingest.event_param = options.ingest_event_param;
     absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
     if (!listening.ok()) {
-      return absl::Status(listening.status().code(), absl::StrCat("--ingest: ", std::string(listening.status().message())));
+      return absl::Status(listening.status().code(),
+                          absl::StrCat("--ingest: ", std::string(listening.status().message())));
     }
     parts.ingest = *std::move(listening);
     parts.ingesting = parts.ingest->addresses();

@@ -25,7 +25,8 @@ class RaiseState;
 // a time, so that everything but `outstanding_` and the records of PARALLEL is touched by one thread after the other.
 class Delivery final : public Endpoint::Client {
  public:
-  Delivery(RaiseState* raise, Ref<const Subscription> subscription) : raise_(raise), subscription_(std::move(subscription)) {}
+  Delivery(RaiseState* raise, Ref<const Subscription> subscription)
+      : raise_(raise), subscription_(std::move(subscription)) {}
 
   // Makes the plan and the first offers. May end the delivery, and with the last one the raise, before it returns.
   // True: an endpoint has taken the message. `refusal` is written otherwise.
@@ -42,7 +43,8 @@ class Delivery final : public Endpoint::Client {
   bool Advance(absl::Time now, absl::Status* refusal);  // offers to the next in the plan until one accepts, or ends
   Admission Offer(uint8_t position, uint32_t tag, absl::Time now);
   absl::Status RefusalOf(uint8_t position, Admission admission) const;
-  void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status, absl::Duration duration);
+  void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
+              absl::Duration duration);
   void End(DeliveryResult::Outcome outcome);
 
   RaiseState* const raise_;
@@ -72,7 +74,11 @@ class RaiseState {
 
  private:
   RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done, size_t count)
-      : dispatcher_(dispatcher), clock_(clock), message_(std::move(message)), done_(std::move(done)), count_(count),
+      : dispatcher_(dispatcher),
+        clock_(clock),
+        message_(std::move(message)),
+        done_(std::move(done)),
+        count_(count),
         remaining_(count + 1) {}
 
   Dispatcher* const dispatcher_;

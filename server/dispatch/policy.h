@@ -13,7 +13,7 @@ namespace eventvirtual {
 
 // What the plan needs to know of a subscriber.
 struct Candidate {
-  bool cooling = false;                              // failed less than its subscription's failover_timeout ago
+  bool cooling = false;                             // failed less than its subscription's failover_timeout ago
   absl::Time failing_since = absl::InfinitePast();  // when its last attempt failed; InfinitePast: it did not
 };
 

@@ -54,7 +54,7 @@ Endpoint::~Endpoint() {
 void Endpoint::OnLastRef() {
   // The last reference may fall on any thread; link and timer belong to the loop.
   loop_.Post([this] {
-    absl::AnyInvocable<void() &&> on_gone = std::move(on_gone_);
+    absl::AnyInvocable<void()&&> on_gone = std::move(on_gone_);
     delete this;
     if (on_gone) std::move(on_gone)();
   });
@@ -205,8 +205,7 @@ void Endpoint::SendBatch() {
       continue;
     }
     const uint32_t index = free_slots_[free_slots_.size() - 1 - parcels_.size()];
-    slots_[index] = {next.client, next.tag,       ++generation_, true,
-                     ended.bytes, next.accepted, now,           next.deadline};
+    slots_[index] = {next.client, next.tag, ++generation_, true, ended.bytes, next.accepted, now, next.deadline};
     parcels_.push_back({std::move(next.message), Completion(Ref<Sink>(this), Token(generation_, index))});
   }
   if (parcels_.empty()) return;

@@ -48,8 +48,8 @@ struct Outcome {
 };
 
 struct EndpointLimits {
-  uint32_t queue_events = 10000;        // waiting to be sent
-  uint64_t queue_bytes = 16 << 20;      // waiting and in flight; one larger message is taken by an idle endpoint
+  uint32_t queue_events = 10000;    // waiting to be sent
+  uint64_t queue_bytes = 16 << 20;  // waiting and in flight; one larger message is taken by an idle endpoint
   absl::Duration connect_timeout = absl::Seconds(1);
   absl::Duration reconnect_min = absl::Milliseconds(100);
   absl::Duration reconnect_max = absl::Seconds(30);
@@ -73,21 +73,21 @@ struct EndpointStats {
   uint64_t accepted = 0, ok = 0, failed = 0, timed_out = 0, unwanted = 0;
   uint32_t queued = 0, in_flight = 0;
   uint64_t queue_bytes = 0;
-  uint64_t connects = 0;  // links started
+  uint64_t connects = 0;                           // links started
   absl::Time last_success = absl::InfinitePast();  // on the loop's clock, like last_failure
   absl::Time last_failure = absl::InfinitePast();
   absl::Status last_error;  // masked
   absl::Duration latency_p50, latency_p99;
 };
 
-// An endpoint has begun to fail (`why` is its first failure after a success), or works again (`why` is OK). `uri` is masked.
-// On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at the end of
-// that second, if it still holds then: an endpoint that flaps is not told about with every event.
+// An endpoint has begun to fail (`why` is its first failure after a success), or works again (`why` is OK). `uri` is
+// masked. On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at
+// the end of that second, if it still holds then: an endpoint that flaps is not told about with every event.
 using OnHealthChange = std::function<void(absl::string_view uri, const absl::Status& why)>;
 
 // Below the policy: one attempt, one deadline, one outcome; nothing is retried here. Born idle; connects when the first
-// message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions through
-// EndpointPool; dies on its loop.
+// message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions
+// through EndpointPool; dies on its loop.
 class Endpoint final : public Completion::Sink, private Link::Host {
  public:
   // Who offers messages: a delivery. Must live until it has heard the outcome of each accepted offer.
@@ -167,8 +167,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // schedules Drain() unless it is scheduled
 
   // All on the loop.
-  void Drain();                 // takes what other threads left, then pumps
-  void Pump();                  // connects when something waits, sends what the window has room for
+  void Drain();  // takes what other threads left, then pumps
+  void Pump();   // connects when something waits, sends what the window has room for
   void SendBatch();
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
@@ -176,7 +176,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void SettleOnLoop(uint64_t token, absl::Status outcome);
   void SetFailing(bool failing, absl::Time now);
   void TellHealth(absl::Time now);
-  void OnTimer();               // ends what is past its deadline
+  void OnTimer();  // ends what is past its deadline
   void ArmTimer(absl::Time when);
   absl::Duration NextPause(const absl::Status& why);
 
@@ -215,12 +215,12 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   std::unique_ptr<Loop::Timer> timer_;
   absl::Time timer_at_ = absl::InfiniteFuture();
   absl::Time connecting_until_ = absl::InfiniteFuture();
-  absl::Time last_progress_;       // when the link last reported anything
-  bool link_proved_itself_ = false;  // it has delivered something
+  absl::Time last_progress_;                     // when the link last reported anything
+  bool link_proved_itself_ = false;              // it has delivered something
   absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
-  bool told_failing_ = false;                               // what on_health_change_ was told last
+  bool told_failing_ = false;                    // what on_health_change_ was told last
   absl::Time tell_not_before_ = absl::InfinitePast();
-  absl::Status dropping_;          // not OK while the link is being destroyed: why
+  absl::Status dropping_;  // not OK while the link is being destroyed: why
   uint32_t generation_ = 0;
   std::deque<Waiting> waiting_;
   std::vector<Slot> slots_;

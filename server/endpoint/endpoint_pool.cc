@@ -27,11 +27,12 @@ EndpointLease EndpointPool::Lease(const Destination& destination) {
   if (found == by_canonical_.end()) {
     Entry entry;
     entry.id = ++last_id_;
-    entry.endpoint = AdoptRef(new Endpoint(destination, *loops_[entry.id % loops_.size()], limits_, on_health_change_, [this] {
-      MutexLock lock(&mutex_);
-      --alive_;
-      gone_.SignalAll();
-    }));
+    entry.endpoint =
+        AdoptRef(new Endpoint(destination, *loops_[entry.id % loops_.size()], limits_, on_health_change_, [this] {
+          MutexLock lock(&mutex_);
+          --alive_;
+          gone_.SignalAll();
+        }));
     ++alive_;
     const absl::string_view key = entry.endpoint->target().canonical;
     found = by_canonical_.emplace(key, std::move(entry)).first;

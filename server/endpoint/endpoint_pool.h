@@ -67,8 +67,8 @@ class EndpointPool {
   // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
   std::vector<Listed> List(uint64_t after, size_t limit) const;
 
-  // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent, and
-  // whatever was decided before this call is seen by the next. On one of the loops. Any thread.
+  // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent,
+  // and whatever was decided before this call is seen by the next. On one of the loops. Any thread.
   void AfterSends(absl::AnyInvocable<void() &&> done);
 
   // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased.
@@ -92,7 +92,7 @@ class EndpointPool {
   mutable Mutex mutex_;
   CondVar gone_;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t alive_ ABSL_GUARDED_BY(mutex_) = 0;  // leased, or on the way out
+  size_t alive_ ABSL_GUARDED_BY(mutex_) = 0;                                            // leased, or on the way out
   absl::node_hash_map<absl::string_view, Entry> by_canonical_ ABSL_GUARDED_BY(mutex_);  // keys: Target::canonical
   absl::btree_map<uint64_t, const Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
 };

@@ -11,8 +11,8 @@
 
 namespace eventvirtual {
 
-// Counts durations in buckets a quarter of a power of two wide, from 1 µs to about 12 days: a quantile is at most 25 % too
-// high. Fixed size (656 bytes), since every endpoint has one. Not thread-safe.
+// Counts durations in buckets a quarter of a power of two wide, from 1 µs to about 12 days: a quantile is at most 25 %
+// too high. Fixed size (656 bytes), since every endpoint has one. Not thread-safe.
 class LatencyHistogram {
  public:
   void Add(absl::Duration duration) {

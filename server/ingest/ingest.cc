@@ -1,5 +1,6 @@
 #include "server/ingest/ingest.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -7,8 +8,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <arpa/inet.h>
 
 #include <cstring>
 #include <deque>
@@ -161,9 +160,7 @@ class Ingest::Connection {
   }
 
  private:
-  void Want() {
-    watch_->Want({.readable = !closing_ && unsent_bytes_ < kMaxUnsent, .writable = !unsent_.empty()});
-  }
+  void Want() { watch_->Want({.readable = !closing_ && unsent_bytes_ < kMaxUnsent, .writable = !unsent_.empty()}); }
 
   // False: the connection is over.
   bool Read() {
@@ -270,7 +267,7 @@ class Ingest::Connection {
   OpensipsEventParser parser_;
   std::deque<std::string> unsent_;  // answers
   size_t unsent_bytes_ = 0;
-  size_t sent_ = 0;  // bytes of the first of them
+  size_t sent_ = 0;       // bytes of the first of them
   bool closing_ = false;  // nothing more is read: the connection ends when the answers have gone
   absl::Time last_burst_ = absl::InfinitePast();
   std::unique_ptr<Loop::Watch> watch_;

@@ -15,11 +15,11 @@
 namespace eventvirtual {
 
 struct IngestOptions {
-  std::vector<std::string> addresses;     // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
-  size_t reply_padding = 4096;            // bytes of an answer while more than one request is open; 0: never padded
-  size_t max_object_bytes = 1 << 20;      // of one event
+  std::vector<std::string> addresses;  // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
+  size_t reply_padding = 4096;         // bytes of an answer while more than one request is open; 0: never padded
+  size_t max_object_bytes = 1 << 20;   // of one event
   size_t max_connections = 1024;
-  std::string event_param;                // see OpensipsEventParser
+  std::string event_param;  // see OpensipsEventParser
 };
 
 // Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
@@ -31,7 +31,8 @@ struct IngestOptions {
 class Ingest {
  public:
   // Listens, and works on `loop` from then on. UNAVAILABLE or INVALID_ARGUMENT name the address. Not on the loop.
-  static absl::StatusOr<std::unique_ptr<Ingest>> Listen(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher);
+  static absl::StatusOr<std::unique_ptr<Ingest>> Listen(const IngestOptions& options, Loop& loop,
+                                                        Dispatcher& dispatcher);
   ~Ingest();  // Stop()
 
   // As given, with the port that was chosen for 0.

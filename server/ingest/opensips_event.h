@@ -2,9 +2,9 @@
 #ifndef EVENTVIRTUAL_SERVER_INGEST_OPENSIPS_EVENT_H_
 #define EVENTVIRTUAL_SERVER_INGEST_OPENSIPS_EVENT_H_
 
-#include <string>
-
 #include <simdjson.h>
+
+#include <string>
 
 #include "absl/strings/string_view.h"
 #include "transports/api/message.h"
@@ -27,9 +27,9 @@ class OpensipsEventParser {
   // `event_param`: the parameter that carries the event's name, which is then taken out; "": "method" is the name.
   explicit OpensipsEventParser(std::string event_param) : event_param_(std::move(event_param)) {}
 
-  // `text` is one JSON object. Named parameters come as an object, positional ones as an array; order and repeated names
-  // are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger integers are refused. At most 1024 parameters; the
-  // parser bounds the depth at 1024.
+  // `text` is one JSON object. Named parameters come as an object, positional ones as an array; order and repeated
+  // names are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger integers are
+  // refused. At most 1024 parameters; the parser bounds the depth at 1024.
   OpensipsEvent Parse(absl::string_view text);
 
  private:

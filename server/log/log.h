@@ -16,8 +16,8 @@ bool ParseLogLevel(absl::string_view text, LogLevel* level);
 
 void SetLogLevel(LogLevel least);  // before threads start; info unless set
 
-// Writes `time=… level=info msg="…" key=value …` (logfmt) in one write(2): lines of several threads do not mix. Values are
-// quoted where they need it, so that nothing a peer says can begin a line. Any thread. Never pass a password.
+// Writes `time=… level=info msg="…" key=value …` (logfmt) in one write(2): lines of several threads do not mix. Values
+// are quoted where they need it, so that nothing a peer says can begin a line. Any thread. Never pass a password.
 void Log(LogLevel level, absl::string_view message,
          std::initializer_list<std::pair<absl::string_view, absl::string_view>> fields = {});
 

@@ -17,7 +17,7 @@ struct alignas(64) ThreadSlot {
 };
 
 std::array<ThreadSlot, kMaxThreads> slots;
-std::atomic<size_t> slots_used{0};     // slots beyond were never taken
+std::atomic<size_t> slots_used{0};  // slots beyond were never taken
 std::atomic<uint64_t> current_epoch{1};
 
 // A thread's place among the readers, given back when the thread ends.
@@ -36,8 +36,8 @@ class Reader {
   }
   ~Reader() { slot_->taken.store(false, std::memory_order_release); }
 
-  // seq_cst, like the writer's unlinking and its look at the slots: either the writer sees this pin, or this reader sees
-  // the unlinking.
+  // seq_cst, like the writer's unlinking and its look at the slots: either the writer sees this pin, or this reader
+  // sees the unlinking.
   void Pin() {
     if (depth_++ == 0) slot_->pinned.exchange(current_epoch.load());
   }

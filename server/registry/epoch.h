@@ -15,7 +15,8 @@
 
 namespace eventvirtual {
 
-// While one exists on a thread, nothing that could be reached when it began is freed. Keep it short; never block under it.
+// While one exists on a thread, nothing that could be reached when it began is freed. Keep it short; never block under
+// it.
 class EpochPin {
  public:
   EpochPin();

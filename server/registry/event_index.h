@@ -20,8 +20,8 @@ namespace eventvirtual {
 // A hash table of chains, each event with a doubly linked list. Adding and removing cost the same whatever the size: a
 // list is changed in place, never copied (10^5 subscribers of one event would make each Subscribe copy a megabyte).
 //
-// A reader holds an EpochPin from Find() to its last use of what it found. It may see a node that was just removed, which
-// is why a delivery also asks Subscription::Live().
+// A reader holds an EpochPin from Find() to its last use of what it found. It may see a node that was just removed,
+// which is why a delivery also asks Subscription::Live().
 class EventIndex {
  public:
   // One subscription in the list of its event.
@@ -51,8 +51,8 @@ class EventIndex {
   Event* Find(absl::string_view name) const;  // null: not known
 
   // Writer only, all that follows.
-  Event& Add(absl::string_view name);                                 // must not be known
-  void Remove(Event* event);                                          // must have no subscriptions
+  Event& Add(absl::string_view name);  // must not be known
+  void Remove(Event* event);           // must have no subscriptions
   Node* Append(Event& event, Ref<Subscription> subscription);
   void Unlink(Event& event, Node* node);
   const absl::btree_map<absl::string_view, Event*>& by_name() const { return by_name_; }

@@ -25,8 +25,8 @@ uint64_t StableHash(absl::string_view text) {
 }
 
 absl::Status AtSubscriber(const absl::Status& status, size_t index, size_t count) {
-  return absl::Status(status.code(), absl::StrCat("subscriber ", index + 1, " of ", count, ": ",
-                                                  std::string(status.message())));
+  return absl::Status(status.code(),
+                      absl::StrCat("subscriber ", index + 1, " of ", count, ": ", std::string(status.message())));
 }
 
 std::string SocketOf(const Subscription& subscription) {
@@ -119,10 +119,10 @@ std::string Registry::NewName(const SubscriptionSpec& spec, const std::vector<De
   std::vector<std::string> masked;
   for (const Destination& destination : destinations) masked.push_back(destination.target.masked);
   if (spec.policy == Policy::kParallel) std::sort(masked.begin(), masked.end());
-  const std::string base = absl::StrCat(
-      "subscriptions/",
-      absl::Hex(StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked))),
-                absl::kZeroPad16));
+  const std::string base =
+      absl::StrCat("subscriptions/",
+                   absl::Hex(StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked))),
+                             absl::kZeroPad16));
   std::string name = base;
   for (int number = 2; by_name_.contains(name); ++number) name = absl::StrCat(base, "-", number);
   return name;
@@ -195,15 +195,16 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
         const auto taken = by_name_.find(absl::StrCat("subscriptions/", spec.id));
         if (taken != by_name_.end()) {
           if (taken->second->subscription->Live(loop_.Now())) {
-            return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id, "\" belongs to another subscription, to event ",
+            return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id,
+                                                         "\" belongs to another subscription, to event ",
                                                          taken->second->subscription->event));
           }
           Remove(taken->second, Change::kExpired);
         }
       }
       if (by_sequence_.size() >= limits_.max_subscriptions) {
-        return absl::ResourceExhaustedError(absl::StrCat("there are ", by_sequence_.size(),
-                                                         " subscriptions, as many as --max_subscriptions allows"));
+        return absl::ResourceExhaustedError(
+            absl::StrCat("there are ", by_sequence_.size(), " subscriptions, as many as --max_subscriptions allows"));
       }
       record = Create(spec, *destinations, &leases);
       created = true;
@@ -334,13 +335,13 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
                    subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed)};
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
-    info.subscribers.push_back({subscriber.endpoint->target().masked, subscriber.attempt_timeout.Load(),
-                                subscriber.endpoint->stats()});
+    info.subscribers.push_back(
+        {subscriber.endpoint->target().masked, subscriber.attempt_timeout.Load(), subscriber.endpoint->stats()});
     if (subscriber.endpoint->failing_since() != absl::InfinitePast()) ++failing;
   }
   if (failing > 0) {
-    info.state = failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing
-                                                    : SubscriptionInfo::State::kDegraded;
+    info.state =
+        failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing : SubscriptionInfo::State::kDegraded;
   }
   info.matched = subscription.matched.load(std::memory_order_relaxed);
   info.delivered = subscription.delivered.load(std::memory_order_relaxed);

@@ -77,17 +77,15 @@ class Subscription final : public RefCounted {
         created(created),
         subscribers(std::move(subscribers)) {}
 
-  const std::string name;   // "subscriptions/{id}"
+  const std::string name;  // "subscriptions/{id}"
   const std::string event;
   const Policy policy;
-  const bool plain;          // its socket was written without "virtual:"
-  const absl::Time created;  // on the registry's clock
+  const bool plain;                     // its socket was written without "virtual:"
+  const absl::Time created;             // on the registry's clock
   std::vector<Subscriber> subscribers;  // the vector itself never changes
 
   // Whether it may still be delivered to. Any thread.
-  bool Live(absl::Time now) const {
-    return !removed.load(std::memory_order_acquire) && now < expires.Load();
-  }
+  bool Live(absl::Time now) const { return !removed.load(std::memory_order_acquire) && now < expires.Load(); }
 
   AtomicTime expires{absl::InfiniteFuture()};  // on the registry's clock
   std::atomic<bool> removed = false;

@@ -12,7 +12,8 @@ namespace {
 
 constexpr absl::string_view kScheme = "virtual:";
 constexpr Policy kPolicies[] = {Policy::kParallel, Policy::kFailover, Policy::kRoundRobin};
-constexpr absl::string_view kSyntax = "write virtual:POLICY subscriber [subscriber ...] with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN";
+constexpr absl::string_view kSyntax =
+    "write virtual:POLICY subscriber [subscriber ...] with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN";
 
 }  // namespace
 
@@ -52,12 +53,16 @@ absl::StatusOr<VirtualSocket> ParseVirtualSocket(absl::string_view text) {
   }
   if (!known) {
     // A glued subscriber may hold a password: only what reads like a policy word is repeated.
-    const absl::string_view word = head.substr(0, head.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"));
-    if (word.empty()) return absl::InvalidArgumentError(absl::StrCat("no policy stands behind \"virtual:\"; ", kSyntax));
+    const absl::string_view word =
+        head.substr(0, head.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"));
+    if (word.empty())
+      return absl::InvalidArgumentError(absl::StrCat("no policy stands behind \"virtual:\"; ", kSyntax));
     if (word.size() < head.size()) {
-      return absl::InvalidArgumentError(absl::StrCat("text is glued to the policy word behind \"virtual:\"; ", kSyntax));
+      return absl::InvalidArgumentError(
+          absl::StrCat("text is glued to the policy word behind \"virtual:\"; ", kSyntax));
     }
-    return absl::InvalidArgumentError(absl::StrCat("\"", word.substr(0, 32), "\" is not a policy; ", kSyntax, " in upper case"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", word.substr(0, 32), "\" is not a policy; ", kSyntax, " in upper case"));
   }
   if (words.size() == 1) {
     return absl::InvalidArgumentError(absl::StrCat("the virtual socket has no subscriber; ", kSyntax));

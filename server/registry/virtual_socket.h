@@ -24,7 +24,8 @@ struct VirtualSocket {
 // `virtual:POLICY subscriber [subscriber ...]`, separated by spaces or tabs, any number of them, also leading and
 // trailing; or one plain subscriber, which is PARALLEL over one. Subscribers are cut, not understood: see Catalog.
 // INVALID_ARGUMENT: no such policy (upper case only; the message names the three), glued text, no subscriber, a nested
-// virtual:, more than one plain subscriber. Positions count subscribers from 1. Nothing that may hold a password is repeated.
+// virtual:, more than one plain subscriber. Positions count subscribers from 1. Nothing that may hold a password is
+// repeated.
 absl::StatusOr<VirtualSocket> ParseVirtualSocket(absl::string_view text);
 
 // The one printed form, with single spaces; ParseVirtualSocket() reads it back the same.

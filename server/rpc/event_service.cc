@@ -23,7 +23,8 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
 }
 
 absl::Status CheckWait(v1::Wait wait) {
-  if (wait == v1::WAIT_DURABLE) return absl::UnimplementedError("wait: WAIT_DURABLE needs a journal, which is not built yet");
+  if (wait == v1::WAIT_DURABLE)
+    return absl::UnimplementedError("wait: WAIT_DURABLE needs a journal, which is not built yet");
   if (!v1::Wait_IsValid(wait)) return absl::InvalidArgumentError("wait: give WAIT_ACCEPTED or WAIT_DELIVERED");
   return absl::OkStatus();
 }
@@ -46,9 +47,7 @@ bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
 template <typename Reactor>
 class Unimplemented final : public Reactor {
  public:
-  explicit Unimplemented(const char* what) {
-    this->Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, what));
-  }
+  explicit Unimplemented(const char* what) { this->Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, what)); }
   void OnDone() override { delete this; }
 };
 
@@ -148,7 +147,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   class Batch {
    public:
     Batch(Stream& stream, const v1::RaiseStreamRequest& request)
-        : stream_(stream), events_(request.events().begin(), request.events().end()), wait_(request.wait()),
+        : stream_(stream),
+          events_(request.events().begin(), request.events().end()),
+          wait_(request.wait()),
           open_(events_.size() + 1) {
       response_.set_sequence(request.sequence());
     }
@@ -308,8 +309,7 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
 
 grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDeliveries(
     grpc::CallbackServerContext*, const v1::WatchDeliveriesRequest*) {
-  return new Unimplemented<grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>>(
-      "WatchDeliveries is not built yet");
+  return new Unimplemented<grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>>("WatchDeliveries is not built yet");
 }
 
 }  // namespace eventvirtual

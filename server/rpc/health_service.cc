@@ -10,8 +10,8 @@ class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheck
  public:
   Watcher(HealthService& service, bool known) : service_(service), known_(known) {}
 
-  // Writes or ends, if there is something to write or a reason to end. The service's mutex is held, which keeps OnDone()
-  // from destroying this meanwhile; gRPC makes no upcall inside StartWrite() and Finish().
+  // Writes or ends, if there is something to write or a reason to end. The service's mutex is held, which keeps
+  // OnDone() from destroying this meanwhile; gRPC makes no upcall inside StartWrite() and Finish().
   void Step() ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_.mutex_) {
     if (writing_ || finished_) return;
     const Status status = known_ ? service_.status_ : HealthCheckResponse::SERVICE_UNKNOWN;

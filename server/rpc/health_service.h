@@ -11,8 +11,8 @@
 
 namespace eventvirtual {
 
-// All services of this server have one status: it does not follow the subscribers, since a broker's outage must not make
-// an orchestrator restart us. Any thread.
+// All services of this server have one status: it does not follow the subscribers, since a broker's outage must not
+// make an orchestrator restart us. Any thread.
 class HealthService final : public grpc::health::v1::Health::CallbackService {
  public:
   // NOT_SERVING at first. `services`: the full names that are known; "" is the server as a whole.

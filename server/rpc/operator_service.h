@@ -14,7 +14,8 @@ class OperatorService final : public v1::OperatorService::CallbackService {
   OperatorService(const Catalog& catalog, const EndpointPool& pool, const Clock& clock, WireDefaults defaults)
       : catalog_(catalog), pool_(pool), clock_(clock), defaults_(defaults) {}
 
-  grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context, const v1::ListTransportsRequest* request,
+  grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context,
+                                           const v1::ListTransportsRequest* request,
                                            v1::ListTransportsResponse* response) override;
   grpc::ServerUnaryReactor* ListEndpoints(grpc::CallbackServerContext* context, const v1::ListEndpointsRequest* request,
                                           v1::ListEndpointsResponse* response) override;

@@ -55,8 +55,8 @@ absl::StatusOr<absl::Time> ExpiryFromWire(const v1::Subscription& subscription, 
     case v1::Subscription::kTtl: {
       const absl::Duration ttl = FromWire(subscription.ttl());
       if (ttl <= absl::ZeroDuration() || ttl > kMaxTtl) {
-        return absl::InvalidArgumentError(absl::StrCat("ttl: ", absl::FormatDuration(ttl),
-                                                       " is not more than 0 and at most ten years"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("ttl: ", absl::FormatDuration(ttl), " is not more than 0 and at most ten years"));
       }
       return bridge.now() + ttl;
     }
@@ -66,8 +66,8 @@ absl::StatusOr<absl::Time> ExpiryFromWire(const v1::Subscription& subscription, 
                               absl::Nanoseconds(subscription.expire_time().nanos());
       const absl::Time expires = bridge.FromWall(wall);
       if (expires <= bridge.now()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("expire_time: ", absl::FormatTime(absl::RFC3339_full, wall, absl::UTCTimeZone()), " is in the past"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "expire_time: ", absl::FormatTime(absl::RFC3339_full, wall, absl::UTCTimeZone()), " is in the past"));
       }
       return expires;
     }
@@ -103,10 +103,12 @@ absl::Status SubscribersFromWire(const v1::Subscription& subscription, const Wir
       return absl::InvalidArgumentError("socket: give either socket, or policy and subscribers, not both");
     }
     absl::StatusOr<VirtualSocket> socket = ParseVirtualSocket(subscription.socket());
-    if (!socket.ok()) return absl::InvalidArgumentError(absl::StrCat("socket: ", std::string(socket.status().message())));
+    if (!socket.ok())
+      return absl::InvalidArgumentError(absl::StrCat("socket: ", std::string(socket.status().message())));
     spec->policy = socket->policy;
     spec->plain = socket->plain;
-    for (std::string& uri : socket->subscribers) spec->subscribers.push_back({std::move(uri), defaults.attempt_timeout});
+    for (std::string& uri : socket->subscribers)
+      spec->subscribers.push_back({std::move(uri), defaults.attempt_timeout});
     return absl::OkStatus();
   }
   if (subscription.subscribers_size() == 0) {
@@ -117,8 +119,7 @@ absl::Status SubscribersFromWire(const v1::Subscription& subscription, const Wir
   spec->policy = *policy;
   for (const v1::Subscriber& subscriber : subscription.subscribers()) {
     const absl::StatusOr<absl::Duration> timeout = NonNegative(
-        subscriber.attempt_timeout(),
-        absl::StrCat("subscribers[", spec->subscribers.size(), "].attempt_timeout"));
+        subscriber.attempt_timeout(), absl::StrCat("subscribers[", spec->subscribers.size(), "].attempt_timeout"));
     if (!timeout.ok()) return timeout.status();
     spec->subscribers.push_back(
         {subscriber.uri(), *timeout == absl::ZeroDuration() ? defaults.attempt_timeout : *timeout});
@@ -227,7 +228,8 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
   for (const SubscriptionInfo::Subscriber& subscriber : info.subscribers) {
     v1::Subscriber* const to = out->add_subscribers();
     to->set_uri(subscriber.uri);
-    if (subscriber.attempt_timeout > absl::ZeroDuration()) ToWire(subscriber.attempt_timeout, to->mutable_attempt_timeout());
+    if (subscriber.attempt_timeout > absl::ZeroDuration())
+      ToWire(subscriber.attempt_timeout, to->mutable_attempt_timeout());
     ToWire(subscriber.status, 0, info.delivery.failover_timeout, bridge, to->mutable_status());
   }
   if (info.expires == absl::InfiniteFuture()) {
@@ -255,8 +257,8 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
   out->set_failed_count(info.failed + info.partial);
 }
 
-void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout, const ClockBridge& bridge,
-            v1::EndpointStatus* out) {
+void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout,
+            const ClockBridge& bridge, v1::EndpointStatus* out) {
   out->set_uri(stats.uri);
   switch (stats.health) {
     case EndpointStats::Health::kIdle:

@@ -2,10 +2,10 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_WIRE_H_
 #define EVENTVIRTUAL_SERVER_RPC_WIRE_H_
 
+#include <grpcpp/support/status.h>
+
 #include <cstdint>
 #include <string>
-
-#include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,7 +25,8 @@ struct WireDefaults {
   absl::Duration attempt_timeout = absl::ZeroDuration();
 };
 
-// Moves between wall time, which the API speaks, and the registry's clock, which a step of the wall clock does not move.
+// Moves between wall time, which the API speaks, and the registry's clock, which a step of the wall clock does not
+// move.
 class ClockBridge {
  public:
   explicit ClockBridge(const Clock& clock);
@@ -45,8 +46,8 @@ grpc::Status ToGrpc(const absl::Status& status);
 absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscription, const WireDefaults& defaults,
                                               const ClockBridge& bridge, bool for_match);
 void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscription* out);
-void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout, const ClockBridge& bridge,
-            v1::EndpointStatus* out);
+void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout,
+            const ClockBridge& bridge, v1::EndpointStatus* out);
 v1::AckLevel ToWire(AckLevel level);
 
 // INVALID_ARGUMENT: name missing or not visible ASCII, too many parameters, json_value that is not one JSON value.

@@ -26,7 +26,8 @@ Catalog::Catalog(std::vector<std::unique_ptr<Transport>> transports) : transport
 
 absl::Status Catalog::SetDefaults(absl::string_view scheme, absl::string_view query) {
   const auto found = by_scheme_.find(std::string(scheme));
-  if (found == by_scheme_.end()) return absl::InvalidArgumentError(absl::StrCat("no transport for scheme \"", scheme, "\""));
+  if (found == by_scheme_.end())
+    return absl::InvalidArgumentError(absl::StrCat("no transport for scheme \"", scheme, "\""));
   absl::StatusOr<Uri> uri = ParseUri(absl::StrCat(scheme, ":?", query));
   if (!uri.ok()) return uri.status();
   if (uri->query.empty()) {
@@ -45,9 +46,11 @@ absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text) const {
   if (!uri.ok()) return uri.status();
   const auto found = by_scheme_.find(uri->scheme);
   if (found == by_scheme_.end()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "no transport for scheme \"", uri->scheme, "\"; known: ",
-        absl::StrJoin(by_scheme_, ", ", [](std::string* out, const auto& entry) { absl::StrAppend(out, entry.first); })));
+    return absl::InvalidArgumentError(
+        absl::StrCat("no transport for scheme \"", uri->scheme,
+                     "\"; known: ", absl::StrJoin(by_scheme_, ", ", [](std::string* out, const auto& entry) {
+                       absl::StrAppend(out, entry.first);
+                     })));
   }
   for (const auto& option : found->second.defaults) {
     const bool own = std::any_of(uri->query.begin(), uri->query.end(),

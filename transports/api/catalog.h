@@ -25,8 +25,8 @@ class Catalog {
  public:
   explicit Catalog(std::vector<std::unique_ptr<Transport>> transports);
 
-  // Options that a subscriber of `scheme` has unless it names them itself, as a query without '?': "reliable=1&timeout=2s".
-  // Only while the server is being built. INVALID_ARGUMENT: no such scheme, or not a query.
+  // Options that a subscriber of `scheme` has unless it names them itself, as a query without '?':
+  // "reliable=1&timeout=2s". Only while the server is being built. INVALID_ARGUMENT: no such scheme, or not a query.
   absl::Status SetDefaults(absl::string_view scheme, absl::string_view query);
 
   // Parses and canonicalises the text of one subscriber.

@@ -7,12 +7,12 @@
 #include <cstdio>
 #include <cstdlib>
 
-#define EV_CHECK(condition)                                                                       \
-  do {                                                                                            \
-    if (!(condition)) [[unlikely]] {                                                              \
-      std::fprintf(stderr, "%s:%d: broken invariant: %s\n", __FILE__, __LINE__, #condition);      \
-      std::abort();                                                                               \
-    }                                                                                             \
+#define EV_CHECK(condition)                                                                  \
+  do {                                                                                       \
+    if (!(condition)) [[unlikely]] {                                                         \
+      std::fprintf(stderr, "%s:%d: broken invariant: %s\n", __FILE__, __LINE__, #condition); \
+      std::abort();                                                                          \
+    }                                                                                        \
   } while (false)
 
 #endif  // EVENTVIRTUAL_TRANSPORTS_API_CHECK_H_

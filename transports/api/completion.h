@@ -10,8 +10,8 @@
 
 namespace eventvirtual {
 
-// Reported exactly once: by Finish(), or, destroyed unfinished, as UNAVAILABLE. So a broken transport fails messages; it
-// can never hang a raise. Move-only. Any thread, any time, also inside Link::Send() and after the link has gone.
+// Reported exactly once: by Finish(), or, destroyed unfinished, as UNAVAILABLE. So a broken transport fails messages;
+// it can never hang a raise. Move-only. Any thread, any time, also inside Link::Send() and after the link has gone.
 //
 // What a status means to the endpoint:
 //   OK                 the guarantee of the transport's ack level holds

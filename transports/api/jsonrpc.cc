@@ -68,7 +68,8 @@ void AppendJsonString(absl::string_view text, std::string* out) {
   for (size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
     const char escape = kEscape.of[byte];
-    if (escape == 0) [[likely]] continue;
+    if (escape == 0) [[likely]]
+      continue;
     out->append(text.data() + run, i - run);
     run = i + 1;
     out->push_back('\\');

@@ -21,8 +21,8 @@ class Clock {
 // One thread that runs tasks, timers and descriptor watches. Nothing that runs on it may block.
 class Loop : public Clock {
  public:
-  // A one-shot alarm. Created, used and destroyed on the loop (destroyed also after the loop has stopped); destroying it
-  // cancels, also from inside its own callback.
+  // A one-shot alarm. Created, used and destroyed on the loop (destroyed also after the loop has stopped); destroying
+  // it cancels, also from inside its own callback.
   class Timer {
    public:
     virtual ~Timer() = default;
@@ -36,8 +36,8 @@ class Loop : public Clock {
     bool writable = false;
   };
 
-  // Readiness of one file descriptor, level-triggered. Created, used and destroyed on the loop, before the descriptor is
-  // closed. Errors and hang-ups (EPOLLERR, EPOLLHUP) make ready whatever is wanted.
+  // Readiness of one file descriptor, level-triggered. Created, used and destroyed on the loop, before the descriptor
+  // is closed. Errors and hang-ups (EPOLLERR, EPOLLHUP) make ready whatever is wanted.
   class Watch {
    public:
     virtual ~Watch() = default;

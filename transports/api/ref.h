@@ -1,7 +1,8 @@
 // Ref<T>: an intrusive shared pointer, one word wide; T derives from RefCounted.
 //
 // Chosen over std::shared_ptr because a reference to a message, an endpoint or a subscription is taken on the hot path:
-// one word, no control block, and the object itself decides where its last reference is dropped (Endpoint: on its loop).
+// one word, no control block, and the object itself decides where its last reference is dropped (Endpoint: on its
+// loop).
 #ifndef EVENTVIRTUAL_TRANSPORTS_API_REF_H_
 #define EVENTVIRTUAL_TRANSPORTS_API_REF_H_
 

@@ -28,8 +28,8 @@ enum class AckLevel {
 
 // A destination, understood.
 struct Target {
-  std::string canonical;           // equal text: same destination, one shared endpoint. May hold a password: never print it
-  std::string masked;              // the same with every password as "***": for errors, logs and listings
+  std::string canonical;  // equal text: same destination, one shared endpoint. May hold a password: never print it
+  std::string masked;     // the same with every password as "***": for errors, logs and listings
   AckLevel ack_level = AckLevel::kHandedToKernel;
   absl::Duration attempt_timeout;  // from accept to outcome, unless the subscriber sets its own
 };
@@ -40,8 +40,8 @@ struct Parcel {
   Completion done;
 };
 
-// One connection: born connecting, lives once, never reconnects or retries by itself. Methods, destructor and upcalls run
-// on its loop. Its endpoint destroys it after OnClosed(), or earlier when a connect or a reply takes too long.
+// One connection: born connecting, lives once, never reconnects or retries by itself. Methods, destructor and upcalls
+// run on its loop. Its endpoint destroys it after OnClosed(), or earlier when a connect or a reply takes too long.
 class Link {
  public:
   // Upcalls. Never made inside Connect(), Send() or ~Link(): post them.
@@ -77,12 +77,13 @@ class Transport {
   virtual absl::string_view description() const = 0;  // one sentence: what it does and what success means
   virtual AckLevel ack_level() const = 0;             // without options
 
-  // Checks `uri` and gives its one canonical form. Pure: no file, name or network is touched. Canonicalising a canonical
-  // text changes nothing. INVALID_ARGUMENT names the offending part and what would be accepted, never a password.
+  // Checks `uri` and gives its one canonical form. Pure: no file, name or network is touched. Canonicalising a
+  // canonical text changes nothing. INVALID_ARGUMENT names the offending part and what would be accepted, never a
+  // password.
   virtual absl::StatusOr<Target> Canonicalize(const Uri& uri) const = 0;
 
-  // Starts a connection to a target that Canonicalize() of this transport gave. On the loop; never blocks, never null; a
-  // failure is an OnClosed() later. `loop` and `host` outlive the link.
+  // Starts a connection to a target that Canonicalize() of this transport gave. On the loop; never blocks, never null;
+  // a failure is an OnClosed() later. `loop` and `host` outlive the link.
   virtual std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) = 0;
 };
 

@@ -11,8 +11,12 @@
 namespace eventvirtual {
 namespace {
 
-bool IsSchemeByte(char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '+' || c == '.' || c == '-'; }
-bool IsOptionByte(char c) { return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_' || c == '.' || c == '-'; }
+bool IsSchemeByte(char c) {
+  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '+' || c == '.' || c == '-';
+}
+bool IsOptionByte(char c) {
+  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_' || c == '.' || c == '-';
+}
 
 int HexDigit(char c) {
   if (absl::ascii_isdigit(c)) return c - '0';
@@ -41,9 +45,9 @@ absl::StatusOr<Uri> ParseUri(absl::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     const auto byte = static_cast<unsigned char>(text[i]);
     if (byte <= 0x20 || byte == 0x7f) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("white space or a control character (byte ", byte, ") at offset ", i,
-                       " of the subscriber; write it percent-encoded inside an option"));
+      return absl::InvalidArgumentError(absl::StrCat("white space or a control character (byte ", byte, ") at offset ",
+                                                     i,
+                                                     " of the subscriber; write it percent-encoded inside an option"));
     }
   }
   Uri uri;
@@ -70,14 +74,15 @@ absl::StatusOr<Uri> ParseUri(absl::string_view text) {
       const std::pair<absl::string_view, absl::string_view> cut = absl::StrSplit(pair, absl::MaxSplits('=', 1));
       std::optional<std::string> value = PercentDecode(cut.second);
       if (!value.has_value()) {
-        return absl::InvalidArgumentError(absl::StrCat("option ", uri.query.size() + 1,
-                                                       ": a '%' must be followed by two hexadecimal digits"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("option ", uri.query.size() + 1, ": a '%' must be followed by two hexadecimal digits"));
       }
       uri.query.emplace_back(std::string(cut.first), *std::move(value));
     }
     text = text.substr(0, mark);
     // Else the body, printed without its options, would be read with others.
-    if (const size_t other = text.rfind('?'); other != absl::string_view::npos && ReadsAsQuery(text.substr(other + 1))) {
+    if (const size_t other = text.rfind('?');
+        other != absl::string_view::npos && ReadsAsQuery(text.substr(other + 1))) {
       return absl::InvalidArgumentError("options stand behind two '?'; write one '?' and join its options with '&'");
     }
   }
@@ -127,7 +132,8 @@ absl::StatusOr<HostPort> ParseHostPort(absl::string_view text, uint16_t default_
   if (host.size() > 253) return absl::InvalidArgumentError("the host is longer than the 253 characters of a DNS name");
   result.host = absl::AsciiStrToLower(host);
   if (!has_port) {
-    if (default_port == 0) return absl::InvalidArgumentError(absl::StrCat("no port after host \"", host, "\"; write host:port"));
+    if (default_port == 0)
+      return absl::InvalidArgumentError(absl::StrCat("no port after host \"", host, "\"; write host:port"));
     result.port = default_port;
     return result;
   }
@@ -135,7 +141,8 @@ absl::StatusOr<HostPort> ParseHostPort(absl::string_view text, uint16_t default_
   bool digits = !port.empty() && port.size() <= 5;
   for (char c : port) digits = digits && absl::ascii_isdigit(c);
   if (!digits || !absl::SimpleAtoi(port, &number) || number < 1 || number > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("the port after host \"", host, "\" is not a number from 1 to 65535"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the port after host \"", host, "\" is not a number from 1 to 65535"));
   }
   result.port = static_cast<uint16_t>(number);
   return result;
@@ -197,8 +204,7 @@ int64_t QueryReader::TakeInt(absl::string_view name, int64_t fallback, int64_t m
   if (text == nullptr) return fallback;
   int64_t value = fallback;
   if ((!absl::SimpleAtoi(*text, &value) || value < min || value > max) && fault_.ok()) {
-    fault_ = absl::InvalidArgumentError(
-        absl::StrCat("option \"", name, "\" is not a number from ", min, " to ", max));
+    fault_ = absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not a number from ", min, " to ", max));
   }
   return value;
 }
@@ -217,9 +223,9 @@ absl::Duration QueryReader::TakeDuration(absl::string_view name, absl::Duration 
     read = absl::ParseDuration(*text, &value);
   }
   if ((!read || value < min || value > max) && fault_.ok()) {
-    fault_ = absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not a time from ",
-                                                     absl::FormatDuration(min), " to ", absl::FormatDuration(max),
-                                                     ", such as 500ms or 2s"));
+    fault_ =
+        absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not a time from ", absl::FormatDuration(min),
+                                                " to ", absl::FormatDuration(max), ", such as 500ms or 2s"));
   }
   return value;
 }

@@ -22,16 +22,16 @@ struct Uri {
   std::string scheme;  // lower case
   std::string body;    // as written, up to the query: "127.0.0.1:8080/block", "//host/path", "/var/log/x.log"
 
-  // Percent-decoded, in the order given. A '?' in the body that no `name=` follows belongs to the body (a RabbitMQ routing
-  // key follows one); see ParseUri.
+  // Percent-decoded, in the order given. A '?' in the body that no `name=` follows belongs to the body (a RabbitMQ
+  // routing key follows one); see ParseUri.
   std::vector<std::pair<std::string, std::string>> query;
 };
 
 // Cuts one subscriber. A bare absolute path is a unix socket, as in OpenSIPS. The query is what follows the last '?' if
 // it reads as name=value pairs joined by '&', each name of [a-z0-9_.-]+; otherwise there is none.
-// INVALID_ARGUMENT: empty, no scheme, a scheme that is not [a-z][a-z0-9+.-]*, white space or control bytes, bad escapes,
-// a body that reads as one with a query itself. The message never repeats what stands behind the scheme: that may hold a
-// password.
+// INVALID_ARGUMENT: empty, no scheme, a scheme that is not [a-z][a-z0-9+.-]*, white space or control bytes, bad
+// escapes, a body that reads as one with a query itself. The message never repeats what stands behind the scheme: that
+// may hold a password.
 absl::StatusOr<Uri> ParseUri(absl::string_view text);
 
 struct HostPort {

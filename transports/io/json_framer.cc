@@ -27,7 +27,8 @@ absl::StatusOr<std::optional<absl::string_view>> JsonFramer::Next() {
         continue;
       }
       if (c != '{') {
-        broken_ = absl::InvalidArgumentError("a JSON object must begin with '{'; the stream cannot be read any further");
+        broken_ =
+            absl::InvalidArgumentError("a JSON object must begin with '{'; the stream cannot be read any further");
         return broken_;
       }
       start_ = scan_;

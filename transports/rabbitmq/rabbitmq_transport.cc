@@ -118,8 +118,8 @@ class RabbitmqLink final : public Link {
     });
   }
 
-  // While the broker blocks publishers it reads nothing: what it had not read before waits here, and what a link that is
-  // given up still holds is not published later by surprise.
+  // While the broker blocks publishers it reads nothing: what it had not read before waits here, and what a link that
+  // is given up still holds is not published later by surprise.
   void Write() {
     while (alarm_.empty() && out_start_ < out_.size()) {
       const ssize_t sent = send(fd_, out_.data() + out_start_, out_.size() - out_start_, MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -202,7 +202,8 @@ class TcpLink final : public Link {
     int64_t code = 0;
     std::string_view message;
     const bool has_code = error["code"].get(code) == simdjson::SUCCESS;
-    if (error["message"].get(message) != simdjson::SUCCESS && error.is_string()) message = error.get_string().value_unsafe();
+    if (error["message"].get(message) != simdjson::SUCCESS && error.is_string())
+      message = error.get_string().value_unsafe();
     std::move(done).Finish(absl::UnavailableError(
         absl::StrCat(name_, ": the receiver answered with error ", has_code ? absl::StrCat(code, ": ") : "",
                      absl::string_view(message.data(), std::min(message.size(), kMaxErrorText)))));
@@ -217,7 +218,7 @@ class TcpLink final : public Link {
   std::unique_ptr<Loop::Watch> watch_;
   absl::Status closed_;
 
-  std::string out_;       // what stands before out_start_ has been written
+  std::string out_;  // what stands before out_start_ has been written
   size_t out_start_ = 0;
   uint64_t written_ = 0;  // bytes since the connection began
   std::deque<Unwritten> unwritten_;
@@ -236,7 +237,8 @@ class TcpTransport final : public Transport {
     return "tcp:host:port[/method][?reliable=1&timeout=1s&event_param=NAME]";
   }
   absl::string_view description() const override {
-    return "JSON-RPC over one connection. Success: written to the socket, or with reliable=1 answered without an error.";
+    return "JSON-RPC over one connection. Success: written to the socket, or with reliable=1 answered without an "
+           "error.";
   }
   AckLevel ack_level() const override { return AckLevel::kWritten; }
 
@@ -248,8 +250,8 @@ class TcpTransport final : public Transport {
     if (peer->timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(peer->timeout));
     if (!peer->event_param.empty()) options.Add("event_param", peer->event_param);
     Target target;
-    target.canonical = absl::StrCat("tcp:", peer->address.ToString(), peer->method.empty() ? "" : "/", peer->method,
-                                    options.text());
+    target.canonical =
+        absl::StrCat("tcp:", peer->address.ToString(), peer->method.empty() ? "" : "/", peer->method, options.text());
     target.masked = target.canonical;
     target.ack_level = peer->reliable ? AckLevel::kConfirmed : AckLevel::kWritten;
     target.attempt_timeout = peer->timeout;

@@ -15,7 +15,8 @@
 
 namespace eventvirtual {
 
-// Speaks `fake:NAME` and `fake:user:password@NAME` on a SimulatedLoop. What happens at NAME is up to the test: see Site.
+// Speaks `fake:NAME` and `fake:user:password@NAME` on a SimulatedLoop. What happens at NAME is up to the test: see
+// Site.
 class FakeTransport final : public Transport {
  public:
   // One destination, controlled by the test. All fields may be changed at any time.
@@ -23,7 +24,7 @@ class FakeTransport final : public Transport {
     absl::Status connect_error;  // not OK: links close at once with it
     bool hang_connects = false;  // links neither get ready nor close
     int window = 4;
-    int connects = 0;   // links that were started
+    int connects = 0;  // links that were started
     int open_links = 0;
     std::deque<Parcel> parked;  // in the order sent, over all links
 
@@ -41,8 +42,8 @@ class FakeTransport final : public Transport {
 
   Site& at(const std::string& name) { return sites_[name]; }
 
-  // Ends the open link to NAME, as a peer would that goes away. Its parcels stay parked unless the link holds them: they
-  // are dropped, which reports them as UNAVAILABLE.
+  // Ends the open link to NAME, as a peer would that goes away. Its parcels stay parked unless the link holds them:
+  // they are dropped, which reports them as UNAVAILABLE.
   void CloseLink(const std::string& name, absl::Status why) {
     EV_CHECK(links_.count(name) > 0);
     links_[name]->host.OnClosed(std::move(why));
@@ -63,14 +64,15 @@ class FakeTransport final : public Transport {
     target.attempt_timeout = query.TakeDuration("timeout", absl::Seconds(1), absl::Milliseconds(1), absl::Hours(1));
     if (absl::Status status = query.Done(); !status.ok()) return status;
     QueryWriter options;
-    if (target.attempt_timeout != absl::Seconds(1)) options.Add("timeout", absl::FormatDuration(target.attempt_timeout));
+    if (target.attempt_timeout != absl::Seconds(1))
+      options.Add("timeout", absl::FormatDuration(target.attempt_timeout));
     const size_t at = uri.body.rfind('@');
     target.canonical = absl::StrCat("fake:", uri.body, options.text());
-    target.masked = absl::StrCat("fake:",
-                                 at == std::string::npos ? uri.body
-                                                         : absl::StrCat(uri.body.substr(0, uri.body.find(':')), ":***",
-                                                                        uri.body.substr(at)),
-                                 options.text());
+    target.masked = absl::StrCat(
+        "fake:",
+        at == std::string::npos ? uri.body
+                                : absl::StrCat(uri.body.substr(0, uri.body.find(':')), ":***", uri.body.substr(at)),
+        options.text());
     target.ack_level = ack_level();
     return target;
   }

@@ -15,7 +15,8 @@
 namespace eventvirtual {
 
 // Runs on the thread of the test, which is always "on the loop". Time begins at the wall clock's and moves only in
-// Advance(); tasks run only in RunUntilIdle() and Advance(). Watches are a CHECK: what needs descriptors needs EventLoop.
+// Advance(); tasks run only in RunUntilIdle() and Advance(). Watches are a CHECK: what needs descriptors needs
+// EventLoop.
 class SimulatedLoop final : public Loop {
  public:
   absl::Time Now() const override { return now_; }
@@ -34,7 +35,7 @@ class SimulatedLoop final : public Loop {
   void RunUntilIdle() {
     while (true) {
       if (!tasks_.empty()) {
-        absl::AnyInvocable<void() &&> task = std::move(tasks_.front());
+        absl::AnyInvocable<void()&&> task = std::move(tasks_.front());
         tasks_.pop_front();
         std::move(task)();
       } else if (!timers_.empty() && timers_.begin()->first.first <= now_) {

@@ -47,7 +47,8 @@ class World {
     return spec;
   }
 
-  std::string Subscribe(const std::string& event, const std::string& socket, absl::Duration ttl = absl::InfiniteDuration()) {
+  std::string Subscribe(const std::string& event, const std::string& socket,
+                        absl::Duration ttl = absl::InfiniteDuration()) {
     SubscriptionSpec spec = Spec(event, socket);
     if (ttl != absl::InfiniteDuration()) spec.expires = loop.Now() + ttl;
     const absl::StatusOr<Registry::Subscribed> subscribed = registry.Subscribe(spec);

@@ -90,7 +90,8 @@ TEST(Subscribe, RefusalsNameThePlaceAndWhatWouldBeTaken) {
   EXPECT_THAT(refusal([](auto& spec) { spec.id = "a/b"; }), HasSubstr("A-Z a-z 0-9 . _ ~ -"));
   EXPECT_THAT(refusal([](auto& spec) { spec.id = std::string(65, 'i'); }), HasSubstr("at most 64"));
   EXPECT_THAT(refusal([](auto& spec) { spec.subscribers.clear(); }), HasSubstr("no subscriber"));
-  EXPECT_THAT(refusal([](auto& spec) { spec.subscribers.resize(65, {"fake:a"}); }), HasSubstr("65 subscribers; at most 64"));
+  EXPECT_THAT(refusal([](auto& spec) { spec.subscribers.resize(65, {"fake:a"}); }),
+              HasSubstr("65 subscribers; at most 64"));
   EXPECT_THAT(refusal([](auto& spec) { spec.subscribers[1].uri = "gopher:x"; }),
               AllOf(HasSubstr("subscriber 2 of 3"), HasSubstr("\"gopher\""), HasSubstr("known: fake")));
   EXPECT_THAT(refusal([](auto& spec) { spec.subscribers[2].uri = "fake:me:s3cr3t@a?colour=red"; }),

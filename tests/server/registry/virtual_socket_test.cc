@@ -22,7 +22,8 @@ TEST(VirtualSocket, TakesOpensipsGrammar) {
 }
 
 TEST(VirtualSocket, PrintsWhatItParses) {
-  for (const char* text : {"virtual:PARALLEL udp:a:1", "virtual:FAILOVER udp:a:1 /x", "virtual:ROUND-ROBIN a:b a:b", "udp:a:1"}) {
+  for (const char* text :
+       {"virtual:PARALLEL udp:a:1", "virtual:FAILOVER udp:a:1 /x", "virtual:ROUND-ROBIN a:b a:b", "udp:a:1"}) {
     const absl::StatusOr<VirtualSocket> socket = ParseVirtualSocket(text);
     ASSERT_TRUE(socket.ok()) << socket.status();
     EXPECT_EQ(FormatVirtualSocket(socket->policy, socket->plain, socket->subscribers), text);

@@ -48,16 +48,17 @@ TEST(JsonRpc, EscapesWhatMustBeEscapedAndNothingElse) {
 }
 
 TEST(JsonRpc, WritesEveryKindOfValue) {
-  EXPECT_EQ(Make("E", {{"", Null{}},
-                       {"", true},
-                       {"", 1.5},
-                       {"", 12345678901234567168.0},
-                       {"", std::numeric_limits<double>::quiet_NaN()},
-                       {"", std::numeric_limits<int64_t>::min()},
-                       {"", Json{R"({"x":[1]})"}},
-                       {"", "007"}})
-                ->jsonrpc(),
-            R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,1.2345678901234567e+19,null,-9223372036854775808,{"x":[1]},"007"]})");
+  EXPECT_EQ(
+      Make("E", {{"", Null{}},
+                 {"", true},
+                 {"", 1.5},
+                 {"", 12345678901234567168.0},
+                 {"", std::numeric_limits<double>::quiet_NaN()},
+                 {"", std::numeric_limits<int64_t>::min()},
+                 {"", Json{R"({"x":[1]})"}},
+                 {"", "007"}})
+          ->jsonrpc(),
+      R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,1.2345678901234567e+19,null,-9223372036854775808,{"x":[1]},"007"]})");
 }
 
 TEST(JsonRpc, ARequestBeginsWithItsId) {
@@ -90,7 +91,10 @@ TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
       {"tcp:h:1/block?reliable=1&timeout=500ms", "tcp", "h:1/block", {{"reliable", "1"}, {"timeout", "500ms"}}},
       {"flatstore:/x.log?delimiter=;", "flatstore", "/x.log", {{"delimiter", ";"}}},
       {"flatstore:/x.log?delimiter=%26%3D", "flatstore", "/x.log", {{"delimiter", "&="}}},
-      {"rabbitmq:guest:guest@h:5672/exchange=X;persistent?key", "rabbitmq", "guest:guest@h:5672/exchange=X;persistent?key", {}},
+      {"rabbitmq:guest:guest@h:5672/exchange=X;persistent?key",
+       "rabbitmq",
+       "guest:guest@h:5672/exchange=X;persistent?key",
+       {}},
       {"rabbitmq:h/?pike", "rabbitmq", "h/?pike", {}},
       {"rabbitmq:h/pike?timeout=2s", "rabbitmq", "h/pike", {{"timeout", "2s"}}},
       {"kafka:h:1,h2:2/topic?g.a=b&t.c=d", "kafka", "h:1,h2:2/topic", {{"g.a", "b"}, {"t.c", "d"}}},
@@ -105,8 +109,8 @@ TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
 }
 
 TEST(Uri, RefusesWithoutRepeatingWhatMayBeAPassword) {
-  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz", "x:a?secret=%zz", "x:a?secret=1?b=2",
-                           "9x:secret"}) {
+  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz",
+                           "x:a?secret=%zz", "x:a?secret=1?b=2", "9x:secret"}) {
     const absl::StatusOr<Uri> uri = ParseUri(text);
     EXPECT_EQ(uri.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(uri.status().message()), Not(HasSubstr("secret"))) << text;
@@ -124,7 +128,8 @@ TEST(HostPort, TakesNamesAndAddresses) {
   EXPECT_EQ(ParseHostPort("Example.ORG:5060")->ToString(), "example.org:5060");
   EXPECT_EQ(ParseHostPort("[::1]:80")->ToString(), "[::1]:80");
   EXPECT_EQ(ParseHostPort("h", 5672)->ToString(), "h:5672");
-  for (const char* text : {"", "h", ":1", "h:", "h:0", "h:65536", "h:99999", "h:1x", "::1:80", "[::1", "[::1]x", "[h]:1", "h/x:1", "a b:1"}) {
+  for (const char* text : {"", "h", ":1", "h:", "h:0", "h:65536", "h:99999", "h:1x", "::1:80", "[::1", "[::1]x",
+                           "[h]:1", "h/x:1", "a b:1"}) {
     EXPECT_FALSE(ParseHostPort(text).ok()) << text;
   }
 }

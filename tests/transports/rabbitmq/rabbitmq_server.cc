@@ -16,8 +16,8 @@
 
 #include <filesystem>
 #include <fstream>
-#include <random>
 #include <iostream>
+#include <random>
 #include <sstream>
 
 #include "absl/strings/numbers.h"
@@ -46,7 +46,8 @@ sockaddr_in Loopback(uint16_t port) {
   return address;
 }
 
-// Below the range from which the system gives ports to clients: while the broker is down, none of them may take its port.
+// Below the range from which the system gives ports to clients: while the broker is down, none of them may take its
+// port.
 uint16_t FreePort() {
   std::random_device random;
   while (true) {
