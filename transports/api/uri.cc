@@ -70,14 +70,15 @@ absl::StatusOr<Uri> ParseUri(absl::string_view text) {
       const std::pair<absl::string_view, absl::string_view> cut = absl::StrSplit(pair, absl::MaxSplits('=', 1));
       std::optional<std::string> value = PercentDecode(cut.second);
       if (!value.has_value()) {
-        return absl::InvalidArgumentError(absl::StrCat("option ", uri.query.size() + 1,
-                                                       ": a '%' must be followed by two hexadecimal digits"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("option ", uri.query.size() + 1, ": a '%' must be followed by two hexadecimal digits"));
       }
       uri.query.emplace_back(std::string(cut.first), *std::move(value));
     }
     text = text.substr(0, mark);
     // Else the body, printed without its options, would be read with others.
-    if (const size_t other = text.rfind('?'); other != absl::string_view::npos && ReadsAsQuery(text.substr(other + 1))) {
+    if (const size_t other = text.rfind('?');
+        other != absl::string_view::npos && ReadsAsQuery(text.substr(other + 1))) {
       return absl::InvalidArgumentError("options stand behind two '?'; write one '?' and join its options with '&'");
     }
   }

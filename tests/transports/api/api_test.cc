@@ -47,16 +47,17 @@ TEST(JsonRpc, EscapesWhatMustBeEscapedAndNothingElse) {
 }
 
 TEST(JsonRpc, WritesEveryKindOfValue) {
-  EXPECT_EQ(Make("E", {{"", Null{}},
-                       {"", true},
-                       {"", 1.5},
-                       {"", 12345678901234567168.0},
-                       {"", std::numeric_limits<double>::quiet_NaN()},
-                       {"", std::numeric_limits<int64_t>::min()},
-                       {"", Json{R"({"x":[1]})"}},
-                       {"", "007"}})
-                ->jsonrpc(),
-            R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,1.2345678901234567e+19,null,-9223372036854775808,{"x":[1]},"007"]})");
+  EXPECT_EQ(
+      Make("E", {{"", Null{}},
+                 {"", true},
+                 {"", 1.5},
+                 {"", 12345678901234567168.0},
+                 {"", std::numeric_limits<double>::quiet_NaN()},
+                 {"", std::numeric_limits<int64_t>::min()},
+                 {"", Json{R"({"x":[1]})"}},
+                 {"", "007"}})
+          ->jsonrpc(),
+      R"({"jsonrpc":"2.0","method":"E","params":[null,true,1.5,1.2345678901234567e+19,null,-9223372036854775808,{"x":[1]},"007"]})");
 }
 
 TEST(JsonRpc, ARequestBeginsWithItsId) {
@@ -104,8 +105,8 @@ TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
 }
 
 TEST(Uri, RefusesWithoutRepeatingWhatMayBeAPassword) {
-  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz", "x:a?secret=%zz", "x:a?secret=1?b=2",
-                           "9x:secret"}) {
+  for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz",
+                           "x:a?secret=%zz", "x:a?secret=1?b=2", "9x:secret"}) {
     const absl::StatusOr<Uri> uri = ParseUri(text);
     EXPECT_EQ(uri.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(uri.status().message()), Not(HasSubstr("secret"))) << text;
