@@ -24,7 +24,7 @@ class Input : public ::testing::Test {
   void TestBody() override {
     std::ifstream file(path_, std::ios::binary);
     ASSERT_TRUE(file.is_open()) << path_;
-    const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};  // never null, not even when empty
     ASSERT_FALSE(file.bad()) << path_;
     EXPECT_EQ(LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()), 0);
   }

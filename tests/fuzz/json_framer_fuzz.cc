@@ -23,10 +23,14 @@ size_t peak_bytes = 0;
 
 }  // namespace
 
-void* operator new(size_t size) {
+void* operator new(size_t size, const std::nothrow_t&) noexcept {
   void* const block = std::malloc(size);
-  EV_CHECK(block != nullptr);
   if (counting) peak_bytes = std::max(peak_bytes, live_bytes += malloc_usable_size(block));
+  return block;
+}
+void* operator new(size_t size) {
+  void* const block = operator new(size, std::nothrow);
+  EV_CHECK(block != nullptr);
   return block;
 }
 void operator delete(void* block) noexcept {
