@@ -16,6 +16,11 @@ absl::StatusOr<std::optional<absl::string_view>> JsonFramer::Next() {
   if (!broken_.ok()) return broken_;
   for (; scan_ < buffer_.size(); ++scan_) {
     const char c = buffer_[scan_];
+    if (depth_ > 0 && scan_ - start_ >= max_bytes_) {
+      broken_ = absl::InvalidArgumentError(absl::StrCat("a JSON object of more than ", max_bytes_, " bytes"));
+      buffer_.clear();
+      return broken_;
+    }
     if (depth_ == 0) {
       if (c == ' ' || c == '\t' || c == '\r' || c == '\n') {
         start_ = scan_ + 1;
@@ -43,11 +48,6 @@ absl::StatusOr<std::optional<absl::string_view>> JsonFramer::Next() {
       const size_t start = start_;
       start_ = ++scan_;
       return absl::string_view(buffer_).substr(start, start_ - start);
-    }
-    if (scan_ - start_ >= max_bytes_) {
-      broken_ = absl::InvalidArgumentError(absl::StrCat("a JSON object of more than ", max_bytes_, " bytes"));
-      buffer_.clear();
-      return broken_;
     }
   }
   return std::optional<absl::string_view>();
