@@ -29,7 +29,6 @@ namespace eventvirtual {
 namespace {
 
 constexpr int kDatagramsPerTurn = 64;
-constexpr size_t kMaxDatagram = 65536;
 constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then we read no more of it
 constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
@@ -72,7 +71,7 @@ absl::StatusOr<BoundSocket> BindInternet(absl::string_view scheme, absl::string_
   BoundSocket bound;
   bound.fd = socket(storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int one = 1;
-  if (type == SOCK_STREAM) setsockopt(bound.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (bound.fd >= 0 && type == SOCK_STREAM) setsockopt(bound.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&storage), length) != 0 ||
       (type == SOCK_STREAM && listen(bound.fd, SOMAXCONN) != 0)) {
     const int error = errno;
@@ -94,12 +93,18 @@ absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
   BoundSocket bound;
   bound.path = std::string(path);
   std::memcpy(address.sun_path, path.data(), path.size());
-  struct stat status;
-  if (stat(bound.path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) unlink(bound.path.c_str());  // left by a dead server
   bound.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  if (bound.fd < 0) return absl::UnavailableError(ErrnoText(errno));
+  // A socket that nobody listens on was left by a dead server; one of a live server is not ours to take.
+  auto* const name = reinterpret_cast<sockaddr*>(&address);
+  struct stat status;
+  if (stat(bound.path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode) &&
+      connect(bound.fd, name, sizeof(address)) != 0 && errno == ECONNREFUSED) {
+    unlink(bound.path.c_str());
+  }
+  if (bind(bound.fd, name, sizeof(address)) != 0) {
     const int error = errno;
-    if (bound.fd >= 0) close(bound.fd);
+    close(bound.fd);
     return absl::UnavailableError(ErrnoText(error));
   }
   bound.address = absl::StrCat("unix:", path);
@@ -111,7 +116,7 @@ absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
 class Ingest::DatagramListener final : public Listener {
  public:
   DatagramListener(BoundSocket bound, Ingest& ingest)
-      : bound_(std::move(bound)), ingest_(ingest), parser_(ingest.options_.event_param), buffer_(kMaxDatagram, '\0') {
+      : bound_(std::move(bound)), ingest_(ingest), parser_(ingest.options_.event_param), buffer_(ingest.options_.max_object_bytes, '\0') {
     watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Read(); });
     watch_->Want({.readable = true, .writable = false});
   }
