@@ -272,6 +272,23 @@ class FakeOpensips : public Peer {
     return answers;
   }
 
+  // The same as a more patient reader: answers may be cut anywhere.
+  std::vector<std::string> ReassembledAnswers(size_t count) {
+    std::vector<std::string> answers;
+    JsonFramer framer(8192);
+    while (answers.size() < count) {
+      char bytes[8192];
+      const ssize_t got = recv(fd_, bytes, sizeof(bytes), 0);
+      if (got <= 0) break;
+      framer.Append(absl::string_view(bytes, got));
+      for (auto answer = framer.Next(); answer.ok() && answer->has_value(); answer = framer.Next()) {
+        answers.emplace_back(**answer);
+      }
+    }
+    EXPECT_EQ(answers.size(), count);
+    return answers;
+  }
+
   std::string Answer() {
     const std::vector<std::string> answers = Answers(1);
     return answers.empty() ? "" : Unpadded(answers[0]);
