@@ -66,7 +66,9 @@ TEST_P(DatagramIngest, GarbageHarmsNothingThatComesBehindIt) {
     ASSERT_TRUE(opensips.SendOne(datagram)) << strerror(errno);
     ASSERT_TRUE(opensips.SendOne(Notification(100 + n)));
     ++n;
-    ASSERT_EQ(world_.transport->Received(n).back(), Notification(100 + n - 1));
+    const std::vector<std::string> received = world_.transport->Received(n);
+    ASSERT_EQ(received.size(), static_cast<size_t>(n)) << "behind " << datagram;
+    ASSERT_EQ(received.back(), Notification(100 + n - 1));
   }
   EXPECT_EQ(world_.transport->Received(n).size(), static_cast<size_t>(n));
 }

@@ -223,9 +223,10 @@ TEST(StreamIngest, AnObjectWithoutEndIsToldSoAndEndsOnlyItsOwnConnection) {
       FakeOpensips::Unpadded(answers[1]),
       R"({"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error: a JSON object of more than 10000 bytes"})"
       R"(,"id":null})");
-  ExpectServed(bystander);
+  shutdown(endless.fd(), SHUT_RDWR);
   FakeOpensips next(address);
   ExpectServed(next);
+  ExpectServed(bystander);
 }
 
 TEST(StreamIngest, AnObjectOfTheLargestSizePassesAndOneByteMoreDoesNot) {
