@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -28,10 +29,11 @@ namespace eventvirtual {
 namespace {
 
 constexpr int kDatagramsPerTurn = 64;
-constexpr size_t kMaxDatagram = 65536;
 constexpr size_t kReadSize = 64 << 10;
-constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then we read no more of it
+constexpr size_t kAnswersPerBatch = 64;
+constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
 constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
+constexpr absl::Duration kLinger = absl::Seconds(1);  // for a peer to take its last answers
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 
 constexpr int kNobodySubscribed = 480;  // the codes of OpenSIPS' own management interface
@@ -71,7 +73,7 @@ absl::StatusOr<BoundSocket> BindInternet(absl::string_view scheme, absl::string_
   BoundSocket bound;
   bound.fd = socket(storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   const int one = 1;
-  if (type == SOCK_STREAM) setsockopt(bound.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+  if (bound.fd >= 0 && type == SOCK_STREAM) setsockopt(bound.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
   if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&storage), length) != 0 ||
       (type == SOCK_STREAM && listen(bound.fd, SOMAXCONN) != 0)) {
     const int error = errno;
@@ -95,9 +97,10 @@ absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
   std::memcpy(address.sun_path, path.data(), path.size());
   if (absl::Status status = RemoveDeadSocketFile(bound.path, SOCK_DGRAM); !status.ok()) return status;
   bound.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  if (bound.fd < 0) return absl::UnavailableError(ErrnoText(errno));
+  if (bind(bound.fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
     const int error = errno;
-    if (bound.fd >= 0) close(bound.fd);
+    close(bound.fd);
     return absl::UnavailableError(ErrnoText(error));
   }
   bound.address = absl::StrCat("unix:", path);
@@ -109,7 +112,10 @@ absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
 class Ingest::DatagramListener final : public Listener {
  public:
   DatagramListener(BoundSocket bound, Ingest& ingest)
-      : bound_(std::move(bound)), ingest_(ingest), parser_(ingest.options_.event_param), buffer_(kMaxDatagram, '\0') {
+      : bound_(std::move(bound)),
+        ingest_(ingest),
+        parser_(ingest.options_.event_param),
+        buffer_(ingest.options_.max_object_bytes, '\0') {
     watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Read(); });
     watch_->Want({.readable = true, .writable = false});
   }
@@ -118,6 +124,8 @@ class Ingest::DatagramListener final : public Listener {
     close(bound_.fd);
     if (!bound_.path.empty()) unlink(bound_.path.c_str());
   }
+
+  void Finish(const std::shared_ptr<void>&) override { watch_->Want({}); }
 
  private:
   void Read() {
@@ -148,59 +156,88 @@ class Ingest::Connection {
     const int one = 1;
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     watch_ = ingest_.loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
-      if (ready.writable && !Write()) return on_end_();
       if (ready.readable && !Read()) return on_end_();
-      Want();
+      Proceed();
     });
-    Want();
+    watch_->Want({.readable = true, .writable = false});
+    linger_ = ingest_.loop_.NewTimer([this] { on_end_(); });
   }
   ~Connection() {
     watch_.reset();
     close(fd_);
   }
 
- private:
-  void Want() { watch_->Want({.readable = !closing_ && unsent_bytes_ < kMaxUnsent, .writable = !unsent_.empty()}); }
+  // Takes nothing more, and ends when the peer's kernel has the answers, or after kLinger. May destroy this.
+  void Finish(std::shared_ptr<void> hold) {
+    int on_the_way = 0;
+    ioctl(fd_, SIOCOUTQ, &on_the_way);
+    if (unsent_.empty() && on_the_way == 0) return on_end_();
+    hold_ = std::move(hold);
+    Close();
+    Proceed();
+  }
 
-  // False: the connection is over.
+ private:
+  struct Answer {
+    std::string id;
+    int code = 0;  // 0: result OK
+    std::string error;
+  };
+
+  // Does what can be done now. May destroy this.
+  void Proceed() {
+    do {
+      if (!Write()) return on_end_();
+    } while (!closing_ && unsent_bytes_ < kMaxUnsent && TakeBatch());
+    if (unsent_.empty()) {
+      if (peer_ended_) return on_end_();
+      // The peer ends next, when it has read all; a close() now would throw away what it has not.
+      if (closing_) shutdown(fd_, SHUT_WR);
+    }
+    watch_->Want({.readable = !peer_ended_ && (closing_ || unsent_bytes_ < kMaxUnsent), .writable = !unsent_.empty()});
+  }
+
+  // From now on what the peer sends is thrown away.
+  void Close() {
+    closing_ = true;
+    linger_->Arm(ingest_.loop_.Now() + kLinger);
+  }
+
+  // False: the connection broke.
   bool Read() {
     char bytes[kReadSize];
     const ssize_t got = recv(fd_, bytes, sizeof(bytes), 0);
     if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-    if (got == 0) {
-      closing_ = true;  // it sends no more; it may well be reading
-      return !unsent_.empty();
-    }
-    framer_.Append(absl::string_view(bytes, got));
+    if (got == 0) peer_ended_ = true;
+    if (!closing_) framer_.Append(absl::string_view(bytes, got));
+    return true;
+  }
 
-    // All that has come so far is raised before anything is answered: only then it is known whether a request is alone.
+  // Raises what has come, up to the size of a batch, before any of it is answered: only then it is known whether a
+  // request is alone. False: nothing is to be answered, and all was taken.
+  bool TakeBatch() {
     std::vector<Answer> answers;
-    while (!closing_) {
+    while (!closing_ && answers.size() < kAnswersPerBatch) {
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
       if (!object.ok()) {
         answers.push_back({"null", kUnframed, absl::StrCat("Parse error: ", std::string(object.status().message()))});
-        closing_ = true;
+        Close();
       } else if (object->has_value()) {
         Take(**object, &answers);
       } else {
         break;
       }
     }
-    if (answers.empty()) return true;
+    if (answers.empty()) return false;
     int more = 0;
     ioctl(fd_, FIONREAD, &more);
     const absl::Time now = ingest_.loop_.Now();
-    if (answers.size() > 1 || more > 0) last_burst_ = now;
-    const size_t size = now - last_burst_ < kBurstMemory ? ingest_.options_.reply_padding : 0;
-    for (const Answer& answer : answers) AppendAnswer(answer, size);
-    return Write();
+    const bool burst =
+        answers.size() > 1 || more > 0 || framer_.begun() || !unsent_.empty() || now - last_answer_ < kBurstMemory;
+    last_answer_ = now;
+    for (const Answer& answer : answers) AppendAnswer(answer, burst ? ingest_.options_.reply_padding : 0);
+    return true;
   }
-
-  struct Answer {
-    std::string id;
-    int code = 0;  // 0: result OK
-    std::string error;
-  };
 
   void Take(absl::string_view text, std::vector<Answer>* answers) {
     OpensipsEvent event = parser_.Parse(text);
@@ -241,7 +278,7 @@ class Ingest::Connection {
     unsent_.push_back(std::move(text));
   }
 
-  // False: the connection is over. Each answer is a record of its own (MSG_EOR): the kernel then neither glues it to
+  // False: the connection broke. Each answer is a record of its own (MSG_EOR): the kernel then neither glues it to
   // another nor cuts it, so that it arrives whole even where the peer reads while we write.
   bool Write() {
     while (!unsent_.empty()) {
@@ -257,7 +294,7 @@ class Ingest::Connection {
       unsent_.pop_front();
       sent_ = 0;
     }
-    return !closing_;
+    return true;
   }
 
   const int fd_;
@@ -267,10 +304,13 @@ class Ingest::Connection {
   OpensipsEventParser parser_;
   std::deque<std::string> unsent_;  // answers
   size_t unsent_bytes_ = 0;
-  size_t sent_ = 0;       // bytes of the first of them
-  bool closing_ = false;  // nothing more is read: the connection ends when the answers have gone
-  absl::Time last_burst_ = absl::InfinitePast();
+  size_t sent_ = 0;          // bytes of the first of them
+  bool closing_ = false;     // the stream cannot be framed any more, or we stop
+  bool peer_ended_ = false;  // it sends nothing more, and may still read
+  absl::Time last_answer_ = absl::InfinitePast();
+  std::shared_ptr<void> hold_;  // Stop() waits for it
   std::unique_ptr<Loop::Watch> watch_;
+  std::unique_ptr<Loop::Timer> linger_;
 };
 
 class Ingest::StreamListener final : public Listener {
@@ -283,6 +323,12 @@ class Ingest::StreamListener final : public Listener {
   ~StreamListener() override {
     watch_.reset();
     close(bound_.fd);
+  }
+
+  void Finish(const std::shared_ptr<void>& hold) override {
+    timer_->Cancel();
+    watch_->Want({});
+    for (auto next = connections_.begin(); next != connections_.end();) (next++)->second->Finish(hold);
   }
 
  private:
@@ -329,7 +375,7 @@ absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& opti
                           absl::StrCat("cannot listen on \"", address, "\": ", std::string(bound.status().message())));
     }
     ingest->addresses_.push_back(bound->address);
-    ingest->RunOnLoop([&ingest, &bound, tcp] {
+    ingest->RunOnLoop([&ingest, &bound, tcp](const std::shared_ptr<void>&) {
       if (tcp) {
         ingest->listeners_.push_back(std::make_unique<StreamListener>(*std::move(bound), *ingest));
       } else {
@@ -343,21 +389,24 @@ absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& opti
 Ingest::~Ingest() { Stop(); }
 
 void Ingest::Stop() {
-  RunOnLoop([this] { listeners_.clear(); });
+  RunOnLoop([this](const std::shared_ptr<void>& hold) {
+    for (const std::unique_ptr<Listener>& listener : listeners_) listener->Finish(hold);
+  });
+  RunOnLoop([this](const std::shared_ptr<void>&) { listeners_.clear(); });
 }
 
-void Ingest::RunOnLoop(absl::AnyInvocable<void() &&> task) {
+void Ingest::RunOnLoop(absl::AnyInvocable<void(const std::shared_ptr<void>& hold) &&> task) {
   Mutex mutex;
-  CondVar done;
-  bool ran = false;
-  loop_.Post([&] {
-    std::move(task)();
+  CondVar changed;
+  bool done = false;
+  std::shared_ptr<void> hold(nullptr, [&](void*) {
     MutexLock lock(&mutex);
-    ran = true;
-    done.SignalAll();
+    done = true;
+    changed.SignalAll();
   });
+  loop_.Post([task = std::move(task), hold = std::move(hold)]() mutable { std::move(task)(hold); });
   MutexLock lock(&mutex);
-  while (!ran) done.Wait(&mutex);
+  while (!done) changed.Wait(&mutex);
 }
 
 }  // namespace eventvirtual

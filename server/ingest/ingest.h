@@ -17,17 +17,20 @@ namespace eventvirtual {
 struct IngestOptions {
   std::vector<std::string> addresses;  // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
   size_t reply_padding = 4096;         // bytes of an answer while more than one request is open; 0: never padded
-  size_t max_object_bytes = 1 << 20;   // of one event
+  size_t max_object_bytes = 1 << 20;   // of one event; a longer datagram is ignored
   size_t max_connections = 1024;
   std::string event_param;  // see OpensipsEventParser
 };
 
 // Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
 // a request and is answered as soon as an endpoint's queue has accepted the event, or with an error, so that OpenSIPS
-// fails over: 480 nobody is subscribed, 404 not known (--strict_events), -32000 no queue took it.
+// fails over: 480 nobody is subscribed, 404 not known (--strict_events), -32000 no queue took it, and those of
+// OpensipsEvent; one without is a notification, answered only (with the id null) when it is no JSON. A stream that
+// cannot be cut into objects is told so, and its connection ends. From a peer that does not read its answers no more is
+// taken.
 //
 // OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
-// than one request is open, and for a moment after, each answer is padded to exactly `reply_padding` bytes.
+// than one request is open, and for a moment after any answer, each is padded to exactly `reply_padding` bytes.
 class Ingest {
  public:
   // Listens, and works on `loop` from then on. UNAVAILABLE or INVALID_ARGUMENT name the address. Not on the loop.
@@ -38,13 +41,15 @@ class Ingest {
   // As given, with the port that was chosen for 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
-  // Takes nothing more and closes everything; what was taken has been answered. Not on the loop, which must run.
+  // Takes nothing more and closes everything; what was taken has been answered, but for peers that do not read: they
+  // are waited for no longer than a second. Not on the loop, which must run.
   void Stop();
 
  private:
   class Listener {
    public:
     virtual ~Listener() = default;
+    virtual void Finish(const std::shared_ptr<void>& hold) = 0;  // takes nothing more; keeps `hold` while it answers
   };
   class DatagramListener;
   class StreamListener;
@@ -53,7 +58,8 @@ class Ingest {
   Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher)
       : options_(options), loop_(loop), dispatcher_(dispatcher) {}
 
-  void RunOnLoop(absl::AnyInvocable<void() &&> task);  // and waits for it
+  // Waits for the task, and until `hold` is given up.
+  void RunOnLoop(absl::AnyInvocable<void(const std::shared_ptr<void>& hold) &&> task);
 
   const IngestOptions options_;
   Loop& loop_;

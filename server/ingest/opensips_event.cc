@@ -3,9 +3,11 @@
 #include <deque>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "transports/api/jsonrpc.h"
 
@@ -17,6 +19,7 @@ constexpr int kInvalidRequest = -32600;
 constexpr int kInvalidParams = -32602;
 constexpr size_t kMaxParams = 1024;
 constexpr size_t kMaxEventName = 256;
+constexpr size_t kMaxIdDigits = 20;  // of 64 bits
 
 absl::string_view View(std::string_view text) { return absl::string_view(text.data(), text.size()); }
 
@@ -47,6 +50,16 @@ bool IsEventName(absl::string_view name) {
   return true;
 }
 
+// The id of what cannot be parsed as a whole.
+std::string LeadingId(absl::string_view text) {
+  if (!absl::ConsumePrefix(&text, R"({"id":)")) return "null";
+  const size_t end = text.find(',');
+  if (end == absl::string_view::npos) return "null";
+  const absl::string_view digits = text.substr(0, end);
+  if (digits.empty() || digits.size() > kMaxIdDigits || !absl::c_all_of(digits, absl::ascii_isdigit)) return "null";
+  return std::string(digits);
+}
+
 }  // namespace
 
 OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
@@ -58,6 +71,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
   };
   simdjson::dom::object root;
   if (const auto error = parser_.parse(text.data(), text.size()).get(root); error != simdjson::SUCCESS) {
+    event.id = LeadingId(text);
     return refuse(kParseError, absl::StrCat("Parse error: ", simdjson::error_message(error)));
   }
 
@@ -68,6 +82,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
     } else if (id.is_number()) {
       event.id = simdjson::minify(id);
     } else if (!id.is_null()) {
+      event.id = "null";
       return refuse(kInvalidRequest, "Invalid Request: \"id\" is neither a number nor a string");
     }
   }
@@ -76,7 +91,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
     return refuse(kInvalidRequest, "Invalid Request: \"jsonrpc\" is not \"2.0\"");
   }
   if (root["method"].get(method) != simdjson::SUCCESS) {
-    return refuse(kInvalidRequest, "Invalid Request: there is no \"method\" with the event's name");
+    return refuse(kInvalidRequest, "Invalid Request: \"method\", the event's name, is missing or not a string");
   }
 
   absl::string_view name = View(method);

@@ -14,7 +14,7 @@ namespace eventvirtual {
 // One object, understood or refused.
 struct OpensipsEvent {
   MessageRef message;  // null: refused
-  std::string id;      // of a request, as JSON: "7", "\"a\""; empty: a notification, which gets no answer
+  std::string id;      // of a request, as JSON: "7", "\"a\""; "null": unreadable; empty: a notification, gets no answer
 
   // When refused: the JSON-RPC error.
   int error_code = 0;  // -32700 parse error, -32600 invalid request, -32602 invalid params
@@ -28,8 +28,9 @@ class OpensipsEventParser {
   explicit OpensipsEventParser(std::string event_param) : event_param_(std::move(event_param)) {}
 
   // `text` is one JSON object. Named parameters come as an object, positional ones as an array; order and repeated
-  // names are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger integers are
-  // refused. At most 1024 parameters; the parser bounds the depth at 1024.
+  // names are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger ones are no JSON
+  // to this parser. At most 1024 parameters, 1024 deep. What is no JSON as a whole keeps its id where that comes first,
+  // as OpenSIPS writes it: told of the error, it fails over at once.
   OpensipsEvent Parse(absl::string_view text);
 
  private:

@@ -24,6 +24,9 @@ class JsonFramer {
   // INVALID_ARGUMENT, for ever after: something else than '{' or white space between objects, or an object too large.
   absl::StatusOr<std::optional<absl::string_view>> Next();
 
+  // Whether a part of an object has come.
+  bool begun() const { return depth_ > 0; }
+
  private:
   const size_t max_bytes_;
   std::string buffer_;
