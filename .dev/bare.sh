@@ -45,6 +45,8 @@ copy_network_setup() {
 }
 
 mount_system() {
+  # Its own mount point, as the root of a machine is: some tests remount it in a namespace of theirs.
+  mount --bind "$ROOT" "$ROOT"
   mount -t proc proc "$ROOT/proc"
   mount -t sysfs -o ro sysfs "$ROOT/sys"
   mkdir -p "$ROOT/dev/pts" "$ROOT/dev/shm"
