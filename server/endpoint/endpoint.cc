@@ -366,7 +366,7 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
 
 void Endpoint::SetFailing(bool failing, absl::Time now) {
   failing_since_.store(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_release);
-  if (failing != told_failing_) TellHealth(now);
+  TellHealth(now);
 }
 
 void Endpoint::TellHealth(absl::Time now) {

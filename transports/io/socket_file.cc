@@ -8,7 +8,6 @@
 
 #include <cstring>
 
-#include "absl/strings/str_cat.h"
 #include "transports/io/errno_text.h"
 
 namespace eventvirtual {
