@@ -1,7 +1,5 @@
 #include "transports/testing/conformance.h"
 
-#include <dirent.h>
-
 #include <algorithm>
 #include <limits>
 #include <utility>
@@ -62,14 +60,6 @@ bool RunsOnLoop(ConformancePeer& peer, LinkUnderTest& link, absl::FunctionRef<vo
   peer.Resume();
   EXPECT_TRUE(ran.Wait());
   return false;
-}
-
-int OpenDescriptors() {
-  DIR* const folder = opendir("/proc/self/fd");
-  int count = 0;
-  while (readdir(folder) != nullptr) ++count;
-  closedir(folder);
-  return count;
 }
 
 // --- addresses
@@ -252,7 +242,7 @@ void WhatIsOutWhenThePeerStopsEndsOnce(ConformancePeer& peer) {
   LinkUnderTest link(peer.transport(), peer.uri());
   const int window = link.WaitReady();
   ASSERT_GT(window, 0);
-  if (peer.stalled() != ConformancePeer::Stalled::kNever) peer.Stall();
+  peer.Stall();
   const size_t first = link.Send(ManyNumbered(window, 10000));
   peer.Stop();
   for (int i = 0; i < window; ++i) {
@@ -286,7 +276,7 @@ void ARestartedPeerIsServedByANewLinkThatStartsClean(ConformancePeer& peer) {
       LinkUnderTest old(peer.transport(), peer.uri());
       const int window = old.WaitReady();
       ASSERT_GT(window, 0);
-      if (peer.stalled() != ConformancePeer::Stalled::kNever) peer.Stall();
+      peer.Stall();
       const size_t first = old.Send(ManyNumbered(window, 10000));
       // What cannot be stalled is let finish: it could write into the new file what it has in hand.
       for (int i = 0; i < window && peer.stalled() == ConformancePeer::Stalled::kNever; ++i)
@@ -321,7 +311,7 @@ void DestroyingAtAnyMomentEndsWhatIsOutAndLeavesNothing(ConformancePeer& peer) {
     const int window = link.WaitReady();
     ASSERT_GT(window, 0);
     const int count = std::min(window, 20);
-    if (i % 3 == 2 && peer.stalled() != ConformancePeer::Stalled::kNever) peer.Stall();
+    if (i % 3 == 2) peer.Stall();
     const size_t first = link.Send(ManyNumbered(count, 10000));
     link.Destroy();
     // It has returned, so nothing is left to wait for; but a link may leave the last words to a thread of its own.

@@ -42,7 +42,8 @@ class ConformancePeer {
   virtual void Stop() = 0;
   virtual void Start() = 0;
 
-  // Neither reads nor answers, until Resume(). Not called if stalled() is kNever.
+  // Neither reads nor answers, until Resume(). Does nothing if stalled() is kNever, or if nobody
+  // reads anyway while the test does not.
   virtual Stalled stalled() const = 0;
   virtual void Stall() {}
   virtual void Resume() {}

@@ -2,6 +2,8 @@
 #ifndef EVENTVIRTUAL_TESTS_TRANSPORTS_IO_LINK_UNDER_TEST_H_
 #define EVENTVIRTUAL_TESTS_TRANSPORTS_IO_LINK_UNDER_TEST_H_
 
+#include <dirent.h>
+
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -37,6 +39,15 @@ inline MessageRef MessageOfSize(size_t size) {
   MessageRef message = MakeMessage("E_SIZE", std::string(size - frame, 'x'));
   EXPECT_EQ(message->jsonrpc().size(), size);
   return message;
+}
+
+// Descriptors that this process has open: what a link leaves behind shows here.
+inline int OpenDescriptors() {
+  DIR* const folder = opendir("/proc/self/fd");
+  int count = 0;
+  while (readdir(folder) != nullptr) ++count;
+  closedir(folder);
+  return count;
 }
 
 // Keeps what the link reports, and fails the test if it reports a thing twice. All waits are bounded.

@@ -1,18 +1,10 @@
 #include "transports/udp/udp_transport.h"
 
-#include <arpa/inet.h>
-#include <dirent.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/io/link_under_test.h"
+#include "tests/transports/udp/udp_receiver.h"
 
 namespace eventvirtual {
 namespace {
@@ -28,58 +21,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
-
-// A subscriber's application: a UDP socket on a loopback address, to be stopped and started on the same port.
-class Receiver {
- public:
-  explicit Receiver(int family = AF_INET) : family_(family) { Start(); }
-  ~Receiver() { Stop(); }
-
-  void Start() {
-    fd_ = socket(family_, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sockaddr_storage address = {};
-    socklen_t length = sizeof(address);
-    if (family_ == AF_INET6) {
-      auto* const v6 = reinterpret_cast<sockaddr_in6*>(&address);
-      *v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port_), .sin6_addr = in6addr_loopback};
-      length = sizeof(*v6);
-    } else {
-      auto* const v4 = reinterpret_cast<sockaddr_in*>(&address);
-      *v4 = {.sin_family = AF_INET, .sin_port = htons(port_), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-      length = sizeof(*v4);
-    }
-    ASSERT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), length), 0);
-    ASSERT_EQ(getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &length), 0);
-    port_ = ntohs(family_ == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
-                                      : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
-  }
-  void Stop() {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
-
-  std::string uri() const { return absl::StrCat("udp:", family_ == AF_INET6 ? "[::1]" : "127.0.0.1", ":", port_); }
-
-  // The next datagram; nothing if none comes in time.
-  std::optional<std::string> Receive(sockaddr_storage* from = nullptr, int patience_ms = 10000) {
-    pollfd ready = {fd_, POLLIN, 0};
-    if (poll(&ready, 1, patience_ms) != 1) return std::nullopt;
-    socklen_t length = sizeof(sockaddr_storage);
-    const ssize_t size =
-        recvfrom(fd_, buffer_.data(), buffer_.size(), 0, reinterpret_cast<sockaddr*>(from), from ? &length : nullptr);
-    EXPECT_GE(size, 0);
-    return std::string(buffer_.data(), size);
-  }
-  void SendBack(const sockaddr_storage& to, const std::string& text) {
-    EXPECT_EQ(sendto(fd_, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof(sockaddr_in)),
-              ssize_t(text.size()));
-  }
-
- private:
-  const int family_;
-  uint16_t port_ = 0;
-  int fd_ = -1;
-  std::vector<char> buffer_ = std::vector<char>(70000);
-};
 
 absl::StatusOr<Target> Canonicalize(absl::string_view text) {
   absl::StatusOr<Uri> uri = ParseUri(text);
@@ -139,7 +80,7 @@ TEST(UdpUri, RefusalsNameThePart) {
 
 TEST(UdpWire, OneDatagramPerEventIsItsJsonRpcText) {
   for (const int family : {AF_INET, AF_INET6}) {
-    Receiver receiver(family);
+    UdpReceiver receiver(family);
     const auto transport = MakeUdpTransport();
     LinkUnderTest link(*transport, receiver.uri());
     ASSERT_GT(link.WaitReady(), 0);
@@ -151,7 +92,7 @@ TEST(UdpWire, OneDatagramPerEventIsItsJsonRpcText) {
 }
 
 TEST(UdpWire, AHostNameIsLookedUp) {
-  Receiver receiver;
+  UdpReceiver receiver;
   std::string uri = receiver.uri();
   uri.replace(uri.find("127.0.0.1"), 9, "localhost");
   const auto transport = MakeUdpTransport();
@@ -165,7 +106,7 @@ TEST(UdpWire, AHostNameIsLookedUp) {
 
 TEST(UdpWire, DatagramsOfOneSizeThatLeaveTogetherArriveOneByOneAndInOrder) {
   for (const int family : {AF_INET, AF_INET6}) {
-    Receiver receiver(family);
+    UdpReceiver receiver(family);
     const auto transport = MakeUdpTransport();
     LinkUnderTest link(*transport, receiver.uri());
     ASSERT_GT(link.WaitReady(), 0);
@@ -195,7 +136,7 @@ TEST(UdpWire, DatagramsOfOneSizeThatLeaveTogetherArriveOneByOneAndInOrder) {
 }
 
 TEST(UdpWire, TenThousandEventsReachAReadingPeerInOrder) {
-  Receiver receiver;
+  UdpReceiver receiver;
   const auto transport = MakeUdpTransport();
   LinkUnderTest link(*transport, receiver.uri());
   ASSERT_GT(link.WaitReady(), 0);
@@ -217,7 +158,7 @@ TEST(UdpWire, TenThousandEventsReachAReadingPeerInOrder) {
 }
 
 TEST(UdpWire, WhatThePeerSendsBackIsDropped) {
-  Receiver receiver;
+  UdpReceiver receiver;
   const auto transport = MakeUdpTransport();
   LinkUnderTest link(*transport, receiver.uri());
   ASSERT_GT(link.WaitReady(), 0);
@@ -232,7 +173,7 @@ TEST(UdpWire, WhatThePeerSendsBackIsDropped) {
 
 TEST(UdpSize, TheLargestPayloadIsThatOfOpenSips) {
   for (const int family : {AF_INET, AF_INET6}) {
-    Receiver receiver(family);
+    UdpReceiver receiver(family);
     const auto transport = MakeUdpTransport();
     LinkUnderTest link(*transport, receiver.uri());
     ASSERT_GT(link.WaitReady(), 0);
@@ -256,7 +197,7 @@ TEST(UdpSize, TheLargestPayloadIsThatOfOpenSips) {
 
 TEST(UdpDeadPort, FailsTheFirstEventAndClosesTheLink) {
   for (const int family : {AF_INET, AF_INET6}) {
-    Receiver receiver(family);
+    UdpReceiver receiver(family);
     receiver.Stop();
     const auto transport = MakeUdpTransport();
     LinkUnderTest link(*transport, receiver.uri());
@@ -269,7 +210,7 @@ TEST(UdpDeadPort, FailsTheFirstEventAndClosesTheLink) {
 }
 
 TEST(UdpDeadPort, FailsTheWholeBatchAndWhatComesAfterIt) {
-  Receiver receiver;
+  UdpReceiver receiver;
   receiver.Stop();
   const auto transport = MakeUdpTransport();
   LinkUnderTest link(*transport, receiver.uri());
@@ -286,7 +227,7 @@ TEST(UdpDeadPort, FailsTheWholeBatchAndWhatComesAfterIt) {
 }
 
 TEST(UdpDeadPort, IsNoticedWhenTheReceiverStopsAndANewLinkServesTheRestartedOne) {
-  Receiver receiver;
+  UdpReceiver receiver;
   const auto transport = MakeUdpTransport();
   {
     LinkUnderTest link(*transport, receiver.uri());
@@ -317,16 +258,8 @@ TEST(UdpConnect, BroadcastIsRefused) {
   EXPECT_FALSE(link.WaitClosed().ok());
 }
 
-int OpenDescriptors() {
-  DIR* const folder = opendir("/proc/self/fd");
-  int count = 0;
-  while (readdir(folder) != nullptr) ++count;
-  closedir(folder);
-  return count;
-}
-
 TEST(UdpDestroy, AtAnyMomentEndsWhatIsHeldAndLeavesNoDescriptor) {
-  Receiver receiver;
+  UdpReceiver receiver;
   const auto transport = MakeUdpTransport();
   const int before = OpenDescriptors();
   for (int i = 0; i < 50; ++i) {

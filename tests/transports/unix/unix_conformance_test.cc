@@ -1,19 +1,13 @@
-#include <poll.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/transports/unix/unix_receiver.h"
 #include "transports/testing/conformance.h"
 #include "transports/unix/unix_transport.h"
 
@@ -26,31 +20,19 @@ class UnixPeer final : public ConformancePeer {
     EXPECT_NE(mkdtemp(folder_.data()), nullptr);
     Start();
   }
-  ~UnixPeer() override {
-    Stop();
-    std::filesystem::remove_all(folder_);
-  }
+  ~UnixPeer() override { std::filesystem::remove_all(folder_); }
 
   Transport& transport() override { return *transport_; }
   std::string uri() const override { return "unix:" + path(); }
   void Start() override {
-    fd_ = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    sockaddr_un address = {.sun_family = AF_UNIX};
-    std::memcpy(address.sun_path, path().data(), path().size());
     std::filesystem::remove(path());
-    ASSERT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    receiver_.emplace(path());
   }
-  void Stop() override {
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
+  void Stop() override { receiver_->Stop(); }
   // Nobody reads while the test does not.
   Stalled stalled() const override { return Stalled::kHeldBack; }
   std::optional<std::string> Receive(absl::Duration patience) override {
-    pollfd ready = {fd_, POLLIN, 0};
-    if (poll(&ready, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) != 1) return std::nullopt;
-    const ssize_t size = recv(fd_, buffer_.data(), buffer_.size(), 0);
-    EXPECT_GE(size, 0);
-    return std::string(buffer_.data(), size);
+    return receiver_->Receive(static_cast<int>(absl::ToInt64Milliseconds(patience)));
   }
   // A datagram and the kernel's own bookkeeping for it share the send buffer.
   size_t largest() const override {
@@ -64,8 +46,7 @@ class UnixPeer final : public ConformancePeer {
 
   const std::unique_ptr<Transport> transport_ = MakeUnixTransport();
   std::string folder_ = "/tmp/evXXXXXX";
-  int fd_ = -1;
-  std::vector<char> buffer_ = std::vector<char>(4 << 20);
+  std::optional<UnixReceiver> receiver_;
 };
 
 class UnixConformance : public testing::TestWithParam<ConformanceCase> {};

@@ -23,6 +23,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/io/link_under_test.h"
+#include "tests/transports/unix/unix_receiver.h"
 
 namespace eventvirtual {
 namespace {
@@ -44,35 +45,6 @@ class UnixTest : public testing::Test {
 
  private:
   std::string folder_ = "/tmp/evXXXXXX";
-};
-
-// A subscriber's application: a unix socket bound to `path`.
-class Receiver {
- public:
-  explicit Receiver(const std::string& path, int type = SOCK_DGRAM) : fd_(socket(AF_UNIX, type | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address = {.sun_family = AF_UNIX};
-    std::memcpy(address.sun_path, path.data(), path.size());
-    EXPECT_EQ(bind(fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << path;
-    if (type == SOCK_STREAM) {
-      EXPECT_EQ(listen(fd_, 1), 0);
-    }
-  }
-  ~Receiver() { Stop(); }
-  void Stop() {  // leaves its file behind, as a process does that is killed
-    if (fd_ >= 0) close(std::exchange(fd_, -1));
-  }
-  // The next datagram; nothing if none comes in time.
-  std::optional<std::string> Receive(int patience_ms = 10000) {
-    pollfd ready = {fd_, POLLIN, 0};
-    if (poll(&ready, 1, patience_ms) != 1) return std::nullopt;
-    const ssize_t size = recv(fd_, buffer_.data(), buffer_.size(), 0);
-    EXPECT_GE(size, 0);
-    return std::string(buffer_.data(), size);
-  }
-
- private:
-  int fd_;
-  std::vector<char> buffer_ = std::vector<char>(200000);
 };
 
 absl::StatusOr<Target> Canonicalize(absl::string_view text) {
@@ -124,7 +96,7 @@ TEST(UnixUri, RefusalsNameThePart) {
 }
 
 TEST_F(UnixTest, OneDatagramPerEventIsItsJsonRpcText) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   LinkUnderTest link(*transport_, uri());
   ASSERT_GT(link.WaitReady(), 0);
   EXPECT_TRUE(link.SendAndWait(MakeMessage("E_TEST")).ok());
@@ -135,7 +107,7 @@ TEST_F(UnixTest, OneDatagramPerEventIsItsJsonRpcText) {
 
 TEST_F(UnixTest, TheLongestPathWorks) {
   const std::string longest = path() + std::string(107 - path().size(), 'x');
-  Receiver receiver(longest);
+  UnixReceiver receiver(longest);
   LinkUnderTest link(*transport_, longest);
   ASSERT_GT(link.WaitReady(), 0);
   EXPECT_TRUE(link.SendAndWait(MakeMessage("E_TEST")).ok());
@@ -143,7 +115,7 @@ TEST_F(UnixTest, TheLongestPathWorks) {
 }
 
 TEST_F(UnixTest, TenThousandEventsReachAReadingPeerCompleteAndInOrder) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   LinkUnderTest link(*transport_, uri());
   const int window = link.WaitReady();
   ASSERT_GT(window, 0);
@@ -165,7 +137,7 @@ TEST_F(UnixTest, TenThousandEventsReachAReadingPeerCompleteAndInOrder) {
 }
 
 TEST_F(UnixTest, AStoppedReaderHoldsUpWhatItHasNoRoomForUntilItReadsAgain) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   LinkUnderTest link(*transport_, uri());
   ASSERT_GE(link.WaitReady(), 100);
   std::vector<MessageRef> batch;
@@ -187,7 +159,7 @@ TEST_F(UnixTest, AStoppedReaderHoldsUpWhatItHasNoRoomForUntilItReadsAgain) {
 }
 
 TEST_F(UnixTest, DestroyingItWhileTheReaderIsStoppedEndsWhatWaits) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   LinkUnderTest link(*transport_, uri());
   ASSERT_GT(link.WaitReady(), 0);
   const size_t first = link.Send(std::vector<MessageRef>(60, MakeMessage("E_STALL")));
@@ -198,7 +170,7 @@ TEST_F(UnixTest, DestroyingItWhileTheReaderIsStoppedEndsWhatWaits) {
 }
 
 TEST_F(UnixTest, AReceiverThatDiesWhileStoppedEndsWhatWaits) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   LinkUnderTest link(*transport_, uri());
   ASSERT_GT(link.WaitReady(), 0);
   const size_t first = link.Send(std::vector<MessageRef>(60, MakeMessage("E_STALL")));
@@ -208,7 +180,7 @@ TEST_F(UnixTest, AReceiverThatDiesWhileStoppedEndsWhatWaits) {
 }
 
 TEST_F(UnixTest, ARestartedReceiverIsServedByANewLink) {
-  auto receiver = std::make_unique<Receiver>(path());
+  auto receiver = std::make_unique<UnixReceiver>(path());
   {
     LinkUnderTest link(*transport_, uri());
     ASSERT_GT(link.WaitReady(), 0);
@@ -220,7 +192,7 @@ TEST_F(UnixTest, ARestartedReceiverIsServedByANewLink) {
     EXPECT_EQ(link.WaitClosed(), status);
   }
   unlink(path().c_str());
-  receiver = std::make_unique<Receiver>(path());
+  receiver = std::make_unique<UnixReceiver>(path());
   LinkUnderTest link(*transport_, uri());
   ASSERT_GT(link.WaitReady(), 0);
   EXPECT_TRUE(link.SendAndWait(MakeMessage("E_THREE")).ok());
@@ -235,7 +207,7 @@ TEST_F(UnixTest, WithoutASocketFileTheLinkClosesAtOnce) {
 }
 
 TEST_F(UnixTest, AFileThatTheReceiverLeftBehindRefuses) {
-  Receiver(path()).Stop();
+  UnixReceiver(path()).Stop();
   LinkUnderTest link(*transport_, uri());
   const absl::Status why = link.WaitClosed();
   EXPECT_EQ(why.code(), absl::StatusCode::kUnavailable);
@@ -243,7 +215,7 @@ TEST_F(UnixTest, AFileThatTheReceiverLeftBehindRefuses) {
 }
 
 TEST_F(UnixTest, AStreamSocketIsToldFromADatagramSocket) {
-  Receiver receiver(path(), SOCK_STREAM);
+  UnixReceiver receiver(path(), SOCK_STREAM);
   LinkUnderTest link(*transport_, uri());
   EXPECT_THAT(Text(link.WaitClosed()), HasSubstr("must be SOCK_DGRAM"));
 }
@@ -278,7 +250,7 @@ class WithoutRights final : public Transport {
 };
 
 TEST_F(UnixTest, AForbiddenSocketIsPermissionDeniedWithTheWayOut) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   ASSERT_EQ(chmod(path().c_str(), 0), 0);
   WithoutRights transport(*transport_);
   LinkUnderTest link(transport, uri());
@@ -288,7 +260,7 @@ TEST_F(UnixTest, AForbiddenSocketIsPermissionDeniedWithTheWayOut) {
 }
 
 TEST_F(UnixTest, AnEventLargerThanTheSystemTakesFailsAloneAndForGood) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   LinkUnderTest link(*transport_, uri());
   ASSERT_GT(link.WaitReady(), 0);
   const size_t first =
@@ -306,7 +278,7 @@ TEST_F(UnixTest, AnEventLargerThanTheSystemTakesFailsAloneAndForGood) {
 }
 
 TEST_F(UnixTest, DestroyingItAtAnyMomentIsSafe) {
-  Receiver receiver(path());
+  UnixReceiver receiver(path());
   for (int i = 0; i < 50; ++i) {
     LinkUnderTest link(*transport_, i % 2 == 0 ? uri() : uri() + ".none");
     if (i % 3 == 0) link.Destroy();  // perhaps before it was ready or closed
