@@ -2,7 +2,6 @@
 #ifndef EVENTVIRTUAL_TESTS_TRANSPORTS_IO_TCP_PROXY_H_
 #define EVENTVIRTUAL_TESTS_TRANSPORTS_IO_TCP_PROXY_H_
 
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,7 +13,7 @@
 #include <string>
 #include <utility>
 
-#include "gtest/gtest.h"
+#include "tests/transports/io/loopback_listener.h"
 #include "tests/transports/io/on_loop.h"
 #include "transports/io/event_loop.h"
 
@@ -31,40 +30,29 @@ class TcpProxy {
 
   void Start() {
     OnLoop(loop_, [this] {
-      listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-      const int on = 1;
-      setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-      sockaddr_in address = Loopback(port_);
-      ASSERT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0) << errno;
-      ASSERT_EQ(listen(listener_, 64), 0);
-      socklen_t length = sizeof(address);
-      getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length);
-      port_ = ntohs(address.sin_port);
-      accepting_ = loop_.NewWatch(listener_, [this](Loop::Readiness) { Accept(); });
-      accepting_->Want({.readable = true, .writable = false});
+      listener_ = std::make_unique<LoopbackListener>(loop_, port_, [this](int client) { Accept(client); });
+      port_ = listener_->port();
     });
   }
   // Refuses new connections and breaks those that exist. Bytes that are on their way are lost.
   void Stop() {
     OnLoop(loop_, [this] {
       connections_.clear();
-      accepting_.reset();
-      if (listener_ >= 0) close(std::exchange(listener_, -1));
+      listener_.reset();
     });
   }
   // Neither reads nor writes; connections are still accepted, by the kernel.
   void Stall() {
     OnLoop(loop_, [this] {
       stalled_ = true;
-      accepting_.reset();
+      if (listener_ != nullptr) listener_->Pause(true);
       for (Connection& connection : connections_) connection.Unwatch();
     });
   }
   void Resume() {
     OnLoop(loop_, [this] {
-      if (!std::exchange(stalled_, false) || listener_ < 0) return;
-      accepting_ = loop_.NewWatch(listener_, [this](Loop::Readiness) { Accept(); });
-      accepting_->Want({.readable = true, .writable = false});
+      if (!std::exchange(stalled_, false) || listener_ == nullptr) return;
+      listener_->Pause(false);
       for (Connection& connection : connections_) Watch(connection);
     });
   }
@@ -86,15 +74,9 @@ class TcpProxy {
     }
   };
 
-  static sockaddr_in Loopback(uint16_t port) {
-    return {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_zero = {}};
-  }
-
-  void Accept() {
-    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (client < 0) return;
+  void Accept(int client) {
     const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in address = Loopback(server_port_);
+    sockaddr_in address = LoopbackAddress(server_port_);
     if (connect(server, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
       close(server);
       close(client);
@@ -144,9 +126,8 @@ class TcpProxy {
   const uint16_t server_port_;
   uint16_t port_ = 0;
   // On the loop.
-  int listener_ = -1;
   bool stalled_ = false;
-  std::unique_ptr<Loop::Watch> accepting_;
+  std::unique_ptr<LoopbackListener> listener_;
   std::list<Connection> connections_;
   EventLoop loop_{"proxy"};  // the last member: nothing runs on it any more when the others go
 };

@@ -1,5 +1,3 @@
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+#include "tests/transports/io/loopback_listener.h"
 #include "tests/transports/io/on_loop.h"
 #include "transports/api/mutex.h"
 #include "transports/io/event_loop.h"
@@ -36,24 +35,15 @@ class TcpPeer final : public ConformancePeer {
   }
   void Start() override {
     OnLoop(loop_, [this] {
-      listener_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-      const int on = 1;
-      setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-      sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port_), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-      socklen_t length = sizeof(address);
-      ASSERT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address), length), 0);
-      ASSERT_EQ(listen(listener_, 64), 0);
-      getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &length);
-      port_ = ntohs(address.sin_port);
-      accepting_ = loop_.NewWatch(listener_, [this](Loop::Readiness) { Accept(); });
-      accepting_->Want({.readable = true, .writable = false});
+      listener_ =
+          std::make_unique<LoopbackListener>(loop_, port_, [this](int fd) { Watch(connections_.emplace_back(fd)); });
+      port_ = listener_->port();
     });
   }
   void Stop() override {
     OnLoop(loop_, [this] {
       connections_.clear();
-      accepting_.reset();
-      if (listener_ >= 0) close(std::exchange(listener_, -1));
+      listener_.reset();
     });
   }
   Stalled stalled() const override { return reliable_ ? Stalled::kUnanswered : Stalled::kHeldBack; }
@@ -87,12 +77,6 @@ class TcpPeer final : public ConformancePeer {
       stalled_ = stalled;
       for (Connection& connection : connections_) Watch(connection);
     });
-  }
-
-  void Accept() {
-    const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd < 0) return;
-    Watch(connections_.emplace_back(fd));
   }
 
   void Watch(Connection& connection) {
@@ -141,9 +125,8 @@ class TcpPeer final : public ConformancePeer {
   CondVar changed_;
   std::deque<std::string> received_ ABSL_GUARDED_BY(mutex_);
   // On the loop.
-  int listener_ = -1;
   bool stalled_ = false;
-  std::unique_ptr<Loop::Watch> accepting_;
+  std::unique_ptr<LoopbackListener> listener_;
   std::list<Connection> connections_;
   EventLoop loop_{"peer"};  // the last member: nothing runs on it any more when the others go
 };

@@ -109,6 +109,15 @@ class Peer {
   int fd_ = -1;
 };
 
+// A link that is ready, and which the peer has accepted.
+std::unique_ptr<LinkUnderTest> Connect(Peer& peer, const std::string& uri) {
+  static const std::unique_ptr<Transport> transport = MakeTcpTransport();
+  auto link = std::make_unique<LinkUnderTest>(*transport, uri);
+  EXPECT_GT(link->WaitReady(), 0);
+  peer.Accept();
+  return link;
+}
+
 std::string Request(int id, const Message& message) {
   return absl::StrCat("{\"id\":", id, ",", std::string(message.jsonrpc().substr(1)));
 }
@@ -166,110 +175,89 @@ TEST(TcpUri, RefusalsNameThePart) {
 TEST(TcpWire, NotificationsStandBackToBack) {
   for (const int family : {AF_INET, AF_INET6}) {
     Peer peer(family);
-    const auto transport = MakeTcpTransport();
-    LinkUnderTest link(*transport, peer.uri());
-    ASSERT_GT(link.WaitReady(), 0);
-    peer.Accept();
-    const size_t first = link.Send({MakeMessage("E_A"), MakeMessage("E_B", "x")});
+    const auto link = Connect(peer, peer.uri());
+    const size_t first = link->Send({MakeMessage("E_A"), MakeMessage("E_B", "x")});
     const std::string expected = R"({"jsonrpc":"2.0","method":"E_A"}{"jsonrpc":"2.0","method":"E_B","params":["x"]})";
     EXPECT_EQ(peer.Read(expected.size()), expected);
-    EXPECT_TRUE(link.Outcome(first).ok());
-    EXPECT_TRUE(link.Outcome(first + 1).ok());
+    EXPECT_TRUE(link->Outcome(first).ok());
+    EXPECT_TRUE(link->Outcome(first + 1).ok());
   }
 }
 
 TEST(TcpWire, TheMethodMayBeFixedAndTheEventAParameter) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.uri("/block?event_param=event"));
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
-  EXPECT_TRUE(link.SendAndWait(MakeMessage("E_A", "x")).ok());
+  const auto link = Connect(peer, peer.uri("/block?event_param=event"));
+  EXPECT_TRUE(link->SendAndWait(MakeMessage("E_A", "x")).ok());
   const std::string expected = R"({"jsonrpc":"2.0","method":"block","params":{"event":"E_A","0":"x"}})";
   EXPECT_EQ(peer.Read(expected.size()), expected);
 }
 
 TEST(TcpWire, RequestsAreNumberedAndAnsweredInAnyOrder) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.reliable());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
+  const auto link = Connect(peer, peer.reliable());
   const std::vector<MessageRef> batch = {MakeMessage("E_A"), MakeMessage("E_B"), MakeMessage("E_C")};
-  const size_t first = link.Send(batch);
+  const size_t first = link->Send(batch);
   const std::string expected = Request(1, *batch[0]) + Request(2, *batch[1]) + Request(3, *batch[2]);
   EXPECT_EQ(peer.Read(expected.size()), expected);
   peer.Answer(Ok("3"));
-  EXPECT_TRUE(link.Outcome(first + 2).ok());
-  EXPECT_EQ(link.Reported(), 1u);
+  EXPECT_TRUE(link->Outcome(first + 2).ok());
+  EXPECT_EQ(link->Reported(), 1u);
   peer.Answer(Ok("1") + Ok("2"));
-  EXPECT_TRUE(link.Outcome(first).ok());
-  EXPECT_TRUE(link.Outcome(first + 1).ok());
+  EXPECT_TRUE(link->Outcome(first).ok());
+  EXPECT_TRUE(link->Outcome(first + 1).ok());
 }
 
 // --- answers, as they may come
 
 TEST(TcpReplies, AreReadHoweverTheyAreCutOrPadded) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.reliable());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
-  const size_t first = link.Send({MakeMessage("E"), MakeMessage("E"), MakeMessage("E")});
+  const auto link = Connect(peer, peer.reliable());
+  const size_t first = link->Send({MakeMessage("E"), MakeMessage("E"), MakeMessage("E")});
   for (const char byte : Ok("1")) peer.Answer(absl::string_view(&byte, 1));
-  EXPECT_TRUE(link.Outcome(first).ok());
+  EXPECT_TRUE(link->Outcome(first).ok());
   peer.Answer(absl::StrCat(R"({"jsonrpc":"2.0","result":"OK","id":2)", std::string(4096, ' '), "}\r\n \t"));
-  EXPECT_TRUE(link.Outcome(first + 1).ok());
+  EXPECT_TRUE(link->Outcome(first + 1).ok());
   peer.Answer(R"({"id":3,"result":{"a":["}{",{"b":"\"}"}]}})");
-  EXPECT_TRUE(link.Outcome(first + 2).ok());
+  EXPECT_TRUE(link->Outcome(first + 2).ok());
 }
 
 TEST(TcpReplies, AnErrorIsAFailureWithItsCodeAndWords) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.reliable());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
-  const size_t first = link.Send(std::vector<MessageRef>(4, MakeMessage("E")));
+  const auto link = Connect(peer, peer.reliable());
+  const size_t first = link->Send(std::vector<MessageRef>(4, MakeMessage("E")));
   peer.Answer(R"({"jsonrpc":"2.0","error":{"code":-32601,"message":"no such method"},"id":1})");
   peer.Answer(R"({"error":"busy","id":2})");
   peer.Answer(R"({"error":{},"id":3})");
   peer.Answer(R"({"result":1,"error":null,"id":4})");
-  EXPECT_EQ(Text(link.Outcome(first)), peer.reliable() + ": the receiver answered with error -32601: no such method");
-  EXPECT_THAT(Text(link.Outcome(first + 1)), HasSubstr("busy"));
-  EXPECT_FALSE(link.Outcome(first + 2).ok());
-  EXPECT_TRUE(link.Outcome(first + 3).ok());
-  EXPECT_FALSE(link.closed()) << "the connection is sound";
+  EXPECT_EQ(Text(link->Outcome(first)), peer.reliable() + ": the receiver answered with error -32601: no such method");
+  EXPECT_THAT(Text(link->Outcome(first + 1)), HasSubstr("busy"));
+  EXPECT_FALSE(link->Outcome(first + 2).ok());
+  EXPECT_TRUE(link->Outcome(first + 3).ok());
+  EXPECT_FALSE(link->closed()) << "the connection is sound";
 }
 
 TEST(TcpReplies, ThoseToNobodyAreDropped) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.reliable());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
-  const size_t first = link.Send({MakeMessage("E"), MakeMessage("E")});
+  const auto link = Connect(peer, peer.reliable());
+  const size_t first = link->Send({MakeMessage("E"), MakeMessage("E")});
   for (const char* id : {"99", "0", "-1", "null", "\"1\"", "1.5", "{}", "18446744073709551615"}) peer.Answer(Ok(id));
   peer.Answer("{}{\"jsonrpc\":\"2.0\"}");
   peer.Answer(Ok("2") + Ok("2"));
-  EXPECT_TRUE(link.Outcome(first + 1).ok());
-  EXPECT_EQ(link.Reported(), 1u);
+  EXPECT_TRUE(link->Outcome(first + 1).ok());
+  EXPECT_EQ(link->Reported(), 1u);
   peer.Answer(Ok("1"));
-  EXPECT_TRUE(link.Outcome(first).ok());
+  EXPECT_TRUE(link->Outcome(first).ok());
 }
 
 TEST(TcpReplies, OneThatNeverComesIsEndedWithTheLink) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.reliable());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
+  const auto link = Connect(peer, peer.reliable());
   const MessageRef message = MakeMessage("E");
-  const size_t first = link.Send({message});
+  const size_t first = link->Send({message});
   EXPECT_EQ(peer.Read(Request(1, *message).size()), Request(1, *message));
-  EXPECT_EQ(link.Reported(), 0u);
-  link.Destroy();
-  EXPECT_EQ(link.Outcome(first).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(link->Reported(), 0u);
+  link->Destroy();
+  EXPECT_EQ(link->Outcome(first).code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(TcpReplies, GarbageClosesTheLinkAndFailsWhatIsOut) {
@@ -277,16 +265,13 @@ TEST(TcpReplies, GarbageClosesTheLinkAndFailsWhatIsOut) {
   for (const std::string& garbage : {std::string("HTTP/1.1 400 Bad Request\r\n"), std::string("[1]"),
                                      std::string("\0\xff", 2), giant, std::string(100000, '{')}) {
     Peer peer;
-    const auto transport = MakeTcpTransport();
-    LinkUnderTest link(*transport, peer.reliable());
-    ASSERT_GT(link.WaitReady(), 0);
-    peer.Accept();
-    const size_t first = link.Send({MakeMessage("E"), MakeMessage("E")});
+    const auto link = Connect(peer, peer.reliable());
+    const size_t first = link->Send({MakeMessage("E"), MakeMessage("E")});
     std::thread answer([&] { peer.Answer(garbage); });  // it blocks when the link reads no more
-    EXPECT_THAT(Text(link.WaitClosed()), AllOf(StartsWith(peer.reliable()), HasSubstr("bad reply")));
-    EXPECT_EQ(link.Outcome(first).code(), absl::StatusCode::kUnavailable);
-    EXPECT_EQ(link.Outcome(first + 1).code(), absl::StatusCode::kUnavailable);
-    link.Destroy();
+    EXPECT_THAT(Text(link->WaitClosed()), AllOf(StartsWith(peer.reliable()), HasSubstr("bad reply")));
+    EXPECT_EQ(link->Outcome(first).code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(link->Outcome(first + 1).code(), absl::StatusCode::kUnavailable);
+    link->Destroy();
     answer.join();
   }
 }
@@ -296,37 +281,31 @@ TEST(TcpReplies, GarbageClosesTheLinkAndFailsWhatIsOut) {
 TEST(TcpFailure, AClosedConnectionFailsWhatIsOutAndKeepsWhatWasAnswered) {
   for (const bool reset : {false, true}) {
     Peer peer;
-    const auto transport = MakeTcpTransport();
-    LinkUnderTest link(*transport, peer.reliable());
-    ASSERT_GT(link.WaitReady(), 0);
-    peer.Accept();
-    const size_t first = link.Send(std::vector<MessageRef>(100, MakeMessage("E")));
+    const auto link = Connect(peer, peer.reliable());
+    const size_t first = link->Send(std::vector<MessageRef>(100, MakeMessage("E")));
     for (int id = 1; id <= 50; ++id) peer.Answer(Ok(absl::StrCat(id)));
-    for (int i = 0; i < 50; ++i) EXPECT_TRUE(link.Outcome(first + i).ok());
+    for (int i = 0; i < 50; ++i) EXPECT_TRUE(link->Outcome(first + i).ok());
     if (reset) {
       peer.Reset();
     } else {
       peer.Close();
     }
-    for (int i = 50; i < 100; ++i) EXPECT_EQ(link.Outcome(first + i).code(), absl::StatusCode::kUnavailable);
-    EXPECT_THAT(Text(link.WaitClosed()), StartsWith(peer.reliable()));
+    for (int i = 50; i < 100; ++i) EXPECT_EQ(link->Outcome(first + i).code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(Text(link->WaitClosed()), StartsWith(peer.reliable()));
   }
 }
 
 TEST(TcpFailure, ThatThePeerHasGoneIsNoticedBeforeBytesAreLostInItsGrave) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.uri());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
+  const auto link = Connect(peer, peer.uri());
   // In one turn of the loop: the link has not yet been told by the kernel.
   size_t first = 0;
-  OnLoop(link.loop(), [&] {
+  OnLoop(link->loop(), [&] {
     peer.Close();
-    first = link.SendNow({MakeMessage("E")});
+    first = link->SendNow({MakeMessage("E")});
   });
-  EXPECT_EQ(link.Outcome(first).code(), absl::StatusCode::kUnavailable) << "written, and lost";
-  EXPECT_EQ(link.WaitClosed().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(link->Outcome(first).code(), absl::StatusCode::kUnavailable) << "written, and lost";
+  EXPECT_EQ(link->WaitClosed().code(), absl::StatusCode::kUnavailable);
 }
 
 TEST(TcpFailure, APeerThatDoesNotReadHoldsBackWhatDoesNotFit) {
@@ -346,14 +325,11 @@ TEST(TcpFailure, APeerThatDoesNotReadHoldsBackWhatDoesNotFit) {
 
 TEST(TcpFailure, WhatWasHeldBackFailsWhenThePeerGoes) {
   Peer peer;
-  const auto transport = MakeTcpTransport();
-  LinkUnderTest link(*transport, peer.uri());
-  ASSERT_GT(link.WaitReady(), 0);
-  peer.Accept();
-  const size_t first = link.Send(std::vector<MessageRef>(100, MessageOfSize(100000)));
+  const auto link = Connect(peer, peer.uri());
+  const size_t first = link->Send(std::vector<MessageRef>(100, MessageOfSize(100000)));
   peer.Reset();
-  EXPECT_EQ(link.Outcome(first + 99).code(), absl::StatusCode::kUnavailable);
-  EXPECT_FALSE(link.WaitClosed().ok());
+  EXPECT_EQ(link->Outcome(first + 99).code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(link->WaitClosed().ok());
 }
 
 TEST(TcpFailure, NobodyListening) {
