@@ -44,7 +44,7 @@ absl::StatusOr<std::optional<absl::string_view>> JsonFramer::Next() {
       start_ = ++scan_;
       return absl::string_view(buffer_).substr(start, start_ - start);
     }
-    if (scan_ - start_ >= max_bytes_) {
+    if (scan_ + 1 - start_ >= max_bytes_) {  // one more would be needed at least
       broken_ = absl::InvalidArgumentError(absl::StrCat("a JSON object of more than ", max_bytes_, " bytes"));
       buffer_.clear();
       return broken_;
