@@ -76,6 +76,11 @@ absl::StatusOr<Uri> ParseUri(absl::string_view text) {
       uri.query.emplace_back(std::string(cut.first), *std::move(value));
     }
     text = text.substr(0, mark);
+    // Without the options behind it, as a canonical text leaves defaults out, the body would be read as another URI.
+    const size_t before = text.rfind('?');
+    if (before != absl::string_view::npos && ReadsAsQuery(text.substr(before + 1))) {
+      return absl::InvalidArgumentError("options behind a second '?'; join them with '&', as in ?timeout=1s&reliable=1");
+    }
   }
   uri.body = std::string(text);
   return uri;
