@@ -45,13 +45,15 @@ class Connection {
   Connection(Connection&& other) : fd_(std::exchange(other.fd_, -1)) {}
   ~Connection() { Close(); }
 
-  // Exactly `size` bytes; less if the stream ends or nothing comes in time.
+  // Exactly `size` bytes; less if the stream ends. One that neither goes on nor ends fails the test.
   std::string Read(size_t size) {
     std::string text(size, '\0');
     size_t taken = 0;
     while (taken < size) {
       pollfd ready = {fd_, POLLIN, 0};
-      const ssize_t got = poll(&ready, 1, kPatienceMs) == 1 ? recv(fd_, text.data() + taken, size - taken, 0) : 0;
+      const bool in_time = poll(&ready, 1, kPatienceMs) == 1;
+      EXPECT_TRUE(in_time) << taken << " of " << size << " bytes, and no end";
+      const ssize_t got = in_time ? recv(fd_, text.data() + taken, size - taken, 0) : 0;
       if (got <= 0) break;
       taken += got;
     }
@@ -62,10 +64,6 @@ class Connection {
     std::string text;
     for (std::string more = Read(1 << 16); !more.empty(); more = Read(1 << 16)) text += more;
     return text;
-  }
-  bool HasBytes() {
-    pollfd ready = {fd_, POLLIN, 0};
-    return poll(&ready, 1, 0) == 1;
   }
   // False: the other end has gone, or takes nothing more for too long.
   bool Write(absl::string_view text) {
