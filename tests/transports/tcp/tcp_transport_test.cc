@@ -1,7 +1,6 @@
 #include "transports/tcp/tcp_transport.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <linux/filter.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
