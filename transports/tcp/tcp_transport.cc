@@ -27,6 +27,7 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr int kWindow = 256;
 constexpr size_t kMaxReply = 64 << 10;  // bytes; replies are padded to 4096 by some peers
 constexpr size_t kReadSize = 16 << 10;
+constexpr int kReadsAtOnce = 16;  // a peer that floods us gets this many of them, then the loop goes on
 constexpr size_t kMaxErrorText = 200;
 
 struct Peer {
@@ -53,6 +54,13 @@ absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
   peer.event_param = query.TakeString("event_param", "");
   if (absl::Status status = query.Done(); !status.ok()) return status;
   return peer;
+}
+
+// The text of an error goes into protobuf strings: it is cut between two characters of UTF-8, never inside one.
+std::string CutErrorText(std::string_view text) {
+  size_t size = std::min(text.size(), kMaxErrorText);
+  while (size < text.size() && size > 0 && (text[size] & 0xc0) == 0x80) --size;
+  return std::string(text.substr(0, size));
 }
 
 class TcpLink final : public Link {
@@ -155,7 +163,7 @@ class TcpLink final : public Link {
 
   void Read() {
     char bytes[kReadSize];
-    while (true) {
+    for (int reads = 0; reads < kReadsAtOnce; ++reads) {
       const ssize_t got = recv(fd_, bytes, sizeof(bytes), MSG_DONTWAIT);
       if (got < 0) {
         if (errno == EINTR) continue;
@@ -167,8 +175,7 @@ class TcpLink final : public Link {
         framer_.Append(absl::string_view(bytes, got));
         if (!TakeReplies()) return;
       }
-      // Without replies nothing that comes is of interest.
-      if (static_cast<size_t>(got) < sizeof(bytes)) return;
+      // Without replies nothing that comes is of interest, but what may come behind it: the end.
     }
   }
 
@@ -201,12 +208,14 @@ class TcpLink final : public Link {
     }
     int64_t code = 0;
     std::string_view message;
-    const bool has_code = error["code"].get(code) == simdjson::SUCCESS;
-    if (error["message"].get(message) != simdjson::SUCCESS && error.is_string())
-      message = error.get_string().value_unsafe();
-    std::move(done).Finish(absl::UnavailableError(
-        absl::StrCat(name_, ": the receiver answered with error ", has_code ? absl::StrCat(code, ": ") : "",
-                     absl::string_view(message.data(), std::min(message.size(), kMaxErrorText)))));
+    std::string words;
+    if (error["message"].get(message) == simdjson::SUCCESS || error.get(message) == simdjson::SUCCESS) {
+      words = CutErrorText(message);
+      if (error["code"].get(code) == simdjson::SUCCESS) words.insert(0, absl::StrCat(code, ": "));
+    } else {
+      words = CutErrorText(simdjson::minify(error));  // not as JSON-RPC wants it: as it came
+    }
+    std::move(done).Finish(absl::UnavailableError(absl::StrCat(name_, ": the receiver answered with error ", words)));
   }
 
   const Peer peer_;

@@ -108,6 +108,16 @@ TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
   }
 }
 
+// "tcp:h:1/x?reliable=1", which would be left once the default is dropped, means something else.
+TEST(Uri, RefusesOptionsBehindASecondQuestionMark) {
+  for (const char* text : {"tcp:h:1/x?reliable=1?timeout=1s", "unix:/x?a=b?timeout=100ms", "tcp:h:1?a=b?c=d?e=f"}) {
+    const absl::StatusOr<Uri> uri = ParseUri(text);
+    EXPECT_EQ(uri.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(uri.status().message()), HasSubstr("join its options with '&'"));
+  }
+  EXPECT_EQ(ParseUri("rabbitmq:h/exchange=X;persistent?key?timeout=2s")->body, "h/exchange=X;persistent?key");
+}
+
 TEST(Uri, RefusesWithoutRepeatingWhatMayBeAPassword) {
   for (const char* text : {"", "secret", ":secret", "Udp:secret", "udp:sec ret", "udp:secret\n", "x:secret?a=%zz",
                            "x:a?secret=%zz", "x:a?secret=1?b=2", "9x:secret"}) {

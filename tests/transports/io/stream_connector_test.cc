@@ -107,6 +107,8 @@ TEST(StreamConnector, GivesASocketThatNoticesDeadPeers) {
   const int fd = attempt.Fd();
   EXPECT_NE(Option(fd, IPPROTO_TCP, TCP_NODELAY), 0);
   EXPECT_NE(Option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+  EXPECT_EQ(Option(fd, IPPROTO_TCP, TCP_KEEPIDLE), 10);
+  EXPECT_EQ(Option(fd, IPPROTO_TCP, TCP_KEEPINTVL), 10);
   EXPECT_EQ(Option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 3000);
   EXPECT_NE(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
   EXPECT_NE(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
