@@ -53,6 +53,9 @@ absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
   peer.timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(5));
   peer.event_param = query.TakeString("event_param", "");
   if (absl::Status status = query.Done(); !status.ok()) return status;
+  if (!simdjson::validate_utf8(peer.event_param)) {  // it goes into JSON
+    return absl::InvalidArgumentError("option \"event_param\" is not UTF-8");
+  }
   return peer;
 }
 

@@ -266,6 +266,7 @@ TEST(TcpUri, RefusalsNameThePart) {
       {"tcp:h:1?Reliable=1", "from 1 to 65535"},
       {"tcp:h:1?reliable=maybe", "reliable"},
       {"tcp:h:1?reliable=1&reliable=1", "twice"},
+      {"tcp:h:1?event_param=%ff", "not UTF-8"},
       {"tcp:h:1?timeout=soon", "timeout"},
       {"tcp:h:1?timeout=0", "timeout"},
       {"tcp:h:1?timeout=-1s", "timeout"},

@@ -1,0 +1,146 @@
+"""What is measured, against what, and which target it has."""
+
+import collections
+
+import processes as p
+
+# One line of the table. `ours` and `base` are (side, metric); `target` is text, and `limit(m)` its value from the medians:
+# m(side, metric). `more`: more is better. Without a limit the line only informs.
+Row = collections.namedtuple("Row", "what unit ours base target limit more", defaults=("", None, False))
+
+
+class Case:
+    """Sides that are measured one after the other, round by round, so that what disturbs one disturbs all."""
+
+    def __init__(self, name, title, sides, rows):
+        self.name, self.title, self.sides, self.rows = name, title, sides, rows
+
+
+def cpu_target(side, factor, extra):
+    return lambda m: factor * m(side, "cpu_event") + extra
+
+
+def all_cases(seconds, quick):
+    """Every case there is, most important first. `seconds` is how long one measurement takes."""
+    raise_64 = ["raise", "--outstanding=64", "--seconds=%g" % seconds]
+    raise_1 = ["raise", "--outstanding=1", "--wait=delivered", "--seconds=%g" % seconds]
+    stream = ["stream", "--batch=64", "--seconds=%g" % seconds]
+    short = seconds / 3
+    cases = []
+
+    cases.append(Case(
+        "B1", "unary Raise, accepted, 64 outstanding, one udp subscriber",
+        {"ours": lambda: p.service(["udp"], "PARALLEL", *raise_64),
+         "empty": lambda: p.empty("callback", *raise_64),
+         "queue": lambda: p.empty("queue", *raise_64),
+         "send": lambda: p.bare("send", "udp", short)},
+        [Row("rate, to empty callback service", "/s", ("ours", "rate"), ("empty", "rate"), "≥ 0.85 ×",
+             lambda m: 0.85 * m("empty", "rate"), True),
+         Row("rate, to empty completion queue", "/s", ("ours", "rate"), ("queue", "rate")),
+         Row("CPU per event", "µs", ("ours", "cpu_event"), ("empty", "cpu_event"), "≤ empty + 1.25 send + 1.5",
+             lambda m: m("empty", "cpu_event") + 1.25 * m("send", "cpu_event") + 1.5),
+         Row("p50", "µs", ("ours", "p50"), ("empty", "p50")),
+         Row("p99", "µs", ("ours", "p99"), ("empty", "p99")),
+         Row("p99.9", "µs", ("ours", "p999"), ("empty", "p999"))]))
+
+    transports = [("udp, 16 lengths", "udp", "send", ["vary"], ["--vary"]),
+                  ("udp, equal lengths", "udp", "segment", [], []),
+                  ("unix", "unix", "unix", [], []),
+                  ("tcp", "tcp", "tcp", [], []),
+                  ("flatstore", "flatstore", "file", [], [])]
+
+    def streams(name, policy):
+        sides, rows = {}, []
+        for label, kind, loop, bare_words, load_words in transports:
+            sides["ours " + label] = (lambda kind=kind, load_words=load_words:
+                                      p.service([kind] * 3, policy, *stream, *load_words))
+            sides["bare " + label] = (lambda kind=kind, loop=loop, bare_words=bare_words:
+                                      p.bare(loop, kind, short / 2, *bare_words))
+            rows.append(Row("CPU per delivery, " + label, "µs", ("ours " + label, "cpu_delivery"),
+                            ("bare " + label, "cpu_event"), "≤ 1.3 bare + 0.35",
+                            cpu_target("bare " + label, 1.3, 0.35)))
+            rows.append(Row("events/s, " + label, "/s", ("ours " + label, "rate"), ("bare " + label, "rate")))
+        return Case(name, "RaiseStream, 64 events per message, %s over 3" % policy, sides, rows)
+
+    cases.append(streams("B3", "PARALLEL"))
+    cases.append(Case(
+        "B3i", "ingest and dispatch without sends",
+        {"stream": lambda: p.service([], "", *stream),
+         "empty": lambda: p.empty("callback", *stream),
+         "dispatch": lambda: p.core_raise("--seconds=%g" % short, "instant:a", "instant:b", "instant:c")},
+        [Row("CPU per event, stream, no subscriber", "µs", ("stream", "cpu_event"), ("empty", "cpu_event")),
+         Row("CPU per event, dispatch to 3 that deliver at once", "µs", ("dispatch", "cpu_event"), ("empty", "cpu_event"),
+             "≤ 1.0 with the stream's", lambda m: 1.0 - m("stream", "cpu_event"))]))
+
+    sizes = [1000, 100000] + ([] if quick else [1000000])
+    sides = {"1": lambda: p.core_raise("--seconds=%g" % short, "instant:a")}
+    rows = []
+    for size in sizes:
+        side = "%d others" % size
+        sides[side] = lambda size=size: p.core_raise("--others=%d" % size, "--seconds=%g" % short, "instant:a")
+        rows.append(Row("CPU per raise, one matches, beside %d" % size, "µs", (side, "cpu_event"), ("1", "cpu_event"),
+                        "≤ 1.2 ×", lambda m: 1.2 * m("1", "cpu_event")))
+    for size in (1000, 100000):
+        side = "%d same" % size
+        sides[side] = lambda size=size: p.core_raise("--same=%d" % size, "--seconds=%g" % short, "instant:a")
+        rows.append(Row("CPU per delivery, %d match" % size, "µs", (side, "cpu_delivery"), ("1", "cpu_delivery"),
+                        "≤ 1.2 ×", lambda m: 1.2 * m("1", "cpu_delivery")))
+    cases.append(Case("B8", "subscriptions on other events, and on the same", sides, rows))
+
+    count = 2000 if quick else 20000
+    sides = {"1": lambda: p.core_registry(1, count)}
+    rows = []
+    for size in sizes:
+        side = str(size)
+        sides[side] = lambda size=size: p.core_registry(size, count)
+        for what in ("subscribe", "refresh", "unsubscribe"):
+            rows.append(Row("%s beside %d" % (what, size), "/s", (side, what), ("1", what), "≥ 0.5 × and 50000",
+                            lambda m, what=what: max(0.5 * m("1", what), 50000), True))
+    cases.append(Case("B9", "Subscribe, refresh, Unsubscribe in the registry", sides, rows))
+    cases.append(Case(
+        "B10", "memory per subscription of two subscribers, endpoints shared",
+        {"many": lambda: p.core_registry(sizes[-1], 1), "fewer": lambda: p.core_registry(sizes[-1] // 10, 1)},
+        [Row("resident bytes, %d subscriptions" % sizes[-1], "B", ("many", "bytes_each"), ("fewer", "bytes_each"), "≤ 600",
+             lambda m: 600)]))
+
+    cases.append(Case(
+        "B5", "bursts of equal events to one udp subscriber (the core alone)",
+        {"ours": lambda: p.core_to("udp", short),
+         "vary": lambda: p.core_to("udp", short, "--vary"),
+         "send": lambda: p.bare("send", "udp", short),
+         "segment": lambda: p.bare("segment", "udp", short)},
+        [Row("rate, to one send each", "/s", ("ours", "rate"), ("send", "rate"), "≥ 2.5 ×",
+             lambda m: 2.5 * m("send", "rate"), True),
+         Row("rate, to our own with 16 lengths", "/s", ("ours", "rate"), ("vary", "rate")),
+         Row("CPU per event, to bare UDP_SEGMENT", "µs", ("ours", "cpu_event"), ("segment", "cpu_event"))]))
+
+    cases.append(Case(
+        "B2", "unary Raise, delivered, one outstanding",
+        {"udp": lambda: p.service(["udp"], "PARALLEL", *raise_1),
+         "reliable": lambda: p.service(["reliable"], "PARALLEL", *raise_1),
+         "empty": lambda: p.empty("callback", *raise_1),
+         "round trip": lambda: p.bare("pingpong", "reliable", short)},
+        [Row("udp p50", "µs", ("udp", "p50"), ("empty", "p50"), "≤ 1.25 ×", lambda m: 1.25 * m("empty", "p50")),
+         Row("udp p99", "µs", ("udp", "p99"), ("empty", "p99"), "≤ 1.5 ×", lambda m: 1.5 * m("empty", "p99")),
+         Row("udp p99.9", "µs", ("udp", "p999"), ("empty", "p999")),
+         Row("tcp reliable p50", "µs", ("reliable", "p50"), ("empty", "p50"), "≤ 1.25 × + round trip",
+             lambda m: 1.25 * m("empty", "p50") + m("round trip", "p50")),
+         Row("tcp reliable p99", "µs", ("reliable", "p99"), ("empty", "p99"), "≤ 1.5 × + round trip",
+             lambda m: 1.5 * m("empty", "p99") + m("round trip", "p99")),
+         Row("tcp reliable p99.9", "µs", ("reliable", "p999"), ("empty", "p999"))]))
+
+    cases.append(streams("B4f", "FAILOVER"))
+    cases.append(streams("B4r", "ROUND-ROBIN"))
+
+    sides, rows = {}, []
+    for label, listener, loop, kind, floor in (("unix datagram", "unix:DIR/in", "unix", "unix", 300000),
+                                               ("tcp plain", "tcp:127.0.0.1:0", "tcp", "tcp", 300000),
+                                               ("tcp reliable", "tcp:127.0.0.1:0", "request", "reliable", 150000)):
+        sides["ours " + label] = lambda listener=listener, loop=loop: p.ingest(listener, loop, seconds)
+        sides["bare " + label] = lambda loop=loop, kind=kind: p.bare(loop, kind, short)
+        rows.append(Row("events/s delivered, " + label, "/s", ("ours " + label, "rate"), ("bare " + label, "rate"),
+                        "≥ %d" % floor, lambda m, floor=floor: floor, True))
+        rows.append(Row("CPU per event, " + label, "µs", ("ours " + label, "cpu_delivery"),
+                        ("bare " + label, "cpu_event")))
+    cases.append(Case("B6", "OpenSIPS' ingest to one udp subscriber", sides, rows))
+    return cases

@@ -1,0 +1,181 @@
+"""Starts and measures the programs of the benchmark: the service, what it is compared with, loads and receivers."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BIN = os.environ.get("EVENTVIRTUAL_BIN", os.path.join(ROOT, "bazel-bin"))
+
+
+def program(label):
+    path = os.path.join(BIN, label)
+    if not os.path.exists(path):
+        raise SystemExit("%s is not built; use ./dev bench" % path)
+    return path
+
+
+def cpu_seconds(pid):
+    """Processor time of all threads of another process, by its clock: (~pid << 3) | CPUCLOCK_SCHED, as in the kernel."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def run_json(*command):
+    """Runs a program to its end; gives the JSON object it printed."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit("%s: exit code %d" % (" ".join(command), done.returncode))
+    return json.loads(done.stdout)
+
+
+class Listening:
+    """A program that says `{"listening":[…]}` first, and ends on SIGTERM."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.addresses = json.loads(self.process.stdout.readline())["listening"]
+        self.pid = self.process.pid
+
+    def stop(self):
+        """Gives the last JSON object it printed, if any."""
+        self.process.terminate()
+        text, _ = self.process.communicate(timeout=60)
+        return json.loads(text) if text else None
+
+
+class Service:
+    """One eventvirtuald with one subscription to the event of the benchmark, or none."""
+
+    def __init__(self, subscriber="", *flags):
+        self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+        self.log = os.path.join(self.dir, "log")
+        begin = time.monotonic()
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen([program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags], stderr=log)
+        self.pid = self.process.pid
+        line = self._ready_line()
+        self.start_seconds = time.monotonic() - begin
+        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        self.address = words["listen"]
+        self.ingest = words["ingest"].strip('"')
+        if subscriber:
+            subprocess.run([program("client/evctl"), "--server=" + self.address, "subscribe", "E_BENCH", subscriber],
+                           check=True, stdout=subprocess.DEVNULL)
+
+    def _ready_line(self):
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and self.process.poll() is None:
+            with open(self.log) as log:
+                for line in log:
+                    if "msg=ready" in line and line.endswith("\n"):
+                        return line
+            time.sleep(0.001)
+        raise SystemExit("eventvirtuald does not start: " + open(self.log).read())
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=60)
+        shutil.rmtree(self.dir)
+
+
+class Subscribers:
+    """Receivers in one process, each of a kind: udp, unix, tcp, reliable (tcp with answers), flatstore."""
+
+    def __init__(self, *kinds):
+        self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+        words = {"udp": "udp", "tcp": "tcp", "reliable": "tcp", "unix": "unix:%s/%d", "flatstore": "file:%s/%d"}
+        self.receiver = Listening(program("bench/receiver"),
+                                  *((words[kind] % (self.dir, i) if "%" in words[kind] else words[kind])
+                                    for i, kind in enumerate(kinds)))
+        self.uris = [uri + ("?reliable=1" if kind == "reliable" else "")
+                     for kind, uri in zip(kinds, self.receiver.addresses)]
+        self.bare = [uri.split(":", 1)[1] for uri in self.receiver.addresses]
+
+    def stop(self):
+        counts = self.receiver.stop()
+        shutil.rmtree(self.dir)
+        return counts
+
+
+def per_event(cpu, load, counts, copies):
+    """What a load, its receivers and the measured process make together."""
+    accepted = load["events"] - load["refused"]
+    sample = dict(load, rate=accepted / load["seconds"], cpu_event=cpu / max(1, accepted) * 1e6)
+    if counts:
+        sample.update(cpu_delivery=cpu / max(1, counts["received"]) * 1e6, received=counts["received"],
+                      lost=accepted * copies - (counts["received"] - counts["duplicates"]),
+                      duplicates=counts["duplicates"])
+    return sample
+
+
+def service(kinds, policy, *load):
+    """eventvirtuald under a gRPC load: events, refused, seconds, rate, p50, p99, p999, cpu_event, cpu_delivery, lost…"""
+    subscribers = Subscribers(*kinds) if kinds else None
+    running = Service("virtual:%s %s" % (policy, " ".join(subscribers.uris)) if kinds else "")
+    before = cpu_seconds(running.pid)
+    counted = run_json(program("bench/load"), *load, "--server=" + running.address)
+    counts = subscribers.stop() if kinds else None
+    cpu = cpu_seconds(running.pid) - before
+    running.stop()
+    return per_event(cpu, counted, counts, len(kinds) if policy == "PARALLEL" else 1)
+
+
+def empty(api, *load):
+    """The same load on handlers that do nothing."""
+    running = Listening(program("bench/empty_service"), api)
+    before = cpu_seconds(running.pid)
+    counted = run_json(program("bench/load"), *load, "--server=" + running.addresses[0])
+    cpu = cpu_seconds(running.pid) - before
+    running.stop()
+    return per_event(cpu, counted, None, 0)
+
+
+def bare(loop, kind, seconds, *words):
+    """A bare loop to one receiver."""
+    subscribers = Subscribers(kind)
+    counted = run_json(program("bench/bare_loop"), loop, subscribers.bare[0], str(seconds), *words)
+    counts = subscribers.stop()
+    return per_event(counted["cpu"], counted, counts, 1)
+
+
+def ingest(listener, loop, seconds):
+    """A bare loop into our ingest, and one udp subscriber behind it. The rate is that of what arrived."""
+    subscribers = Subscribers("udp")
+    where = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+    running = Service(subscribers.uris[0], "--ingest=" + listener.replace("DIR", where))
+    before = cpu_seconds(running.pid)
+    counted = run_json(program("bench/bare_loop"), loop, running.ingest.split(":", 1)[1], str(seconds))
+    counts = subscribers.stop()
+    cpu = cpu_seconds(running.pid) - before
+    running.stop()
+    shutil.rmtree(where)
+    sample = per_event(cpu, counted, counts, 1)
+    sample["rate"] = counts["received"] / max(1e-9, counts["seconds"])
+    return sample
+
+
+def core_raise(*words):
+    """The core alone: rate, cpu_event, cpu_delivery of the whole process, its loop included."""
+    counted = run_json(program("bench/core"), "raise", *words)
+    deliveries = counted["deliveries"]
+    return dict(counted, rate=counted["events"] / counted["seconds"], cpu_event=counted["cpu"] / counted["events"] * 1e6,
+                cpu_delivery=counted["cpu"] / max(1, deliveries) * 1e6)
+
+
+def core_to(kind, seconds, *words):
+    """The core alone, to one real subscriber."""
+    subscribers = Subscribers(kind)
+    sample = core_raise("--make", "--seconds=%g" % seconds, *words, subscribers.uris[0])
+    counts = subscribers.stop()
+    return dict(sample, received=counts["received"], duplicates=counts["duplicates"],
+                lost=sample["all_events"] - (counts["received"] - counts["duplicates"]))
+
+
+def core_registry(others, count):
+    """Subscribe, refresh, unsubscribe: per second, in the registry itself."""
+    counted = run_json(program("bench/core"), "registry", "--others=%d" % others, "--count=%d" % count)
+    return {"subscribe": count / counted["subscribe"], "refresh": count / counted["refresh"],
+            "unsubscribe": count / counted["unsubscribe"], "bytes_each": counted["bytes_each"]}
