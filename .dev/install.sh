@@ -3,7 +3,7 @@
 
 readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libevent-dev libgmock-dev libgrpc++-dev libgtest-dev
-  libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
+  libjemalloc-dev libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux)
 readonly LINT_PACKAGES=(clang-format git shellcheck)

@@ -10,6 +10,9 @@
 namespace eventvirtual {
 namespace {
 
+// One success, in Delivery::outstanding_.
+constexpr uint64_t kSuccess = uint64_t{1} << 32;
+
 AttemptRecord::Result RecordOf(Outcome::Result result) {
   switch (result) {
     case Outcome::Result::kOk:
@@ -35,13 +38,16 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   }
   deadline_ = now + subscription_->total_timeout.Load();
 
-  const absl::Duration cool_down = subscription_->failover_timeout.Load();
-  absl::InlinedVector<Candidate, 8> candidates;
-  for (const Subscription::Subscriber& subscriber : subscription_->subscribers) {
-    const absl::Time since = subscriber.endpoint->failing_since();
-    candidates.push_back({since != absl::InfinitePast() && now < since + cool_down, since});
+  absl::InlinedVector<Candidate, 8> candidates(subscription_->subscribers.size());
+  uint64_t turn = 0;
+  if (subscription_->policy != Policy::kParallel) {
+    const absl::Duration cool_down = subscription_->failover_timeout.Load();
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      const absl::Time since = subscription_->subscribers[i].endpoint->failing_since();
+      if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
+    }
+    turn = subscription_->turn.fetch_add(1, std::memory_order_relaxed);
   }
-  const uint64_t turn = subscription_->turn.fetch_add(1, std::memory_order_relaxed);
   plan_ = MakePlan(subscription_->policy, candidates, turn);
   if (!plan_.stop_at_first_success) return StartParallel(now, refusal);
 
@@ -72,12 +78,7 @@ bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
     *refusal = RefusalOf(position, admission);
     Record(tag, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
   }
-  if (outstanding_.fetch_sub(refused + 1, std::memory_order_acq_rel) == refused + 1) {
-    const uint32_t successes = successes_.load(std::memory_order_relaxed);
-    End(successes == count ? DeliveryResult::Outcome::kDelivered
-        : successes > 0    ? DeliveryResult::Outcome::kPartial
-                           : DeliveryResult::Outcome::kFailed);
-  }
+  EndParallel(refused + 1, 0, DeliveryResult::Outcome::kFailed);
   return refused < count;
 }
 
@@ -143,14 +144,17 @@ void Delivery::OnOutcome(uint32_t tag, Outcome outcome) {
     }
     return;
   }
-  if (ok) successes_.fetch_add(1, std::memory_order_relaxed);
-  if (outstanding_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    const uint32_t successes = successes_.load(std::memory_order_relaxed);
-    End(successes == plan_.order.size() ? DeliveryResult::Outcome::kDelivered
-        : successes > 0                 ? DeliveryResult::Outcome::kPartial
-        : unwanted                      ? DeliveryResult::Outcome::kExpired
-                                        : DeliveryResult::Outcome::kFailed);
-  }
+  EndParallel(1, ok ? 1 : 0, unwanted ? DeliveryResult::Outcome::kExpired : DeliveryResult::Outcome::kFailed);
+}
+
+void Delivery::EndParallel(uint32_t attempts, uint32_t successes, DeliveryResult::Outcome without_success) {
+  const uint64_t step = kSuccess * successes - attempts;
+  const uint64_t now = outstanding_.fetch_add(step, std::memory_order_acq_rel) + step;
+  if (static_cast<uint32_t>(now) != 0) return;
+  const uint64_t all = now / kSuccess;
+  End(all == plan_.order.size() ? DeliveryResult::Outcome::kDelivered
+      : all > 0                 ? DeliveryResult::Outcome::kPartial
+                                : without_success);
 }
 
 void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,

@@ -40,6 +40,8 @@ class Delivery final : public Endpoint::Client {
   void OnOutcome(uint32_t tag, Outcome outcome) override;
 
   bool StartParallel(absl::Time now, absl::Status* refusal);
+  // So many of PARALLEL's attempts have ended; the last ends the delivery.
+  void EndParallel(uint32_t attempts, uint32_t successes, DeliveryResult::Outcome without_success);
   bool Advance(absl::Time now, absl::Status* refusal);  // offers to the next in the plan until one accepts, or ends
   Admission Offer(uint8_t position, uint32_t tag, absl::Time now);
   absl::Status RefusalOf(uint8_t position, Admission admission) const;
@@ -53,9 +55,9 @@ class Delivery final : public Endpoint::Client {
   absl::Time deadline_ = absl::InfiniteFuture();
   uint8_t next_ = 0;  // in plan_.order
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
-  std::atomic<uint32_t> outstanding_{0};  // PARALLEL
-  std::atomic<uint32_t> successes_{0};    // PARALLEL
-  std::vector<AttemptRecord> records_;    // only if somebody waits for the end
+  // PARALLEL. Attempts that are out, and in the upper half the successes: one atomic step for each outcome.
+  std::atomic<uint64_t> outstanding_{0};
+  std::vector<AttemptRecord> records_;  // only if somebody waits for the end
 };
 
 // Owns itself: lives until its last delivery has ended. One allocation, its deliveries stand behind it.

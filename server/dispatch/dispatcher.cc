@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/time/clock.h"
 #include "server/dispatch/delivery.h"
 #include "transports/api/check.h"
 
@@ -24,7 +25,7 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done) {
     return receipt;
   }
 
-  pending_.fetch_add(1, std::memory_order_relaxed);
+  started_.fetch_add(1, std::memory_order_relaxed);
   RaiseState* const raise =
       RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done), absl::MakeSpan(subscriptions));
   for (Delivery& delivery : raise->deliveries()) {
@@ -34,19 +35,11 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done) {
   return receipt;
 }
 
-void Dispatcher::OnRaiseEnded() {
-  // Decremented under the lock: AwaitIdle() may be followed by the destructor at once.
-  MutexLock lock(&mutex_);
-  if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) idle_.SignalAll();
-}
-
 bool Dispatcher::AwaitIdle(absl::Duration timeout) {
   const absl::Time deadline = registry_.clock().Now() + timeout;
-  MutexLock lock(&mutex_);
   while (pending() > 0) {
-    const absl::Duration left = deadline - registry_.clock().Now();
-    if (left <= absl::ZeroDuration()) return false;
-    idle_.WaitFor(&mutex_, std::min(left, absl::Seconds(1)));
+    if (registry_.clock().Now() >= deadline) return false;
+    absl::SleepFor(absl::Milliseconds(1));
   }
   return true;
 }

@@ -13,7 +13,6 @@
 #include "server/endpoint/endpoint.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
-#include "transports/api/mutex.h"
 
 namespace eventvirtual {
 
@@ -69,19 +68,24 @@ class Dispatcher {
   RaiseReceipt Raise(MessageRef message, RaiseDone done);
 
   // Raises that have not ended.
-  uint64_t pending() const { return pending_.load(std::memory_order_relaxed); }
+  uint64_t pending() const {
+    const uint64_t ended = ended_.load(std::memory_order_acquire);
+    return started_.load(std::memory_order_relaxed) - ended;
+  }
 
-  // Waits until nothing is pending, for `timeout` at most; whether nothing is. Not on a loop.
+  // Waits until nothing is pending, for `timeout` at most; whether nothing is. Looks once a millisecond, so that the
+  // end of a raise costs no lock. Not on a loop.
   bool AwaitIdle(absl::Duration timeout);
 
  private:
   friend class RaiseState;
-  void OnRaiseEnded();
+  // The last that a raise does here: the dispatcher may be gone when it returns.
+  void OnRaiseEnded() { ended_.fetch_add(1, std::memory_order_acq_rel); }
 
   Registry& registry_;
-  std::atomic<uint64_t> pending_{0};
-  Mutex mutex_;
-  CondVar idle_;
+  // Apart, as the one is counted by threads that raise and the other by loops.
+  alignas(64) std::atomic<uint64_t> started_{0};
+  alignas(64) std::atomic<uint64_t> ended_{0};
 };
 
 }  // namespace eventvirtual

@@ -27,6 +27,13 @@ constexpr int kMaxWindow = 1 << 16;
 
 uint64_t Token(uint32_t generation, uint32_t slot) { return uint64_t{generation} << 32 | slot; }
 
+// The corks of this thread, and the endpoints that wait for them to end.
+struct Corks {
+  int depth = 0;
+  std::vector<Ref<Endpoint>> endpoints;
+};
+thread_local Corks corks;
+
 bool IsRefusedLogin(const absl::Status& status) {
   return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
 }
@@ -68,14 +75,13 @@ Admission Endpoint::Offer(MessageRef message, Client* client, uint32_t tag, absl
     ++stats_.down;
     return Admission::kDown;
   }
-  if (stats_.queued >= limits_.queue_events ||
-      (stats_.queue_bytes > 0 && stats_.queue_bytes + bytes > limits_.queue_bytes)) {
+  const uint64_t held_bytes = accepted_bytes_ - ended_bytes_.Read();
+  if (queued(stats_.accepted) >= limits_.queue_events || (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes)) {
     ++stats_.full;
     return Admission::kFull;
   }
   ++stats_.accepted;
-  ++stats_.queued;
-  stats_.queue_bytes += bytes;
+  accepted_bytes_ += bytes;
   inbox_.push_back({std::move(message), client, tag, now, deadline});
   Wake();
   return Admission::kAccepted;
@@ -100,10 +106,28 @@ absl::Status Endpoint::last_error() const {
 
 EndpointStats Endpoint::stats() const {
   const int64_t now = absl::ToUnixNanos(loop_.Now());
-  MutexLock lock(&mutex_);
-  EndpointStats stats = stats_;
+  // Read in the opposite order to that in which they are counted, so that no difference is negative.
+  const uint64_t ok = ok_.Read(), failed = failed_.Read(), timed_out = timed_out_.Read(), unwanted = unwanted_.Read();
+  const uint64_t ended_in_queue = ended_in_queue_.Read();
+  const uint64_t ended_bytes = ended_bytes_.Read();
+  const uint64_t sent = sent_.Read();
+  EndpointStats stats;
+  {
+    MutexLock lock(&mutex_);
+    stats = stats_;
+    stats.queue_bytes = accepted_bytes_ - ended_bytes;
+  }
+  stats.ok = ok;
+  stats.failed = failed;
+  stats.timed_out = timed_out;
+  stats.unwanted = unwanted;
+  stats.queued = static_cast<uint32_t>(stats.accepted - sent - ended_in_queue);
+  stats.in_flight = static_cast<uint32_t>(sent - (ok + failed + timed_out + unwanted - ended_in_queue));
   stats.latency_p50 = latency_.Quantile(0.5);
   stats.latency_p99 = latency_.Quantile(0.99);
+  if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
+    stats.last_success = absl::FromUnixNanos(success);
+  }
   if (failing_since_.load(std::memory_order_acquire) != 0) {
     stats.health = canary_until_.load(std::memory_order_relaxed) > now ? EndpointStats::Health::kProbing
                                                                        : EndpointStats::Health::kFailing;
@@ -121,7 +145,11 @@ void Endpoint::Close() {
 
 void Endpoint::Settle(uint64_t token, absl::Status outcome) {
   if (loop_.OnLoop()) {
-    SettleOnLoop(token, std::move(outcome));
+    if (sending_) {
+      reported_while_sending_.push_back({token, std::move(outcome)});
+    } else {
+      SettleOnLoop(token, std::move(outcome), loop_.Now());
+    }
     return;
   }
   MutexLock lock(&mutex_);
@@ -132,10 +160,27 @@ void Endpoint::Settle(uint64_t token, absl::Status outcome) {
 void Endpoint::Wake() {
   if (drain_scheduled_) return;
   drain_scheduled_ = true;
+  if (corks.depth > 0) {
+    corks.endpoints.push_back(Ref<Endpoint>(this));
+  } else {
+    PostDrain();
+  }
+}
+
+void Endpoint::PostDrain() {
   loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
 }
 
+Cork::Cork() { ++corks.depth; }
+
+Cork::~Cork() {
+  if (--corks.depth > 0) return;
+  for (const Ref<Endpoint>& endpoint : corks.endpoints) endpoint->PostDrain();
+  corks.endpoints.clear();
+}
+
 void Endpoint::Drain() {
+  pump_again_ = false;
   bool closed;
   {
     MutexLock lock(&mutex_);
@@ -150,8 +195,11 @@ void Endpoint::Drain() {
     waiting_.push_back(std::move(waiting));
   }
   taken_.clear();
-  for (Report& report : settled_) SettleOnLoop(report.token, std::move(report.outcome));
-  settled_.clear();
+  if (!settled_.empty()) {
+    const absl::Time now = loop_.Now();
+    for (Report& report : settled_) SettleOnLoop(report.token, std::move(report.outcome), now);
+    settled_.clear();
+  }
   if (closed) {
     const absl::Status why = absl::UnavailableError("the endpoint was closed");
     DropLink(why);
@@ -210,13 +258,15 @@ void Endpoint::SendBatch() {
   }
   if (parcels_.empty()) return;
   free_slots_.resize(free_slots_.size() - parcels_.size());
-  {
-    MutexLock lock(&mutex_);
-    stats_.queued -= parcels_.size();
-    stats_.in_flight += parcels_.size();
-  }
+  sent_.Add(parcels_.size());
+  sending_ = true;
   link_->Send(absl::MakeSpan(parcels_));
   parcels_.clear();  // what the link did not take ends here, as UNAVAILABLE
+  sending_ = false;
+  if (reported_while_sending_.empty()) return;
+  const absl::Time reported = loop_.Now();
+  for (Report& report : reported_while_sending_) SettleOnLoop(report.token, std::move(report.outcome), reported);
+  reported_while_sending_.clear();
 }
 
 void Endpoint::Connect(absl::Time now) {
@@ -307,23 +357,25 @@ void Endpoint::FailWaiting(const absl::Status& why) {
   }
 }
 
-void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome) {
+void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now) {
   const auto index = static_cast<uint32_t>(token);
   if (index >= slots_.size() || !slots_[index].occupied || slots_[index].generation != token >> 32) return;
-  const absl::Time now = loop_.Now();
   last_progress_ = now;
-  const Slot slot = std::exchange(slots_[index], Slot());
+  const Slot& slot = slots_[index];
+  const Ended ended{slot.client, slot.tag, slot.bytes, slot.accepted};
+  slots_[index].occupied = false;
   free_slots_.push_back(index);
   if (outcome.ok()) {
     link_proved_itself_ = true;
   } else if (!dropping_.ok()) {
     outcome = dropping_;
   }
-  if (slot.client != nullptr) {
+  if (ended.client != nullptr) {
     const Outcome::Result result = outcome.ok() ? Outcome::Result::kOk : Outcome::Result::kFailed;
-    End({slot.client, slot.tag, slot.bytes, slot.accepted}, From::kLink, result, std::move(outcome), now);
+    End(ended, From::kLink, result, std::move(outcome), now);
   }
-  if (!waiting_.empty() && dropping_.ok()) {
+  if (!waiting_.empty() && dropping_.ok() && !pump_again_) {
+    pump_again_ = true;
     MutexLock lock(&mutex_);
     Wake();
   }
@@ -334,30 +386,31 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   const bool healthy = result == Outcome::Result::kOk;
   // A message that can never be delivered, or that nobody wants any more, says nothing about the destination.
   const bool ill = !healthy && result != Outcome::Result::kUnwanted && !absl::IsInvalidArgument(outcome.status);
-  {
+  ended_bytes_.Add(ended.bytes);
+  if (from == From::kQueue) ended_in_queue_.Add(1);
+  switch (result) {
+    case Outcome::Result::kOk:
+      ok_.Add(1);
+      latency_.Add(outcome.duration);
+      if (now != last_success_read_) {  // the same for all that one call to the link has sent
+        last_success_read_ = now;
+        last_success_.store(absl::ToUnixNanos(now), std::memory_order_relaxed);
+      }
+      break;
+    case Outcome::Result::kFailed:
+      failed_.Add(1);
+      break;
+    case Outcome::Result::kUnknown:
+      timed_out_.Add(1);
+      break;
+    case Outcome::Result::kUnwanted:
+      unwanted_.Add(1);
+      break;
+  }
+  if (!healthy && result != Outcome::Result::kUnwanted) {
     MutexLock lock(&mutex_);
-    (from == From::kQueue ? stats_.queued : stats_.in_flight) -= 1;
-    stats_.queue_bytes -= ended.bytes;
-    switch (result) {
-      case Outcome::Result::kOk:
-        ++stats_.ok;
-        latency_.Add(outcome.duration);
-        break;
-      case Outcome::Result::kFailed:
-        ++stats_.failed;
-        break;
-      case Outcome::Result::kUnknown:
-        ++stats_.timed_out;
-        break;
-      case Outcome::Result::kUnwanted:
-        ++stats_.unwanted;
-        break;
-    }
-    if (healthy) stats_.last_success = now;
-    if (!healthy && result != Outcome::Result::kUnwanted) {
-      stats_.last_failure = now;
-      stats_.last_error = outcome.status;
-    }
+    stats_.last_failure = now;
+    stats_.last_error = outcome.status;
   }
   if (healthy || ill) SetFailing(ill, now);
   canary_until_.store(0, std::memory_order_release);
@@ -365,6 +418,7 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
 }
 
 void Endpoint::SetFailing(bool failing, absl::Time now) {
+  if (!failing && !told_failing_ && failing_since_.load(std::memory_order_relaxed) == 0) return;
   failing_since_.store(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_release);
   TellHealth(now);
 }

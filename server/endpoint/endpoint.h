@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "server/endpoint/latency_histogram.h"
+#include "server/endpoint/tally.h"
 #include "transports/api/catalog.h"
 #include "transports/api/completion.h"
 #include "transports/api/loop.h"
@@ -55,7 +56,8 @@ struct EndpointLimits {
   absl::Duration reconnect_max = absl::Seconds(30);
 };
 
-// A consistent snapshot. The books balance:
+// A snapshot. What waits and what is in flight is what was accepted or sent and has not ended, so the books balance at
+// any moment:
 //   offered  = accepted + full + down
 //   accepted = queued + in_flight + ok + failed + timed_out + unwanted
 struct EndpointStats {
@@ -164,7 +166,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void OnReady(int window) override;
   void OnClosed(absl::Status why) override;
 
+  friend class Cork;
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // schedules Drain() unless it is scheduled
+  void PostDrain();
 
   // All on the loop.
   void Drain();  // takes what other threads left, then pumps
@@ -173,7 +177,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
   void FailWaiting(const absl::Status& why);
-  void SettleOnLoop(uint64_t token, absl::Status outcome);
+  void SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now);
+  uint64_t queued(uint64_t accepted) const { return accepted - sent_.Read() - ended_in_queue_.Read(); }
   void SetFailing(bool failing, absl::Time now);
   void TellHealth(absl::Time now);
   void OnTimer();  // ends what is past its deadline
@@ -206,8 +211,17 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   bool drain_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time connect_not_before_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
-  EndpointStats stats_ ABSL_GUARDED_BY(mutex_);
-  LatencyHistogram latency_ ABSL_GUARDED_BY(mutex_);
+  EndpointStats stats_ ABSL_GUARDED_BY(mutex_);  // but for what the tallies count
+  uint64_t accepted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+
+  // Counted on the loop, without the lock that Offer() needs.
+  Tally<uint64_t> sent_;  // handed to a link
+  Tally<uint64_t> ok_, failed_, timed_out_, unwanted_;
+  Tally<uint64_t> ended_in_queue_;  // of those four: never sent
+  Tally<uint64_t> ended_bytes_;
+  std::atomic<int64_t> last_success_{0};  // nanoseconds since the epoch on the loop's clock; 0: never
+  absl::Time last_success_read_;          // what it says; loop only
+  LatencyHistogram latency_;
 
   // Loop thread only.
   State state_ = State::kIdle;
@@ -221,6 +235,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   bool told_failing_ = false;                    // what on_health_change_ was told last
   absl::Time tell_not_before_ = absl::InfinitePast();
   absl::Status dropping_;  // not OK while the link is being destroyed: why
+  bool sending_ = false;   // inside Link::Send(): what it reports is settled afterwards, all with one look at the clock
+  bool pump_again_ = false;  // Drain() is sure to come
   uint32_t generation_ = 0;
   std::deque<Waiting> waiting_;
   std::vector<Slot> slots_;
@@ -228,9 +244,21 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   // Scratch space, kept for its capacity.
   std::vector<Waiting> taken_;
   std::vector<Report> settled_;
+  std::vector<Report> reported_while_sending_;
   std::vector<Parcel> parcels_;
   std::minstd_rand jitter_;
   absl::AnyInvocable<void() &&> on_gone_;
+};
+
+// While one exists on a thread, offers made there wake no loop: each endpoint that got some is told once, when the
+// outermost cork ends. For who raises many events in a row, a batch or what one read brought: their messages leave
+// together. Nothing is sent meanwhile, so hold it for some hundred raises at most. Stack only.
+class Cork {
+ public:
+  Cork();
+  ~Cork();
+  Cork(const Cork&) = delete;
+  Cork& operator=(const Cork&) = delete;
 };
 
 }  // namespace eventvirtual

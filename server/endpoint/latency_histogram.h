@@ -8,25 +8,26 @@
 #include <cstdint>
 
 #include "absl/time/time.h"
+#include "server/endpoint/tally.h"
 
 namespace eventvirtual {
 
 // Counts durations in buckets a quarter of a power of two wide, from 1 µs to about 12 days: a quantile is at most 25 %
-// too high. Fixed size (656 bytes), since every endpoint has one. Not thread-safe.
+// too high. One thread adds, any may read. Fixed size (656 bytes), since every endpoint has one.
 class LatencyHistogram {
  public:
   void Add(absl::Duration duration) {
     const int64_t micros = absl::ToInt64Microseconds(duration);
-    ++counts_[BucketOf(micros < 1 ? 1 : static_cast<uint64_t>(micros))];
-    ++total_;
+    total_.Add(1);
+    counts_[BucketOf(micros < 1 ? 1 : static_cast<uint64_t>(micros))].Add(1);
   }
 
   // The upper edge of the bucket in which the quantile lies; zero when nothing was added. 0 < fraction <= 1.
   absl::Duration Quantile(double fraction) const {
-    const auto wanted = static_cast<uint64_t>(fraction * static_cast<double>(total_) + 0.999999);
+    const auto wanted = static_cast<uint64_t>(fraction * static_cast<double>(total_.Read()) + 0.999999);
     uint64_t seen = 0;
     for (size_t bucket = 0; bucket < counts_.size(); ++bucket) {
-      seen += counts_[bucket];
+      seen += counts_[bucket].Read();
       if (seen >= wanted && seen > 0) return absl::Microseconds(static_cast<int64_t>(UpperEdge(bucket)));
     }
     return absl::ZeroDuration();
@@ -47,8 +48,8 @@ class LatencyHistogram {
     return (uint64_t{4} + (bucket & 3) + 1) << (exponent - 2);
   }
 
-  std::array<uint32_t, kBuckets> counts_ = {};
-  uint64_t total_ = 0;
+  std::array<Tally<uint32_t>, kBuckets> counts_;
+  Tally<uint64_t> total_;
 };
 
 }  // namespace eventvirtual

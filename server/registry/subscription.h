@@ -98,10 +98,11 @@ class Subscription final : public RefCounted {
 
   std::map<std::string, std::string> labels;  // guarded by the registry's mutex
 
-  // matched = delivered + partial + failed + expired + pending
-  mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
+  // matched = delivered + partial + failed + expired + pending. The first two are counted by threads that raise, the
+  // others by loops: apart, so that they do not fight for one cache line.
+  alignas(64) mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
   mutable std::atomic<uint64_t> matched = 0;
-  mutable std::atomic<uint64_t> delivered = 0;
+  alignas(64) mutable std::atomic<uint64_t> delivered = 0;
   mutable std::atomic<uint64_t> partial = 0;
   mutable std::atomic<uint64_t> failed = 0;
   mutable std::atomic<uint64_t> expired = 0;

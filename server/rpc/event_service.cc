@@ -1,12 +1,16 @@
 #include "server/rpc/event_service.h"
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/endpoint/endpoint.h"
 #include "server/rpc/wire.h"
 #include "transports/api/ref.h"
 
@@ -15,6 +19,8 @@ namespace {
 
 constexpr int kMaxBatch = 10000;         // events in one RaiseStreamRequest
 constexpr uint32_t kMaxUnanswered = 64;  // batches of one stream
+constexpr size_t kMaxSpares = 4;         // requests of one stream that are kept to be parsed into again
+constexpr int kCorked = 64;              // events that are raised before anybody is woken for them
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -34,6 +40,10 @@ absl::Status StatusOf(const RaiseReceipt& receipt, absl::string_view event) {
   if (!receipt.known) return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
   if (receipt.matched > 0 && receipt.accepted == 0) return receipt.refusal;
   return absl::OkStatus();
+}
+
+absl::Status Nobody(absl::string_view event) {
+  return absl::FailedPreconditionError(absl::StrCat("nobody is subscribed to event \"", event, "\""));
 }
 
 bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
@@ -56,26 +66,25 @@ class Unimplemented final : public Reactor {
 grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                               v1::RaiseResponse* response) {
   if (absl::Status status = CheckWait(request->wait()); !status.ok()) return Answer(context, status);
-  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event());
+  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now());
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
-  const absl::Status nobody =
-      absl::FailedPreconditionError(absl::StrCat("nobody is subscribed to event \"", (*message)->name(), "\""));
-
   if (request->wait() != v1::WAIT_DELIVERED) {
     const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr);
     response->set_matched_subscriptions(receipt.matched);
-    if (receipt.known && receipt.matched == 0 && request->require_subscribers()) return Answer(context, nobody);
+    if (receipt.known && receipt.matched == 0 && request->require_subscribers()) {
+      return Answer(context, Nobody(request->event().name()));
+    }
     return Answer(context, StatusOf(receipt, request->event().name()));
   }
 
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  const bool require_subscribers = request->require_subscribers();
-  const RaiseReceipt receipt = dispatcher_.Raise(
-      *message, [reactor, response, require_subscribers, nobody](absl::Span<const DeliveryResult> deliveries) {
+  const RaiseReceipt receipt =
+      dispatcher_.Raise(*message, [reactor, request, response](absl::Span<const DeliveryResult> deliveries) {
         response->set_matched_subscriptions(static_cast<uint32_t>(deliveries.size()));
         for (const DeliveryResult& delivery : deliveries) ToWire(delivery, response->add_deliveries());
-        reactor->Finish(ToGrpc(deliveries.empty() && require_subscribers ? nobody : absl::OkStatus()));
+        const bool refuse = deliveries.empty() && request->require_subscribers();
+        reactor->Finish(ToGrpc(refuse ? Nobody(request->event().name()) : absl::OkStatus()));
       });
   if (!receipt.known) reactor->Finish(ToGrpc(StatusOf(receipt, request->event().name())));
   return reactor;
@@ -86,14 +95,6 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
  public:
   explicit Stream(EventService& service) : service_(service) {}
 
-  void Start() {
-    {
-      MutexLock lock(&mutex_);
-      reading_ = true;
-    }
-    StartRead(&request_);
-  }
-
   // Reads no further; ends when all that was read has been answered.
   void End() {
     {
@@ -103,33 +104,53 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     Step();
   }
 
-  void OnReadDone(bool ok) override {
-    if (!ok) {
-      {
-        MutexLock lock(&mutex_);
-        reading_ = false;
-        read_all_ = true;
-      }
-      return Step();
-    }
+  // Starts what may be started: a write, a read, or the end. No call into gRPC is made under the lock.
+  void Step() {
+    bool write = false, read = false, finish = false;
     {
       MutexLock lock(&mutex_);
-      if (finished_) return;  // it came while the stream was ending: it gets no answer and was not taken
-      ++unanswered_;
+      if (finished_) return;
+      if (writing_ == nullptr && !answers_.empty()) {
+        write = true;
+        writing_ = std::move(answers_.front());
+        answers_.pop_front();
+      }
+      if (!reading_ && !read_all_ && !ending_ && unanswered_ < kMaxUnanswered) {
+        read = reading_ = true;
+        if (next_ == nullptr) next_ = NewBatch();
+      }
+      // A read that is out when the server stops is ended by Finish().
+      if (unanswered_ == 0 && (read_all_ || ending_)) finish = finished_ = true;
     }
-    auto* const batch = new Batch(*this, request_);
-    request_.Clear();
-    batch->Raise();
+    if (write) StartWrite(&writing_->response);
+    if (read) StartRead(&next_->request);
+    if (finish) Finish(grpc::Status::OK);
+  }
+
+  void OnReadDone(bool ok) override {
+    if (ok) {
+      {
+        MutexLock lock(&mutex_);
+        if (finished_) return;  // it came while the stream was ending: it gets no answer and was not taken
+        ++unanswered_;
+      }
+      next_.release()->Raise();
+    }
     {
       MutexLock lock(&mutex_);
       reading_ = false;
+      if (!ok) read_all_ = true;
     }
     Step();
   }
   void OnWriteDone(bool ok) override {
     {
       MutexLock lock(&mutex_);
-      writing_ = false;
+      if (spares_.size() < kMaxSpares) {
+        spares_.push_back(std::move(writing_));
+      } else {
+        writing_.reset();
+      }
       --unanswered_;
       if (!ok) read_all_ = true;
     }
@@ -143,115 +164,109 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
 
  private:
-  // One request on its way. Freed when its last event has ended.
+  // One request on its way; owns itself from Raise() until its last event has ended. Then it is an answer, and after
+  // that it may serve another request: parsing into the same message again allocates nothing.
   class Batch {
    public:
-    Batch(Stream& stream, const v1::RaiseStreamRequest& request)
-        : stream_(stream),
-          events_(request.events().begin(), request.events().end()),
-          wait_(request.wait()),
-          open_(events_.size() + 1) {
-      response_.set_sequence(request.sequence());
-    }
+    explicit Batch(Stream& stream) : stream_(stream) {}
 
     void Raise() {
-      absl::Status status = CheckWait(wait_);
-      if (events_.size() > kMaxBatch) {
-        status = absl::InvalidArgumentError(absl::StrCat(events_.size(), " events in one batch; at most ", kMaxBatch));
+      const int count = request.events_size();
+      response.Clear();
+      response.set_sequence(request.sequence());
+      absl::Status refusal = CheckWait(request.wait());
+      if (count > kMaxBatch) {
+        refusal = absl::InvalidArgumentError(absl::StrCat(count, " events in one batch; at most ", kMaxBatch));
       }
-      for (size_t i = 0; i < events_.size(); ++i) {
-        if (status.ok()) {
-          RaiseOne(static_cast<uint32_t>(i));
-        } else {
-          EndOne(static_cast<uint32_t>(i), status, {});
+      succeeded_.store(0, std::memory_order_relaxed);
+      open_.store(1, std::memory_order_relaxed);
+      const absl::Time received = absl::Now();
+      for (int from = 0; from < count; from += kCorked) {
+        Cork cork;
+        for (int i = from; i < std::min(count, from + kCorked); ++i) {
+          if (refusal.ok()) {
+            RaiseOne(i, received);
+          } else {
+            EndOne(i, refusal, {});
+          }
         }
       }
       Release();
     }
 
+    v1::RaiseStreamRequest request;
+    v1::RaiseStreamResponse response;  // the failures under the lock while events are out
+
    private:
-    void RaiseOne(uint32_t index) {
-      const absl::StatusOr<MessageRef> message = MessageFromWire(events_[index]);
+    void RaiseOne(int index, absl::Time received) {
+      const v1::Event& event = request.events(index);
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, received);
       if (!message.ok()) return EndOne(index, message.status(), {});
-      if (wait_ != v1::WAIT_DELIVERED) {
-        const RaiseReceipt receipt = stream_.service_.dispatcher_.Raise(*message, nullptr);
-        return EndOne(index, StatusOf(receipt, events_[index].name()), {});
+      Dispatcher& dispatcher = stream_.service_.dispatcher_;
+      if (request.wait() != v1::WAIT_DELIVERED) {
+        return EndOne(index, StatusOf(dispatcher.Raise(*std::move(message), nullptr), event.name()), {});
       }
+      open_.fetch_add(1, std::memory_order_relaxed);
       const RaiseReceipt receipt =
-          stream_.service_.dispatcher_.Raise(*message, [this, index](absl::Span<const DeliveryResult> deliveries) {
+          dispatcher.Raise(*std::move(message), [this, index](absl::Span<const DeliveryResult> deliveries) {
             EndOne(index,
                    IsWholeSuccess(deliveries)
                        ? absl::OkStatus()
                        : absl::UnavailableError("not delivered to every subscription that matched; see deliveries"),
                    deliveries);
+            Release();
           });
-      if (!receipt.known) EndOne(index, StatusOf(receipt, events_[index].name()), {});
+      if (receipt.known) return;
+      EndOne(index, StatusOf(receipt, event.name()), {});
+      Release();
     }
 
-    void EndOne(uint32_t index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries) {
-      {
-        MutexLock lock(&mutex_);
-        if (status.ok()) {
-          response_.set_succeeded(response_.succeeded() + 1);
-        } else {
-          v1::RaiseFailure* const failure = response_.add_failures();
-          failure->set_index(index);
-          failure->set_code(static_cast<int32_t>(status.code()));
-          failure->set_message(std::string(status.message()));
-          for (const DeliveryResult& delivery : deliveries) ToWire(delivery, failure->add_deliveries());
-        }
+    void EndOne(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries) {
+      if (status.ok()) {
+        succeeded_.fetch_add(1, std::memory_order_relaxed);
+        return;
       }
-      Release();
+      MutexLock lock(&mutex_);
+      v1::RaiseFailure* const failure = response.add_failures();
+      failure->set_index(static_cast<uint32_t>(index));
+      failure->set_code(static_cast<int32_t>(status.code()));
+      failure->set_message(std::string(status.message()));
+      for (const DeliveryResult& delivery : deliveries) ToWire(delivery, failure->add_deliveries());
     }
 
     void Release() {
       if (open_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+      response.set_succeeded(succeeded_.load(std::memory_order_relaxed));
       Stream& stream = stream_;
       {
         MutexLock lock(&stream.mutex_);
-        stream.answers_.push_back(std::move(response_));
+        stream.answers_.emplace_back(this);
       }
-      delete this;
       stream.Step();
     }
 
     Stream& stream_;
-    std::vector<v1::Event> events_;
-    const v1::Wait wait_;
-    std::atomic<size_t> open_;
+    std::atomic<int> open_{0};  // events that are out, and Raise() itself
+    std::atomic<uint32_t> succeeded_{0};
     Mutex mutex_;
-    v1::RaiseStreamResponse response_ ABSL_GUARDED_BY(mutex_);
   };
 
-  // Starts what may be started: a write, a read, or the end. No call into gRPC is made under the lock.
-  void Step() {
-    bool write = false, read = false, finish = false;
-    {
-      MutexLock lock(&mutex_);
-      if (finished_) return;
-      if (!writing_ && !answers_.empty()) {
-        write = writing_ = true;
-        response_ = std::move(answers_.front());
-        answers_.pop_front();
-      }
-      if (!reading_ && !read_all_ && !ending_ && unanswered_ < kMaxUnanswered) read = reading_ = true;
-      // A read that is out when the server stops is ended by Finish().
-      if (unanswered_ == 0 && (read_all_ || ending_)) finish = finished_ = true;
-    }
-    if (write) StartWrite(&response_);
-    if (read) StartRead(&request_);
-    if (finish) Finish(grpc::Status::OK);
+  std::unique_ptr<Batch> NewBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (spares_.empty()) return std::make_unique<Batch>(*this);
+    std::unique_ptr<Batch> batch = std::move(spares_.back());
+    spares_.pop_back();
+    return batch;
   }
 
   EventService& service_;
-  v1::RaiseStreamRequest request_;
-  v1::RaiseStreamResponse response_;
+  std::unique_ptr<Batch> next_;  // what is read into; whoever has set reading_ has it
 
   Mutex mutex_;
-  std::deque<v1::RaiseStreamResponse> answers_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::unique_ptr<Batch>> answers_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<Batch> writing_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Batch>> spares_ ABSL_GUARDED_BY(mutex_);
   uint32_t unanswered_ ABSL_GUARDED_BY(mutex_) = 0;  // batches read whose answer is not yet written
-  bool reading_ ABSL_GUARDED_BY(mutex_) = false;
-  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool reading_ ABSL_GUARDED_BY(mutex_) = false;     // or raising what was read: events keep their order
   bool read_all_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
@@ -269,7 +284,7 @@ grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventS
   if (ending) {
     stream->End();
   } else {
-    stream->Start();
+    stream->Step();
   }
   return stream;
 }

@@ -309,7 +309,7 @@ v1::AckLevel ToWire(AckLevel level) {
   return v1::ACK_LEVEL_UNSPECIFIED;
 }
 
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event) {
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received) {
   if (event.name().empty()) return absl::InvalidArgumentError("event.name: the name is empty");
   if (event.name().size() > kMaxEventName) {
     return absl::InvalidArgumentError(
@@ -364,7 +364,7 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event) {
   fields.event_id = event.event_id();
   fields.event_time = event.has_event_time() ? absl::FromUnixSeconds(event.event_time().seconds()) +
                                                    absl::Nanoseconds(event.event_time().nanos())
-                                             : absl::Now();
+                                             : received;
   fields.source = event.source();
   fields.attributes = attributes;
   return Message::Make(fields);

@@ -50,8 +50,9 @@ void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration fai
             const ClockBridge& bridge, v1::EndpointStatus* out);
 v1::AckLevel ToWire(AckLevel level);
 
+// `received`, wall time: when the event happened, unless it says so itself.
 // INVALID_ARGUMENT: name missing or not visible ASCII, too many parameters, json_value that is not one JSON value.
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event);
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received);
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out);
 
 // Page tokens are decimal numbers; "" is 0. INVALID_ARGUMENT for anything else.

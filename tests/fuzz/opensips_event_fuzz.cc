@@ -25,7 +25,7 @@ bool IsSame(const Value& written, const Value& read) {
   return real != nullptr && integer != nullptr ? *real == static_cast<double>(*integer) : written == read;
 }
 
-// As EncodeJsonRpc() promises: one named parameter, and the nameless are named by their position.
+// As AppendJsonRpc() promises: one named parameter, and the nameless are named by their position.
 std::string WrittenName(const Message& message, size_t i, bool has_event_param) {
   bool named = has_event_param;
   for (const Param& param : message.params()) named = named || !param.name.empty();
@@ -47,7 +47,8 @@ void CheckEvent(absl::string_view text, const std::string& event_param, Opensips
   }
   EV_CHECK(event.id != "null");
   const Message& message = *event.message;
-  const std::string written = EncodeJsonRpc(message, {.id = event.id, .method = "", .event_param = event_param});
+  std::string written;
+  AppendJsonRpc(message, {.id = event.id, .method = "", .event_param = event_param}, &written);
   EV_CHECK(IsUtf8(written));
   const OpensipsEvent again = other_parser.Parse(written);
   EV_CHECK(again.message);

@@ -1,16 +1,17 @@
 #include "transports/api/message.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "transports/api/check.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
 namespace {
+
+// Of the buffer in which a thread encodes.
+constexpr size_t kMaxKeptCapacity = 64 << 10;
 
 using Attribute = std::pair<absl::string_view, absl::string_view>;
 
@@ -21,6 +22,11 @@ absl::string_view TextOf(const Value& value) {
 }
 
 }  // namespace
+
+// An encoding: its bytes stand behind it.
+struct Message::Text {
+  size_t size;
+};
 
 std::string NewEventId() {
   static const std::string* const process = [] {
@@ -40,12 +46,13 @@ MessageRef Message::Make(const EventFields& fields) {
   for (const Param& param : fields.params) text += param.name.size() + TextOf(param.value).size();
   for (const Attribute& attribute : fields.attributes) text += attribute.first.size() + attribute.second.size();
 
-  // One block: parameters, attributes, then all text.
+  // One block: the message, parameters, attributes, then all text.
   const size_t params_bytes = fields.params.size() * sizeof(Param);
   const size_t attributes_bytes = fields.attributes.size() * sizeof(Attribute);
   static_assert(alignof(Attribute) <= alignof(Param) && sizeof(Param) % alignof(Attribute) == 0);
-  char* const block = static_cast<char*>(std::malloc(params_bytes + attributes_bytes + text + 1));
-  EV_CHECK(block != nullptr);
+  static_assert(alignof(Param) <= alignof(Message) && sizeof(Message) % alignof(Param) == 0);
+  auto* const message = new (::operator new(sizeof(Message) + params_bytes + attributes_bytes + text)) Message;
+  char* const block = reinterpret_cast<char*>(message + 1);
   char* end = block + params_bytes + attributes_bytes;
   const auto copy = [&end](absl::string_view source) {
     char* const start = end;
@@ -54,8 +61,6 @@ MessageRef Message::Make(const EventFields& fields) {
     return absl::string_view(start, source.size());
   };
 
-  auto* const message = new Message();
-  message->block_ = block;
   message->name_ = copy(fields.name);
   message->event_id_ = copy(event_id);
   message->source_ = copy(fields.source);
@@ -80,22 +85,29 @@ MessageRef Message::Make(const EventFields& fields) {
   return AdoptRef<const Message>(message);
 }
 
-Message::~Message() {
-  delete jsonrpc_.load(std::memory_order_relaxed);
-  std::free(block_);
+void Message::OnLastRef() {
+  this->~Message();
+  ::operator delete(this);
 }
 
+Message::~Message() { ::operator delete(const_cast<Text*>(jsonrpc_.load(std::memory_order_relaxed))); }
+
 absl::string_view Message::jsonrpc() const {
-  const std::string* text = jsonrpc_.load(std::memory_order_acquire);
+  const Text* text = jsonrpc_.load(std::memory_order_acquire);
   if (text == nullptr) {
-    auto* const mine = new std::string(EncodeJsonRpc(*this, {}));
+    thread_local std::string encoded;
+    encoded.clear();
+    AppendJsonRpc(*this, {}, &encoded);
+    auto* const mine = new (::operator new(sizeof(Text) + encoded.size())) Text{encoded.size()};
+    std::memcpy(mine + 1, encoded.data(), encoded.size());
+    if (encoded.capacity() > kMaxKeptCapacity) std::string().swap(encoded);
     if (jsonrpc_.compare_exchange_strong(text, mine, std::memory_order_acq_rel, std::memory_order_acquire)) {
       text = mine;
     } else {
-      delete mine;  // somebody else was first; `text` is theirs
+      ::operator delete(mine);  // somebody else was first; `text` is theirs
     }
   }
-  return *text;
+  return {reinterpret_cast<const char*>(text + 1), text->size};
 }
 
 }  // namespace eventvirtual

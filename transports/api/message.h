@@ -50,7 +50,8 @@ using MessageRef = Ref<const Message>;
 // Immutable after Make(): any thread may read. Each encoding is made once, on first use, by whoever comes first.
 class Message final : public RefCounted {
  public:
-  // Copies `fields` into one block of memory. The id, where none is given, is unique across processes and restarts.
+  // Copies `fields` into one block of memory, the message's own: its one allocation besides that of each encoding. The
+  // id, where none is given, is unique across processes and restarts.
   static MessageRef Make(const EventFields& fields);
   ~Message() override;
 
@@ -64,11 +65,12 @@ class Message final : public RefCounted {
   // Bytes of all names and values: what the message costs a bounded queue.
   size_t size() const { return size_; }
 
-  // The JSON-RPC notification that OpenSIPS sends: EncodeJsonRpc(*this, {}), encoded once and kept. Any thread.
+  // The JSON-RPC notification that OpenSIPS sends: AppendJsonRpc(*this, {}), encoded once and kept. Any thread.
   absl::string_view jsonrpc() const;
 
  private:
   Message() = default;
+  void OnLastRef() override;
 
   absl::string_view name_;
   absl::Span<const Param> params_;
@@ -77,8 +79,9 @@ class Message final : public RefCounted {
   absl::string_view source_;
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes_;
   size_t size_ = 0;
-  char* block_ = nullptr;  // owns what the views point to
-  mutable std::atomic<const std::string*> jsonrpc_{nullptr};
+  // What the views point to stands behind this object, in the same block of memory.
+  struct Text;
+  mutable std::atomic<const Text*> jsonrpc_{nullptr};
 };
 
 // A process-wide unique id, as Message::Make() fills it in: 16 random hex digits of the process, '-', a counter in hex.

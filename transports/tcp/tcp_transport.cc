@@ -93,7 +93,7 @@ class TcpLink final : public Link {
         out_.append(text.data(), text.size());
       } else {
         const std::string id = peer_.reliable ? absl::StrCat(++last_id_) : "";
-        out_ += EncodeJsonRpc(*parcel.message, {id, peer_.method, peer_.event_param});
+        AppendJsonRpc(*parcel.message, {id, peer_.method, peer_.event_param}, &out_);
       }
       if (peer_.reliable) {
         unanswered_.emplace(last_id_, std::move(parcel.done));

@@ -63,10 +63,31 @@ TEST(JsonRpc, WritesEveryKindOfValue) {
 
 TEST(JsonRpc, ARequestBeginsWithItsId) {
   const MessageRef message = Make("E", {{"a", "1"}});
-  EXPECT_EQ(EncodeJsonRpc(*message, {.id = "7", .method = "", .event_param = ""}),
-            R"({"id":7,"jsonrpc":"2.0","method":"E","params":{"a":"1"}})");
-  EXPECT_EQ(EncodeJsonRpc(*message, {.id = "", .method = "block", .event_param = "event"}),
-            R"({"jsonrpc":"2.0","method":"block","params":{"event":"E","a":"1"}})");
+  std::string text = "before";
+  AppendJsonRpc(*message, {.id = "7", .method = "", .event_param = ""}, &text);
+  AppendJsonRpc(*message, {.id = "", .method = "block", .event_param = "event"}, &text);
+  EXPECT_EQ(text, R"(before{"id":7,"jsonrpc":"2.0","method":"E","params":{"a":"1"}})"
+                  R"({"jsonrpc":"2.0","method":"block","params":{"event":"E","a":"1"}})");
+}
+
+// Strings are searched eight bytes at a time: each byte is escaped, or not, wherever it stands.
+TEST(JsonRpc, EveryByteIsEscapedAtEveryPlace) {
+  for (int byte = 0; byte < 256; ++byte) {
+    for (size_t at = 0; at < 20; ++at) {
+      std::string text(20, 'x');
+      text[at] = static_cast<char>(byte);
+      std::string escaped(1, static_cast<char>(byte));
+      if (byte == '"' || byte == '\\') escaped.insert(0, "\\");
+      if (byte < 0x20) {
+        const size_t known = std::string("\b\f\n\r\t").find(static_cast<char>(byte));
+        escaped = known != std::string::npos ? absl::StrCat("\\", std::string(1, "bfnrt"[known]))
+                                             : absl::StrCat("\\u00", absl::Hex(byte, absl::kZeroPad2));
+      }
+      std::string json;
+      AppendJsonString(text, &json);
+      EXPECT_EQ(json, absl::StrCat("\"", std::string(at, 'x'), escaped, std::string(19 - at, 'x'), "\""));
+    }
+  }
 }
 
 TEST(Message, KeepsItsOwnCopyAndGetsAnId) {
