@@ -25,8 +25,11 @@ constexpr size_t kMaxRun = 64;
 constexpr size_t kMaxRunBytes = 65000;
 constexpr size_t kMaxSegment = 1280 - 40 - 8;
 
-// The device's queue is full: the socket stays writable, so there is nothing to watch for.
-constexpr absl::Duration kRetryDelay = absl::Milliseconds(1);
+// Where there is no room, what waits is tried again after a while. Readiness would tell a unix socket after each single
+// datagram that its reader has taken, and the next send would find no room again, which costs as much as one that does:
+// so every second call was in vain. A device whose queue is full leaves its socket writable; there is nothing to be told.
+constexpr absl::Duration kRetryNoRoom = absl::Microseconds(100);
+constexpr absl::Duration kRetryCongested = absl::Milliseconds(1);
 
 }  // namespace
 
@@ -40,17 +43,17 @@ void DatagramLink::Ready(int connected_fd) {
   fd_ = connected_fd;
   const int off = 0;  // the size is given with each run; refused where there is no such thing
   cuts_runs_ = setsockopt(fd_, IPPROTO_UDP, UDP_SEGMENT, &off, sizeof(off)) == 0;
-  retry_ = loop_.NewTimer([this] { Flush(); });
+  retry_ = loop_.NewTimer([this] {
+    retrying_ = false;
+    Flush();
+  });
   watch_ = loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
-    if (ready.readable) {
-      // Nobody has a reason to send us anything: what is readable is an error, or noise to be dropped.
-      char noise[1];
-      if (recv(fd_, noise, sizeof(noise), MSG_DONTWAIT) < 0 && errno != EAGAIN && errno != EINTR) {
-        return Close(
-            absl::DataLossError(absl::StrCat(name_, ": ", ErrnoText(errno), ", reported after events had been sent")));
-      }
+    if (!ready.readable) return;
+    // Nobody has a reason to send us anything: what is readable is an error, or noise to be dropped.
+    char noise[1];
+    if (recv(fd_, noise, sizeof(noise), MSG_DONTWAIT) < 0 && errno != EAGAIN && errno != EINTR) {
+      Close(absl::DataLossError(absl::StrCat(name_, ": ", ErrnoText(errno), ", reported after events had been sent")));
     }
-    if (ready.writable) Flush();
   });
   watch_->Want({.readable = true, .writable = false});
   host_.OnReady(kWindow);
@@ -82,7 +85,7 @@ void DatagramLink::Send(absl::Span<Parcel> parcels) {
       waiting_.push_back(std::move(parcel));
     }
   }
-  Flush();
+  if (!retrying_) Flush();
 }
 
 int DatagramLink::TakeSocketError() {
@@ -105,6 +108,13 @@ size_t DatagramLink::RunLength() const {
 
 // Sends the first `count` of those that wait, all or none. 0 or an errno.
 int DatagramLink::SendRun(size_t count) {
+  if (count == 1) {
+    const absl::string_view payload = waiting_.front().message->jsonrpc();
+    while (send(fd_, payload.data(), payload.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+      if (errno != EINTR) return errno;
+    }
+    return 0;
+  }
   iovec pieces[kMaxRun];
   for (size_t i = 0; i < count; ++i) {
     const absl::string_view payload = waiting_[i].message->jsonrpc();
@@ -114,16 +124,14 @@ int DatagramLink::SendRun(size_t count) {
   header.msg_iov = pieces;
   header.msg_iovlen = count;
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(uint16_t))] = {};
-  if (count > 1) {
-    header.msg_control = control;
-    header.msg_controllen = sizeof(control);
-    cmsghdr* const option = CMSG_FIRSTHDR(&header);
-    option->cmsg_level = IPPROTO_UDP;
-    option->cmsg_type = UDP_SEGMENT;
-    option->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-    const auto size = static_cast<uint16_t>(pieces[0].iov_len);
-    std::memcpy(CMSG_DATA(option), &size, sizeof(size));
-  }
+  header.msg_control = control;
+  header.msg_controllen = sizeof(control);
+  cmsghdr* const option = CMSG_FIRSTHDR(&header);
+  option->cmsg_level = IPPROTO_UDP;
+  option->cmsg_type = UDP_SEGMENT;
+  option->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+  const auto size = static_cast<uint16_t>(pieces[0].iov_len);
+  std::memcpy(CMSG_DATA(option), &size, sizeof(size));
   while (sendmsg(fd_, &header, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     if (errno != EINTR) return errno;
   }
@@ -169,10 +177,10 @@ void DatagramLink::Flush() {
   for (Completion& done : sent_) std::move(done).Finish(outcome);
   sent_.clear();
   if (!outcome.ok()) return Close(outcome);
-  watch_->Want({.readable = true, .writable = no_room});
-  if (congested) retry_->Arm(loop_.Now() + kRetryDelay);
-  // Readiness should tell; once, under ThreadSanitizer and load, it did not come for a unix socket.
-  if (no_room) retry_->Arm(loop_.Now() + 10 * kRetryDelay);
+  if (no_room || congested) {
+    retrying_ = true;
+    retry_->Arm(loop_.Now() + (no_room ? kRetryNoRoom : kRetryCongested));
+  }
 }
 
 }  // namespace eventvirtual
