@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/endpoint/endpoint.h"
 #include "server/ingest/opensips_event.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/api/mutex.h"
@@ -32,6 +33,10 @@ constexpr int kDatagramsPerTurn = 64;
 constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kAnswersPerBatch = 64;
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
+// Padded answers that leave in one call. Linux puts one call into one segment if it is no larger than half of the
+// largest window that the peer has offered, 32 KiB with default buffers, and sends a segment of the loopback interface
+// whole or not at all. Twice that was seen to be cut.
+constexpr size_t kMaxRecord = 16 << 10;
 constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
 constexpr absl::Duration kLinger = absl::Seconds(1);  // for a peer to take its last answers
 constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
@@ -129,6 +134,7 @@ class Ingest::DatagramListener final : public Listener {
 
  private:
   void Read() {
+    Cork cork;
     for (int i = 0; i < kDatagramsPerTurn; ++i) {
       const ssize_t got = recv(bound_.fd, buffer_.data(), buffer_.size(), 0);
       if (got < 0) return;  // nothing more, or an error of a peer that is none of ours
@@ -216,6 +222,7 @@ class Ingest::Connection {
   // Raises what has come, up to the size of a batch, before any of it is answered: only then it is known whether a
   // request is alone. False: nothing is to be answered, and all was taken.
   bool TakeBatch() {
+    Cork cork;
     std::vector<Answer> answers;
     while (!closing_ && answers.size() < kAnswersPerBatch) {
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
@@ -275,11 +282,17 @@ class Ingest::Connection {
     if (text.size() + 1 < size) text.append(size - text.size() - 1, ' ');
     text += '}';
     unsent_bytes_ += text.size();
-    unsent_.push_back(std::move(text));
+    const bool padded = text.size() == size;
+    if (padded && joins_last_ && sent_ == 0 && !unsent_.empty() && unsent_.back().size() + size <= kMaxRecord) {
+      unsent_.back() += text;
+    } else {
+      unsent_.push_back(std::move(text));
+    }
+    joins_last_ = padded;
   }
 
-  // False: the connection broke. Each answer is a record of its own (MSG_EOR): the kernel then neither glues it to
-  // another nor cuts it, so that it arrives whole even where the peer reads while we write.
+  // False: the connection broke. Each record leaves with MSG_EOR: the kernel then neither glues it to another nor, up
+  // to kMaxRecord on the loopback interface, cuts it. So all the peer can read while we write is whole answers.
   bool Write() {
     while (!unsent_.empty()) {
       const std::string& answer = unsent_.front();
@@ -302,7 +315,8 @@ class Ingest::Connection {
   absl::AnyInvocable<void()> on_end_;  // destroys this
   JsonFramer framer_;
   OpensipsEventParser parser_;
-  std::deque<std::string> unsent_;  // answers
+  std::deque<std::string> unsent_;  // records: one answer each, or several padded ones
+  bool joins_last_ = false;         // the last record holds padded answers, and may get another
   size_t unsent_bytes_ = 0;
   size_t sent_ = 0;          // bytes of the first of them
   bool closing_ = false;     // the stream cannot be framed any more, or we stop

@@ -1,6 +1,6 @@
 #include "server/ingest/opensips_event.h"
 
-#include <deque>
+#include <list>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -24,7 +24,7 @@ constexpr size_t kMaxIdDigits = 20;  // of 64 bits
 absl::string_view View(std::string_view text) { return absl::string_view(text.data(), text.size()); }
 
 // `texts` keeps what the value's view points to.
-Value ValueOf(simdjson::dom::element element, std::deque<std::string>* texts) {
+Value ValueOf(simdjson::dom::element element, std::list<std::string>* texts) {
   switch (element.type()) {
     case simdjson::dom::element_type::STRING:
       return View(element.get_string().value_unsafe());
@@ -96,7 +96,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
 
   absl::string_view name = View(method);
   absl::InlinedVector<Param, 16> params;
-  std::deque<std::string> texts;
+  std::list<std::string> texts;
   simdjson::dom::element values;
   if (root["params"].get(values) == simdjson::SUCCESS) {
     if (values.is_object()) {

@@ -27,7 +27,8 @@ constexpr size_t kMaxSegment = 1280 - 40 - 8;
 
 // Where there is no room, what waits is tried again after a while. Readiness would tell a unix socket after each single
 // datagram that its reader has taken, and the next send would find no room again, which costs as much as one that does:
-// so every second call was in vain. A device whose queue is full leaves its socket writable; there is nothing to be told.
+// so every second call was in vain. A device whose queue is full leaves its socket writable; there is nothing to be
+// told.
 constexpr absl::Duration kRetryNoRoom = absl::Microseconds(100);
 constexpr absl::Duration kRetryCongested = absl::Milliseconds(1);
 

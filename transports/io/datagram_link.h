@@ -50,7 +50,7 @@ class DatagramLink : public Link {
   absl::Status closed_;
   std::unique_ptr<Loop::Watch> watch_;
   std::unique_ptr<Loop::Timer> retry_;
-  bool retrying_ = false;  // the timer is armed
+  bool retrying_ = false;                                       // the timer is armed
   std::deque<Parcel> waiting_;                                  // bounded by the window
   std::vector<Completion> sent_;                                // scratch of Flush()
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first

@@ -28,6 +28,8 @@ class JsonFramer {
   bool begun() const { return depth_ > 0; }
 
  private:
+  absl::Status Break(absl::string_view why);  // INVALID_ARGUMENT from now on
+
   const size_t max_bytes_;
   std::string buffer_;
   size_t start_ = 0;  // of the object that is being read
