@@ -379,11 +379,11 @@ same again refreshes its expiry.
     {"unsubscribe NAME | EVENT SOCKET", "end a subscription",
      R"(By its NAME, as list shows it, or by what was subscribed.
 
-  evctl unsubscribe subscriptions/4f0c6a57b2f1d3e8
+  evctl unsubscribe subscriptions/4f0c6a57b2f1d3e
   evctl unsubscribe E_CDR udp:127.0.0.1:8081
 )",
      Unsubscribe},
-    {"get NAME", "show one subscription", "  evctl get subscriptions/4f0c6a57b2f1d3e8\n", Get},
+    {"get NAME", "show one subscription", "  evctl get subscriptions/4f0c6a57b2f1d3e\n", Get},
     {"list", "show all subscriptions", "  --event=EVENT   this event alone\n", ListSubscriptions},
     {"watch", "show changes of subscriptions as they happen",
      "Begins with those that exist; runs until it is stopped.\n  --event=EVENT   this event alone\n", Watch},

@@ -34,11 +34,10 @@ struct EventIndex::Table final : public Retirable {
 EventIndex::EventIndex() : table_(new Table(64)) {}
 
 EventIndex::~EventIndex() {
-  for (const auto& [name, event] : by_name_) {
+  for (Event* event : by_name_) {
     for (Node* node = event->first.load(); node != nullptr;) delete std::exchange(node, node->next.load());
   }
-  std::vector<Event*> events;
-  for (const auto& [name, event] : by_name_) events.push_back(event);
+  const std::vector<Event*> events(by_name_.begin(), by_name_.end());
   by_name_.clear();
   for (Event* event : events) delete event;
   delete table_.load();
@@ -64,7 +63,7 @@ void EventIndex::Insert(Table& table, Event* event) {
 
 EventIndex::Event& EventIndex::Add(absl::string_view name) {
   auto* const event = new Event(name);
-  const bool is_new = by_name_.emplace(event->name, event).second;
+  const bool is_new = by_name_.insert(event).second;
   EV_CHECK(is_new);
   Table* const table = table_.load();
   if (by_name_.size() <= table->mask + 1) {
@@ -72,7 +71,7 @@ EventIndex::Event& EventIndex::Add(absl::string_view name) {
     return *event;
   }
   auto larger = std::make_unique<Table>((table->mask + 1) * 2);
-  for (const auto& [key, known] : by_name_) Insert(*larger, known);
+  for (Event* known : by_name_) Insert(*larger, known);
   table_.store(larger.release());
   retired_.Retire(std::unique_ptr<Retirable>(table));
   return *event;
@@ -89,7 +88,7 @@ void EventIndex::Remove(Event* event) {
     link = from->load();
   }
   from->store(link->next.load());
-  by_name_.erase(event->name);
+  by_name_.erase(event);
   retired_.Retire(std::unique_ptr<Retirable>(link));
   retired_.Retire(std::unique_ptr<Retirable>(event));
 }

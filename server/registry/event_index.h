@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/strings/string_view.h"
 #include "server/registry/epoch.h"
 #include "server/registry/subscription.h"
@@ -45,6 +45,17 @@ class EventIndex {
     uint32_t subscriptions = 0;
   };
 
+  // The order of names, of events and names alike.
+  struct ByName {
+    using is_transparent = void;
+    static absl::string_view NameOf(const Event* event) { return event->name; }
+    static absl::string_view NameOf(absl::string_view name) { return name; }
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return NameOf(a) < NameOf(b);
+    }
+  };
+
   EventIndex();
   ~EventIndex();
 
@@ -55,7 +66,7 @@ class EventIndex {
   void Remove(Event* event);           // must have no subscriptions
   Node* Append(Event& event, Ref<Subscription> subscription);
   void Unlink(Event& event, Node* node);
-  const absl::btree_map<absl::string_view, Event*>& by_name() const { return by_name_; }
+  const absl::btree_set<Event*, ByName>& by_name() const { return by_name_; }
   RetiredObjects& retired() { return retired_; }
 
  private:
@@ -65,7 +76,7 @@ class EventIndex {
   void Insert(Table& table, Event* event);
 
   std::atomic<Table*> table_;
-  absl::btree_map<absl::string_view, Event*> by_name_;  // owns the events
+  absl::btree_set<Event*, ByName> by_name_;  // owns the events
   RetiredObjects retired_;
 };
 

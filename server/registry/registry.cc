@@ -1,9 +1,13 @@
 #include "server/registry/registry.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
+#include <memory>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -16,6 +20,11 @@ constexpr int kExpiriesPerTurn = 256;
 constexpr absl::Duration kCollectAgain = absl::Milliseconds(10);
 
 constexpr size_t kMaxIdLength = 64;
+
+// Times in the expiry queue, to the nanosecond: half the size of absl::Time. Expiries are whole nanoseconds.
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+int64_t NanosOf(absl::Time time) { return time == absl::InfiniteFuture() ? kNever : absl::ToUnixNanos(time); }
 
 // FNV-1a (64 bits): the derived names must be the same in every process, which absl::Hash is not.
 uint64_t StableHash(absl::string_view text) {
@@ -109,29 +118,35 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscripti
   subscription->total_timeout.Store(spec.delivery.total_timeout);
   subscription->max_event_age.Store(spec.delivery.max_event_age);
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
-  subscription->labels = spec.labels;
+  subscription->labels =
+      spec.labels.empty() ? nullptr : std::make_unique<const std::map<std::string, std::string>>(spec.labels);
   subscription->expires.Store(spec.expires);
 }
 
-std::string Registry::NewName(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const {
-  if (!spec.id.empty()) return absl::StrCat("subscriptions/", spec.id);
+std::string Registry::NewId(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const {
+  if (!spec.id.empty()) return spec.id;
   // Of the masked texts: a name is shown to everybody, and must not help to guess a password.
   std::vector<std::string> masked;
   for (const Destination& destination : destinations) masked.push_back(destination.target.masked);
   if (spec.policy == Policy::kParallel) std::sort(masked.begin(), masked.end());
-  const std::string base =
-      absl::StrCat("subscriptions/",
-                   absl::Hex(StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked))),
-                             absl::kZeroPad16));
-  std::string name = base;
-  for (int number = 2; by_name_.contains(name); ++number) name = absl::StrCat(base, "-", number);
-  return name;
+  const uint64_t hash = StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked)));
+  // 15 digits: a string of that length needs no memory of its own.
+  const std::string base = absl::StrCat(absl::Hex(hash >> 4, absl::kZeroPad15));
+  std::string id = base;
+  for (int number = 2; by_id_.contains(absl::string_view(id)); ++number) id = absl::StrCat(base, "-", number);
+  return id;
+}
+
+Registry::Record* Registry::FindByName(absl::string_view name) const {
+  if (!absl::ConsumePrefix(&name, Subscription::kNamePrefix)) return nullptr;
+  const auto found = by_id_.find(name);
+  return found == by_id_.end() ? nullptr : *found;
 }
 
 Registry::Record* Registry::FindLive(const Key& key) {
   const auto found = by_key_.find(key);
   if (found == by_key_.end()) return nullptr;
-  Record* const record = found->second;
+  Record* const record = *found;
   if (record->subscription->Live(loop_.Now())) return record;
   Remove(record, Change::kExpired);  // its time has come, the sweep has not
   return nullptr;
@@ -147,16 +162,16 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, const std::vect
   leases->clear();
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription = AdoptRef(new Subscription(NewName(spec, destinations), spec.event, spec.policy, spec.plain,
+  record->subscription = AdoptRef(new Subscription(NewId(spec, destinations), spec.event, spec.policy, spec.plain,
                                                    std::move(subscribers), loop_.Now()));
   SetOptions(spec, record->subscription.get());
   record->event = index_.Find(spec.event);
   if (record->event == nullptr) record->event = &index_.Add(spec.event);
   Record* const created = record.get();
-  by_name_.emplace(created->subscription->name, created);
-  by_key_.emplace(KeyOf(*created->subscription), created);
+  by_id_.insert(created);
+  by_key_.insert(created);
   by_sequence_.emplace(created->sequence, std::move(record));
-  created->queued = absl::InfiniteFuture();
+  created->queued = kNever;
   Requeue(created, spec.expires);
   created->node = index_.Append(*created->event, created->subscription);  // from here on raises see it
   return created;
@@ -189,17 +204,16 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
         record->subscription->subscribers[i].attempt_timeout.Store(spec.subscribers[i].attempt_timeout);
       }
       // A later expiry is found when the old one comes up; an earlier one must be queued.
-      if (spec.expires < record->queued) Requeue(record, spec.expires);
+      if (NanosOf(spec.expires) < record->queued) Requeue(record, spec.expires);
     } else {
       if (!spec.id.empty()) {
-        const auto taken = by_name_.find(absl::StrCat("subscriptions/", spec.id));
-        if (taken != by_name_.end()) {
-          if (taken->second->subscription->Live(loop_.Now())) {
-            return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id,
-                                                         "\" belongs to another subscription, to event ",
-                                                         taken->second->subscription->event));
+        const auto taken = by_id_.find(absl::string_view(spec.id));
+        if (taken != by_id_.end()) {
+          if ((*taken)->subscription->Live(loop_.Now())) {
+            return absl::AlreadyExistsError(absl::StrCat(
+                "the id \"", spec.id, "\" belongs to another subscription, to event ", (*taken)->subscription->event));
           }
-          Remove(taken->second, Change::kExpired);
+          Remove(*taken, Change::kExpired);
         }
       }
       if (by_sequence_.size() >= limits_.max_subscriptions) {
@@ -233,15 +247,16 @@ absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& 
   MutexLock lock(&mutex_);
   // An endpoint that does not exist is null, and no subscription's key has one.
   const auto found = by_key_.find(key);
-  const bool exists = found != by_key_.end() && found->second->subscription->Live(loop_.Now());
-  if (!exists && !spec.id.empty() && by_name_.contains(absl::StrCat("subscriptions/", spec.id))) {
+  const bool exists = found != by_key_.end() && (*found)->subscription->Live(loop_.Now());
+  if (!exists && !spec.id.empty() && by_id_.contains(absl::string_view(spec.id))) {
     return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id, "\" belongs to another subscription"));
   }
-  info.name = exists ? found->second->subscription->name : NewName(spec, *destinations);
+  info.name =
+      exists ? (*found)->subscription->name() : absl::StrCat(Subscription::kNamePrefix, NewId(spec, *destinations));
   info.event = spec.event;
   info.policy = spec.policy;
   info.socket = FormatVirtualSocket(spec.policy, spec.plain, masked);
-  info.created = exists ? found->second->subscription->created : loop_.Now();
+  info.created = exists ? (*found)->subscription->created.Load() : loop_.Now();
   info.expires = spec.expires;
   info.delivery = spec.delivery;
   info.labels = spec.labels;
@@ -253,12 +268,12 @@ absl::StatusOr<SubscriptionInfo> Registry::Unsubscribe(absl::string_view name) {
   Garbage garbage;
   {
     MutexLock lock(&mutex_);
-    const auto found = by_name_.find(name);
-    if (found == by_name_.end() || !found->second->subscription->Live(loop_.Now())) {
+    Record* const found = FindByName(name);
+    if (found == nullptr || !found->subscription->Live(loop_.Now())) {
       return absl::NotFoundError(absl::StrCat("there is no subscription \"", name, "\""));
     }
-    subscription = found->second->subscription;
-    Remove(found->second, Change::kRemoved);
+    subscription = found->subscription;
+    Remove(found, Change::kRemoved);
     garbage = index_.retired().Collect();
   }
   return Describe(*subscription);
@@ -274,7 +289,7 @@ absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSp
   {
     MutexLock lock(&mutex_);
     const auto found = by_key_.find(key);
-    if (found != by_key_.end()) name = found->second->subscription->name;
+    if (found != by_key_.end()) name = (*found)->subscription->name();
   }
   if (name.empty()) {
     return absl::NotFoundError(
@@ -287,8 +302,7 @@ absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
   Ref<Subscription> subscription;
   {
     MutexLock lock(&mutex_);
-    const auto found = by_name_.find(name);
-    if (found != by_name_.end()) subscription = found->second->subscription;
+    if (const Record* const found = FindByName(name); found != nullptr) subscription = found->subscription;
   }
   if (!subscription || !subscription->Live(loop_.Now())) {
     return absl::NotFoundError(absl::StrCat("there is no subscription \"", name, "\""));
@@ -325,11 +339,11 @@ SubscriptionInfo Registry::Describe(const Subscription& subscription) const {
 
 SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) const {
   SubscriptionInfo info;
-  info.name = subscription.name;
+  info.name = subscription.name();
   info.event = subscription.event;
   info.policy = subscription.policy;
   info.socket = SocketOf(subscription);
-  info.created = subscription.created;
+  info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
   info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
                    subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed)};
@@ -348,7 +362,7 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.partial = subscription.partial.load(std::memory_order_relaxed);
   info.failed = subscription.failed.load(std::memory_order_relaxed);
   info.expired = subscription.expired.load(std::memory_order_relaxed);
-  info.labels = subscription.labels;
+  if (subscription.labels != nullptr) info.labels = *subscription.labels;
   return info;
 }
 
@@ -409,7 +423,7 @@ std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, s
   std::vector<EventInfo> events;
   MutexLock lock(&mutex_);
   for (auto it = index_.by_name().upper_bound(after); it != index_.by_name().end() && events.size() < limit; ++it) {
-    const EventIndex::Event& event = *it->second;
+    const EventIndex::Event& event = **it;
     const absl::Time last = event.last_raised.Load();
     events.push_back({event.name, event.raised.load(std::memory_order_relaxed),
                       last == absl::UnixEpoch() ? absl::InfinitePast() : last, event.subscriptions});
@@ -423,10 +437,10 @@ size_t Registry::size() const {
 }
 
 void Registry::Requeue(Record* record, absl::Time when) {
-  if (record->queued != absl::InfiniteFuture()) expiries_.erase({record->queued, record});
-  record->queued = when;
-  if (when == absl::InfiniteFuture()) return;
-  expiries_.emplace(when, record);
+  if (record->queued != kNever) expiries_.erase({record->queued, record});
+  record->queued = NanosOf(when);
+  if (record->queued == kNever) return;
+  expiries_.emplace(record->queued, record);
   ArmSweep(when);
 }
 
@@ -434,8 +448,8 @@ void Registry::Remove(Record* record, Change change) {
   const Ref<Subscription> subscription = record->subscription;
   subscription->removed.store(true, std::memory_order_release);
   Requeue(record, absl::InfiniteFuture());
-  by_key_.erase(KeyOf(*subscription));
-  by_name_.erase(subscription->name);
+  by_key_.erase(record);
+  by_id_.erase(record);
   EventIndex::Event* const event = record->event;
   index_.Unlink(*event, record->node);
   if (event->subscriptions == 0 && index_.by_name().size() > limits_.max_events) index_.Remove(event);
@@ -460,7 +474,7 @@ void Registry::Sweep() {
   MutexLock lock(&mutex_);
   sweep_at_ = absl::InfiniteFuture();
   int count = 0;
-  while (!expiries_.empty() && expiries_.begin()->first <= now && count < kExpiriesPerTurn) {
+  while (!expiries_.empty() && expiries_.begin()->first <= NanosOf(now) && count < kExpiriesPerTurn) {
     Record* const record = expiries_.begin()->second;
     const absl::Time expires = record->subscription->expires.Load();
     ++count;
@@ -471,7 +485,7 @@ void Registry::Sweep() {
     }
   }
   garbage = index_.retired().Collect();
-  if (!expiries_.empty()) ArmSweep(std::max(expiries_.begin()->first, now));
+  if (!expiries_.empty()) ArmSweep(std::max(absl::FromUnixNanos(expiries_.begin()->first), now));
   if (!index_.retired().empty()) ArmSweep(now + kCollectAgain);
 }
 

@@ -12,10 +12,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
+#include "absl/hash/hash.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -173,7 +174,34 @@ class Registry {
     Ref<Subscription> subscription;
     EventIndex::Event* event = nullptr;
     EventIndex::Node* node = nullptr;
-    absl::Time queued;  // its place in expiries_; its expiry, or an earlier one that a refresh has moved on
+    int64_t queued = 0;  // its place in expiries_; its expiry, or an earlier one that a refresh has moved on
+  };
+  // Records by what they say themselves: a copy of each key would cost more than the record.
+  struct SameKey {
+    using is_transparent = void;
+    static const Key& Of(const Key& key) { return key; }
+    static Key Of(const Record* record) { return KeyOf(*record->subscription); }
+    template <typename T>
+    size_t operator()(const T& t) const {
+      return absl::Hash<Key>()(Of(t));
+    }
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return Of(a) == Of(b);
+    }
+  };
+  struct SameId {
+    using is_transparent = void;
+    static absl::string_view Of(absl::string_view id) { return id; }
+    static absl::string_view Of(const Record* record) { return record->subscription->id; }
+    template <typename T>
+    size_t operator()(const T& t) const {
+      return absl::Hash<absl::string_view>()(Of(t));
+    }
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return Of(a) == Of(b);
+    }
   };
   using Garbage = std::vector<std::unique_ptr<Retirable>>;
 
@@ -181,9 +209,10 @@ class Registry {
   absl::StatusOr<std::vector<Destination>> Resolve(const SubscriptionSpec& spec) const;
   static Key KeyOf(absl::string_view event, Policy policy, absl::InlinedVector<const Endpoint*, 4> endpoints);
   static Key KeyOf(const Subscription& subscription);
-  std::string NewName(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const
+  std::string NewId(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
+  Record* FindByName(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // null: no such one
   Record* FindLive(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Record* Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,
                  std::vector<EndpointLease>* leases) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -206,9 +235,9 @@ class Registry {
   CondVar stopped_signal_;
   uint64_t last_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::btree_map<uint64_t, std::unique_ptr<Record>> by_sequence_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<absl::string_view, Record*> by_name_ ABSL_GUARDED_BY(mutex_);
-  absl::flat_hash_map<Key, Record*> by_key_ ABSL_GUARDED_BY(mutex_);
-  absl::btree_set<std::pair<absl::Time, Record*>> expiries_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<Record*, SameId, SameId> by_id_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<Record*, SameKey, SameKey> by_key_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_set<std::pair<int64_t, Record*>> expiries_ ABSL_GUARDED_BY(mutex_);  // by nanoseconds since the epoch
   std::vector<Observer*> observers_ ABSL_GUARDED_BY(mutex_);
   absl::Time sweep_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

@@ -5,10 +5,13 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/virtual_socket.h"
@@ -59,6 +62,8 @@ class AtomicDuration {
 // stores atomics, so that a raise never waits for one.
 class Subscription final : public RefCounted {
  public:
+  static constexpr absl::string_view kNamePrefix = "subscriptions/";
+
   struct Subscriber {
     Subscriber(EndpointLease lease, absl::Duration timeout) : endpoint(std::move(lease)), attempt_timeout(timeout) {}
     Subscriber(Subscriber&& other) noexcept
@@ -68,27 +73,34 @@ class Subscription final : public RefCounted {
     AtomicDuration attempt_timeout;  // zero: the target's own
   };
 
-  Subscription(std::string name, std::string event, Policy policy, bool plain, std::vector<Subscriber> subscribers,
+  Subscription(std::string id, std::string event, Policy policy, bool plain, std::vector<Subscriber> subscribers,
                absl::Time created)
-      : name(std::move(name)),
-        event(std::move(event)),
-        policy(policy),
+      : policy(policy),
         plain(plain),
+        id(std::move(id)),
+        event(std::move(event)),
         created(created),
         subscribers(std::move(subscribers)) {}
 
-  const std::string name;  // "subscriptions/{id}"
-  const std::string event;
+  // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
+  // matched = delivered + partial + failed + expired + pending
+  mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
+  mutable std::atomic<uint64_t> matched = 0;
+
   const Policy policy;
-  const bool plain;                     // its socket was written without "virtual:"
-  const absl::Time created;             // on the registry's clock
+  const bool plain;  // its socket was written without "virtual:"
+  std::atomic<bool> removed = false;
+  const std::string id;  // without the "subscriptions/" of its name
+  const std::string event;
+  const AtomicTime created;             // on the registry's clock
   std::vector<Subscriber> subscribers;  // the vector itself never changes
+
+  std::string name() const { return absl::StrCat(kNamePrefix, id); }
 
   // Whether it may still be delivered to. Any thread.
   bool Live(absl::Time now) const { return !removed.load(std::memory_order_acquire) && now < expires.Load(); }
 
   AtomicTime expires{absl::InfiniteFuture()};  // on the registry's clock
-  std::atomic<bool> removed = false;
 
   // Options; each is read on its own, so a refresh that changes several may be seen half-way by one event.
   AtomicDuration failover_timeout{DeliveryOptions().failover_timeout};
@@ -96,13 +108,10 @@ class Subscription final : public RefCounted {
   AtomicDuration max_event_age{DeliveryOptions().max_event_age};
   std::atomic<uint32_t> max_attempts = 0;
 
-  std::map<std::string, std::string> labels;  // guarded by the registry's mutex
+  std::unique_ptr<const std::map<std::string, std::string>> labels;  // null: none; guarded by the registry's mutex
 
-  // matched = delivered + partial + failed + expired + pending. The first two are counted by threads that raise, the
-  // others by loops: apart, so that they do not fight for one cache line.
-  alignas(64) mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
-  mutable std::atomic<uint64_t> matched = 0;
-  alignas(64) mutable std::atomic<uint64_t> delivered = 0;
+  // Counts of loops.
+  mutable std::atomic<uint64_t> delivered = 0;
   mutable std::atomic<uint64_t> partial = 0;
   mutable std::atomic<uint64_t> failed = 0;
   mutable std::atomic<uint64_t> expired = 0;

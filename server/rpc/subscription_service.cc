@@ -10,7 +10,6 @@
 namespace eventvirtual {
 namespace {
 
-constexpr absl::string_view kNamePrefix = "subscriptions/";
 constexpr size_t kMaxUnsent = 10000;  // changes that may wait for one watcher
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -203,7 +202,7 @@ grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerC
 grpc::ServerUnaryReactor* SubscriptionService::GetSubscription(grpc::CallbackServerContext* context,
                                                                const v1::GetSubscriptionRequest* request,
                                                                v1::GetSubscriptionResponse* response) {
-  if (!absl::StartsWith(request->name(), kNamePrefix)) {
+  if (!absl::StartsWith(request->name(), Subscription::kNamePrefix)) {
     return Answer(context, absl::InvalidArgumentError("name: write subscriptions/ID"));
   }
   const absl::StatusOr<SubscriptionInfo> info = registry_.Get(request->name());

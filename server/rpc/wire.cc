@@ -371,7 +371,7 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time re
 }
 
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out) {
-  out->set_subscription(delivery.subscription->name);
+  out->set_subscription(delivery.subscription->name());
   out->set_outcome(OutcomeToWire(delivery.outcome));
   for (const AttemptRecord& record : delivery.attempts) {
     const Target& target = delivery.subscription->subscribers[record.subscriber].endpoint->target();

@@ -193,7 +193,7 @@ TEST(Watch, HearsEveryChangeOnceAndInOrder) {
   world.loop.Advance(absl::Seconds(19));
   EXPECT_THAT(recorder.changes, ElementsAre("created E_NEW", "refreshed E_NEW"));
   world.loop.Advance(absl::Seconds(1));
-  ASSERT_TRUE(world.registry.Unsubscribe(current[0]->name).ok());
+  ASSERT_TRUE(world.registry.Unsubscribe(current[0]->name()).ok());
   EXPECT_THAT(recorder.changes, ElementsAre("created E_NEW", "refreshed E_NEW", "expired E_NEW", "removed E_OLD"));
   world.registry.Unwatch(&recorder);
   world.Subscribe("E_UNSEEN", "fake:a");
