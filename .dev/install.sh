@@ -8,6 +8,7 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux)
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
+readonly BENCH_PACKAGES=(libbenchmark-dev valgrind)
 readonly BARE_PACKAGES=(debootstrap git util-linux)
 
 readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen to build

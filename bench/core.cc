@@ -25,6 +25,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "bench/bench_event.h"
+#include "bench/bench_message.h"
+#include "bench/instant_transport.h"
 #include "bench/measure.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
@@ -48,52 +50,6 @@ namespace {
 // Deliveries under way: far below the bound of a queue, so that none is refused.
 constexpr uint64_t kMostPending = 4096;
 constexpr int kRun = 64;  // events between two looks at the clock
-
-class InstantTransport final : public Transport {
- public:
-  absl::Span<const absl::string_view> schemes() const override {
-    static constexpr absl::string_view kSchemes[] = {"instant"};
-    return kSchemes;
-  }
-  absl::string_view syntax() const override { return "instant:NAME"; }
-  absl::string_view description() const override { return "Delivers at once."; }
-  AckLevel ack_level() const override { return AckLevel::kConfirmed; }
-  absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
-    const std::string text = absl::StrCat("instant:", uri.body);
-    return Target{text, text, AckLevel::kConfirmed, absl::Seconds(10)};
-  }
-  std::unique_ptr<Link> Connect(const Target&, Loop& loop, Link::Host& host) override {
-    return std::make_unique<InstantLink>(loop, host);
-  }
-
- private:
-  class InstantLink final : public Link {
-   public:
-    InstantLink(Loop& loop, Host& host) {
-      loop.Post([alive = std::weak_ptr<bool>(alive_), &host] {
-        if (!alive.expired()) host.OnReady(256);
-      });
-    }
-    void Send(absl::Span<Parcel> parcels) override {
-      for (Parcel& parcel : parcels) std::move(parcel.done).Finish(absl::OkStatus());
-    }
-
-   private:
-    const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
-  };
-};
-
-MessageRef MakeMessage(uint64_t number, bool vary) {
-  char text[1 + kDigits] = {'#'};
-  WriteDigits(number, text + 1);
-  const Param params[] = {{"seq", absl::string_view(text, sizeof(text))},
-                          {"callid", absl::string_view(kCallId, CallIdSize(number, vary))},
-                          {"code", int64_t{200}}};
-  EventFields fields;
-  fields.name = kEvent;
-  fields.params = params;
-  return Message::Make(fields);
-}
 
 RegistryLimits Limits() {
   RegistryLimits limits;

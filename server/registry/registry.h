@@ -11,7 +11,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
-#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/functional/any_invocable.h"
@@ -23,6 +22,7 @@
 #include "absl/time/time.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/event_index.h"
+#include "server/registry/expiry_queue.h"
 #include "server/registry/subscription.h"
 #include "server/registry/virtual_socket.h"
 #include "transports/api/catalog.h"
@@ -169,12 +169,11 @@ class Registry {
     }
   };
   // The writer's bookkeeping for one subscription.
-  struct Record {
+  struct Record : ExpiryQueue::Entry {
     uint64_t sequence = 0;
     Ref<Subscription> subscription;
     EventIndex::Event* event = nullptr;
     EventIndex::Node* node = nullptr;
-    int64_t queued = 0;  // its place in expiries_; its expiry, or an earlier one that a refresh has moved on
   };
   // Records by what they say themselves: a copy of each key would cost more than the record.
   struct SameKey {
@@ -220,7 +219,7 @@ class Registry {
   void Tell(Change change, const Subscription& subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SubscriptionInfo DescribeLocked(const Subscription& subscription) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Remember(absl::string_view event, absl::Time now);
-  void Requeue(Record* record, absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetExpiry(Record* record, absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArmSweep(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Sweep();  // on the loop: drops the expired, a bounded number at a time
 
@@ -237,7 +236,7 @@ class Registry {
   absl::btree_map<uint64_t, std::unique_ptr<Record>> by_sequence_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameId, SameId> by_id_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameKey, SameKey> by_key_ ABSL_GUARDED_BY(mutex_);
-  absl::btree_set<std::pair<int64_t, Record*>> expiries_ ABSL_GUARDED_BY(mutex_);  // by nanoseconds since the epoch
+  ExpiryQueue expiries_ ABSL_GUARDED_BY(mutex_);
   std::vector<Observer*> observers_ ABSL_GUARDED_BY(mutex_);
   absl::Time sweep_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;

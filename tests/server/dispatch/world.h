@@ -18,6 +18,9 @@
 
 namespace eventvirtual {
 
+// An expired subscription matches nothing any more; the registry removes it this much later at most.
+inline constexpr absl::Duration kSweepSlack = absl::Milliseconds(1);
+
 class World {
  public:
   explicit World(EndpointLimits endpoint_limits = {}, RegistryLimits registry_limits = {})

@@ -109,7 +109,7 @@ TEST(Subscribe, MoreThanAllowedAreRefusedUntilOneGoes) {
   world.Subscribe("E", "fake:b", absl::Seconds(5));
   EXPECT_EQ(Refusal(world, world.Spec("E", "fake:c")).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(world.registry.Subscribe(world.Spec("E", "fake:a")).ok()) << "a refresh needs no room";
-  world.loop.Advance(absl::Seconds(5));
+  world.loop.Advance(absl::Seconds(5) + kSweepSlack);
   EXPECT_TRUE(world.registry.Subscribe(world.Spec("E", "fake:c")).ok());
   ASSERT_TRUE(world.registry.Unsubscribe(name).ok());
   EXPECT_TRUE(world.registry.Subscribe(world.Spec("E", "fake:d")).ok());
@@ -192,7 +192,7 @@ TEST(Watch, HearsEveryChangeOnceAndInOrder) {
   world.Subscribe("E_NEW", "fake:a", absl::Seconds(20));
   world.loop.Advance(absl::Seconds(19));
   EXPECT_THAT(recorder.changes, ElementsAre("created E_NEW", "refreshed E_NEW"));
-  world.loop.Advance(absl::Seconds(1));
+  world.loop.Advance(absl::Seconds(1) + kSweepSlack);
   ASSERT_TRUE(world.registry.Unsubscribe(current[0]->name()).ok());
   EXPECT_THAT(recorder.changes, ElementsAre("created E_NEW", "refreshed E_NEW", "expired E_NEW", "removed E_OLD"));
   world.registry.Unwatch(&recorder);
