@@ -1,10 +1,10 @@
 #include "transports/api/message.h"
 
+#include <charconv>
 #include <cstring>
 #include <new>
 #include <random>
 
-#include "absl/strings/str_cat.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
@@ -28,19 +28,30 @@ struct Message::Text {
   size_t size;
 };
 
-std::string NewEventId() {
-  static const std::string* const process = [] {
+namespace {
+
+// A process-wide unique id: 16 random hex digits of the process, '-', a counter in hex. Its length.
+constexpr size_t kMaxId = 2 * 16 + 1;
+
+size_t WriteNewId(char* id) {
+  static const uint64_t process = [] {
     std::random_device device;
-    const uint64_t bits = uint64_t{device()} << 32 | device();
-    return new std::string(absl::StrCat(absl::Hex(bits, absl::kZeroPad16), "-"));
+    return uint64_t{device()} << 32 | device();
   }();
   static std::atomic<uint64_t> counter{0};
-  return absl::StrCat(*process, absl::Hex(counter.fetch_add(1, std::memory_order_relaxed) + 1));
+  constexpr char kHex[] = "0123456789abcdef";
+  for (int digit = 0; digit < 16; ++digit) id[digit] = kHex[process >> (60 - 4 * digit) & 15];
+  id[16] = '-';
+  const uint64_t number = counter.fetch_add(1, std::memory_order_relaxed) + 1;
+  return static_cast<size_t>(std::to_chars(id + 17, id + kMaxId, number, 16).ptr - id);
 }
 
+}  // namespace
+
 MessageRef Message::Make(const EventFields& fields) {
-  const std::string made_id = fields.event_id.empty() ? NewEventId() : std::string();
-  const absl::string_view event_id = made_id.empty() ? fields.event_id : absl::string_view(made_id);
+  char made[kMaxId];
+  const absl::string_view event_id =
+      fields.event_id.empty() ? absl::string_view(made, WriteNewId(made)) : fields.event_id;
 
   size_t text = fields.name.size() + event_id.size() + fields.source.size();
   for (const Param& param : fields.params) text += param.name.size() + TextOf(param.value).size();

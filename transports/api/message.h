@@ -84,9 +84,6 @@ class Message final : public RefCounted {
   mutable std::atomic<const Text*> jsonrpc_{nullptr};
 };
 
-// A process-wide unique id, as Message::Make() fills it in: 16 random hex digits of the process, '-', a counter in hex.
-std::string NewEventId();
-
 }  // namespace eventvirtual
 
 #endif  // EVENTVIRTUAL_TRANSPORTS_API_MESSAGE_H_
