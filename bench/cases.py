@@ -97,6 +97,12 @@ def all_cases(seconds, quick):
              "≤ 1.0 with the stream's", lambda m: 1.0 - m("stream", "cpu_event"))]))
 
     cases.append(side_by_side(seconds, stream))
+    cases.append(Case(
+        "B7", "RaiseStream, 64 events per message, to a RabbitMQ queue with confirms",
+        {"ours": lambda: peers.rabbitmq_ours(*stream), "bare": lambda: peers.rabbitmq_bare(seconds)},
+        [Row("rate, to a bare pipelined publisher", "/s", ("ours", "rate"), ("bare", "rate"), "≥ 0.8 ×",
+             lambda m: 0.8 * m("bare", "rate"), True),
+         Row("CPU per event", "µs", ("ours", "cpu_event"), ("bare", "cpu_event"))]))
 
     sizes = [1000, 100000] + ([] if quick else [1000000])
     sides = {"1": lambda: p.core_raise("--seconds=%g" % short, "instant:a")}

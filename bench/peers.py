@@ -1,10 +1,13 @@
 """What a user would pick instead: the servers of Debian's packages, in the foreground, on loopback, nothing kept on disk."""
 
+import atexit
+import functools
 import os
 import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -77,10 +80,8 @@ class Peer:
 def broker(name, protocol, seconds):
     """Publishes to three tcp subscribers of a broker."""
     running = Peer(name)
-    before = p.cpu_seconds(running.pid)
-    counted = p.run_json(p.program("bench/broker_load"), protocol, running.address, str(seconds))
-    cpu = p.cpu_seconds(running.pid) - before
-    running.stop()
+    cpu, counted, _ = p.measured(
+        running, [p.program("bench/broker_load"), protocol, running.address, str(seconds)])
     return p.per_event(cpu, counted, counted, 3)
 
 
@@ -88,9 +89,42 @@ def rsyslog(seconds, rate):
     """Datagrams at a rate, forwarded to three udp receivers."""
     subscribers = p.Subscribers("udp", "udp", "udp")
     running = Peer("rsyslog", socket.SOCK_DGRAM, subscribers.bare)
-    before = p.cpu_seconds(running.pid)
-    counted = p.run_json(p.program("bench/bare_loop"), "send", running.address, str(seconds), "rate=%d" % rate)
-    counts = subscribers.stop()
-    cpu = p.cpu_seconds(running.pid) - before
-    running.stop()
-    return p.per_event(cpu, counted, counts, 3)
+    return p.per_event(*p.measured(running, [p.program("bench/bare_loop"), "send", running.address, str(seconds),
+                                             "rate=%d" % rate], subscribers.stop), 3)
+
+
+@functools.lru_cache(maxsize=None)
+def rabbitmq():
+    """The broker of the integration tests: one for the whole run, since it takes seconds to start."""
+    sys.path.append(os.path.join(p.ROOT, "tests", "integration"))
+    import rabbitmq as integration  # needs python3-pika, which not every case does
+    running = integration.RabbitMQ()
+    atexit.register(running.close)
+    return running
+
+
+def confirmed(publish):
+    """`publish(port, queue)` makes a sample; lost is what is not in the queue then."""
+    import pika
+    port = rabbitmq().port
+    with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("bench")
+        sample = publish(port, "bench")
+        received = channel.queue_declare("bench", passive=True).method.message_count
+        channel.queue_delete("bench")
+    return dict(sample, lost=sample["events"] - sample["refused"] - received)
+
+
+def rabbitmq_ours(*load):
+    def publish(port, queue):
+        running = p.Service("rabbitmq:127.0.0.1:%d/%s" % (port, queue))
+        return p.per_event(*p.measured(running, p.loading(running.address, load)), 1)
+    return confirmed(publish)
+
+
+def rabbitmq_bare(seconds):
+    def publish(port, queue):
+        counted = p.run_json(p.program("bench/rabbitmq_loop"), str(port), queue, str(seconds))
+        return p.per_event(counted["cpu"], counted, None, 1)
+    return confirmed(publish)
