@@ -8,8 +8,19 @@ readonly BUILD_PACKAGES=(
 readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux)
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
-readonly BENCH_PACKAGES=(libbenchmark-dev valgrind)
+readonly BENCH_PACKAGES=(
+  libbenchmark-dev mosquitto nats-server python3-pika rabbitmq-server redis-server rsyslog util-linux valgrind
+)
 readonly BARE_PACKAGES=(debootstrap git util-linux)
+
+# Of a package that starts a service when it is installed: its units.
+declare -rA SERVICES=(
+  [mosquitto]=mosquitto.service
+  [nats-server]=nats-server.service
+  [rabbitmq-server]="rabbitmq-server.service epmd.service epmd.socket"
+  [redis-server]=redis-server.service
+  [rsyslog]=rsyslog.service
+)
 
 readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen to build
 declare -rx GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
@@ -23,7 +34,7 @@ missing_packages() {
 
 # install_packages PACKAGE…: asks dpkg only, and returns at once when all are there.
 install_packages() {
-  local missing as_root=()
+  local missing package units=() as_root=()
   command -v dpkg-query >/dev/null || die "not a Debian system; the build needs these packages of Debian 12: $*"
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]} > 0)) || return 0
@@ -33,14 +44,14 @@ install_packages() {
   fi
   say "installing ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  if [[ " ${missing[*]} " == *" rabbitmq-server "* ]]; then
-    without_starting_services apt_install "${missing[@]}"
-    # Nor at the next boot: the tests start brokers of their own, on free ports.
-    if command -v systemctl >/dev/null; then
-      "${as_root[@]}" systemctl disable --quiet rabbitmq-server.service epmd.service epmd.socket || true
-    fi
-  else
-    apt_install "${missing[@]}"
+  without_starting_services apt_install "${missing[@]}"
+  # Nor at the next boot: tests and benchmarks start servers of their own, on free ports.
+  for package in "${missing[@]}"; do
+    # shellcheck disable=SC2206 # one word per unit
+    units+=(${SERVICES[$package]:-})
+  done
+  if ((${#units[@]} > 0)) && command -v systemctl >/dev/null; then
+    "${as_root[@]}" systemctl disable --quiet "${units[@]}" || true
   fi
 }
 
@@ -49,7 +60,7 @@ apt_install() {
     </dev/null >/dev/null # a line for each step of each package; what goes wrong is on stderr
 }
 
-# Debian's packages start their service when installed. A developer who runs our tests did not ask for a broker on
+# Debian's packages start their service when installed. A developer who runs our tests did not ask for a server on
 # this machine, so policy-rc.d forbids it meanwhile; where the machine has a policy of its own, that one decides.
 without_starting_services() {
   local policy=/usr/sbin/policy-rc.d status=0

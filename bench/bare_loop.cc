@@ -1,6 +1,6 @@
 // What a transport cannot beat: a loop that sends the same bytes with nothing around it. Also feeds our ingest.
 //
-//   bare_loop KIND ADDRESS SECONDS [vary]
+//   bare_loop KIND ADDRESS SECONDS [vary] [rate=EVENTS_PER_SECOND]
 //
 //   send      one send() per event on a connected UDP socket         ADDRESS 127.0.0.1:port
 //   segment   64 events per UDP_SEGMENT call                         127.0.0.1:port
@@ -10,7 +10,7 @@
 //   file      64 KiB of events per write, appended                   /path
 //   pingpong  one request outstanding: a round trip                  127.0.0.1:port
 //
-// Sends as fast as the receiver lets it for SECONDS, and prints one JSON object.
+// Sends for SECONDS, as fast as the receiver lets it or at a rate, and prints one JSON object.
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -99,19 +99,27 @@ class Texts {
   char digits_[kDigits];  // of number_
 };
 
-// Whether the time is over; looks at the clock once in a while.
+double rate = 0;  // events per second; 0: as fast as it goes
+
+// Whether the time is over; looks at the clock once in a while, and sleeps there while the rate is exceeded.
 class Until {
  public:
-  explicit Until(double seconds) : end_(WallSeconds() + seconds) {}
+  explicit Until(double seconds) : begin_(WallSeconds()), end_(begin_ + seconds) {}
   bool Over(int events = 1) {
     left_ -= events;
     if (left_ > 0 || over_) return over_;
     left_ = kLookAtClock;
-    return over_ = WallSeconds() >= end_;
+    const double now = WallSeconds();
+    count_ += kLookAtClock;
+    const double ahead = rate == 0 ? 0 : begin_ + static_cast<double>(count_) / rate - now;
+    if (ahead > 0) usleep(static_cast<useconds_t>(ahead * 1e6));
+    return over_ = now >= end_;
   }
 
  private:
+  const double begin_;
   const double end_;
+  uint64_t count_ = 0;
   bool over_ = false;
   int left_ = kLookAtClock;
 };
@@ -212,12 +220,24 @@ void Request(int fd, Texts& texts, double seconds, uint64_t outstanding, Latenci
 
 int Run(int argc, char** argv) {
   if (argc < 4) {
-    std::fprintf(stderr, "usage: bare_loop send|segment|unix|tcp|request|file|pingpong ADDRESS SECONDS [vary]\n");
+    std::fprintf(stderr,
+                 "usage: bare_loop send|segment|unix|tcp|request|file|pingpong ADDRESS SECONDS [vary] [rate=N]\n");
     return 2;
   }
   const std::string kind = argv[1], address = argv[2];
   const double seconds = std::atof(argv[3]);
-  const bool vary = argc > 4 && std::string(argv[4]) == "vary";
+  bool vary = false;
+  for (int i = 4; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "vary") {
+      vary = true;
+    } else if (word.rfind("rate=", 0) == 0) {
+      rate = std::atof(word.c_str() + 5);
+    } else {
+      std::fprintf(stderr, "bare_loop: \"%s\" is neither vary nor rate=EVENTS_PER_SECOND\n", word.c_str());
+      return 2;
+    }
+  }
   Texts texts(kind, vary);
   Latencies latencies;
   const double wall = WallSeconds();

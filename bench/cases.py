@@ -2,6 +2,7 @@
 
 import collections
 
+import peers
 import processes as p
 
 # One line of the table. `ours` and `base` are (side, metric); `target` is text, and `limit(m)` its value from the medians:
@@ -18,6 +19,29 @@ class Case:
 
 def cpu_target(side, factor, extra):
     return lambda m: factor * m(side, "cpu_event") + extra
+
+
+def side_by_side(seconds, stream):
+    """What a user would pick instead. Publishers of tcp go as fast as they can; a datagram may be lost, so these keep to
+    a rate that all can follow."""
+    rate = 20000
+    udp = ["udp"] * 3
+    sides = {"ours tcp": lambda: p.service(["tcp"] * 3, "PARALLEL", *stream),
+             "ours tcp ingest": lambda: p.ingest("tcp:127.0.0.1:0", "tcp", seconds, ["tcp"] * 3),
+             "nats": lambda: peers.broker("nats", "nats", seconds),
+             "redis": lambda: peers.broker("redis", "redis", seconds),
+             "mosquitto": lambda: peers.broker("mosquitto", "mqtt", seconds),
+             "ours udp": lambda: p.service(udp, "PARALLEL", *stream),
+             "ours udp ingest": lambda: p.ingest("udp:127.0.0.1:0", "send", seconds, udp, "rate=%d" % rate),
+             "rsyslog": lambda: peers.rsyslog(seconds, rate)}
+    rows = []
+    for way, names in (("tcp", ["nats", "redis", "mosquitto"]), ("udp", ["rsyslog"])):
+        for name in names:
+            for ours, feed in (("ours " + way, "RaiseStream"), ("ours %s ingest" % way, way + " ingest")):
+                rows.append(Row("CPU per %s delivery, %s, to %s" % (way, feed, name), "µs", (ours, "cpu_delivery"),
+                                (name, "cpu_delivery"), "below", lambda m, name=name: m(name, "cpu_delivery")))
+                rows.append(Row("events/s, %s, to %s" % (feed, name), "/s", (ours, "rate"), (name, "rate")))
+    return Case("B15", "beside what a user would pick instead: one event to 3 subscribers", sides, rows)
 
 
 def all_cases(seconds, quick):
@@ -71,6 +95,14 @@ def all_cases(seconds, quick):
         [Row("CPU per event, stream, no subscriber", "µs", ("stream", "cpu_event"), ("empty", "cpu_event")),
          Row("CPU per event, dispatch to 3 that deliver at once", "µs", ("dispatch", "cpu_event"), ("empty", "cpu_event"),
              "≤ 1.0 with the stream's", lambda m: 1.0 - m("stream", "cpu_event"))]))
+
+    cases.append(side_by_side(seconds, stream))
+    cases.append(Case(
+        "B7", "RaiseStream, 64 events per message, to a RabbitMQ queue with confirms",
+        {"ours": lambda: peers.rabbitmq_ours(*stream), "bare": lambda: peers.rabbitmq_bare(seconds)},
+        [Row("rate, to a bare pipelined publisher", "/s", ("ours", "rate"), ("bare", "rate"), "≥ 0.8 ×",
+             lambda m: 0.8 * m("bare", "rate"), True),
+         Row("CPU per event", "µs", ("ours", "cpu_event"), ("bare", "cpu_event"))]))
 
     sizes = [1000, 100000] + ([] if quick else [1000000])
     sides = {"1": lambda: p.core_raise("--seconds=%g" % short, "instant:a")}

@@ -100,6 +100,10 @@ class Subscribers:
         return counts
 
 
+def virtual(policy, subscribers):
+    return "virtual:%s %s" % (policy, " ".join(subscribers.uris))
+
+
 def per_event(cpu, load, counts, copies):
     """What a load, its receivers and the measured process make together."""
     accepted = load["events"] - load["refused"]
@@ -111,26 +115,33 @@ def per_event(cpu, load, counts, copies):
     return sample
 
 
-def service(kinds, policy, *load):
-    """eventvirtuald under a gRPC load: events, refused, seconds, rate, p50, p99, p999, cpu_event, cpu_delivery, lost…"""
-    subscribers = Subscribers(*kinds) if kinds else None
-    running = Service("virtual:%s %s" % (policy, " ".join(subscribers.uris)) if kinds else "")
+def measured(running, command, settle=lambda: None):
+    """A load on a running server, which is stopped then: the server's CPU seconds until `settle()` returned, what the
+    load counted, and what `settle()` gave."""
     before = cpu_seconds(running.pid)
-    counted = run_json(program("bench/load"), *load, "--server=" + running.address)
-    counts = subscribers.stop() if kinds else None
+    counted = run_json(*command)
+    counts = settle()
     cpu = cpu_seconds(running.pid) - before
     running.stop()
-    return per_event(cpu, counted, counts, len(kinds) if policy == "PARALLEL" else 1)
+    return cpu, counted, counts
+
+
+def service(kinds, policy, *load):
+    """eventvirtuald under a gRPC load: events, refused, seconds, rate, p50, p99, p999, cpu_event, cpu_delivery, lost…"""
+    subscribers = Subscribers(*kinds)
+    running = Service(virtual(policy, subscribers) if kinds else "")
+    return per_event(*measured(running, loading(running.address, load), subscribers.stop),
+                     len(kinds) if policy == "PARALLEL" else 1)
+
+
+def loading(address, load):
+    return [program("bench/load"), *load, "--server=" + address]
 
 
 def empty(api, *load):
     """The same load on handlers that do nothing."""
     running = Listening(program("bench/empty_service"), api)
-    before = cpu_seconds(running.pid)
-    counted = run_json(program("bench/load"), *load, "--server=" + running.addresses[0])
-    cpu = cpu_seconds(running.pid) - before
-    running.stop()
-    return per_event(cpu, counted, None, 0)
+    return per_event(*measured(running, loading(running.addresses[0], load)), 0)
 
 
 def bare(loop, kind, seconds, *words):
@@ -141,19 +152,17 @@ def bare(loop, kind, seconds, *words):
     return per_event(counted["cpu"], counted, counts, 1)
 
 
-def ingest(listener, loop, seconds):
-    """A bare loop into our ingest, and one udp subscriber behind it. The rate is that of what arrived."""
-    subscribers = Subscribers("udp")
+def ingest(listener, loop, seconds, kinds=("udp",), *words):
+    """A bare loop into our ingest, and subscribers behind it, PARALLEL. The rate is that of what arrived."""
+    subscribers = Subscribers(*kinds)
     where = tempfile.mkdtemp(prefix="ev", dir="/tmp")
-    running = Service(subscribers.uris[0], "--ingest=" + listener.replace("DIR", where))
-    before = cpu_seconds(running.pid)
-    counted = run_json(program("bench/bare_loop"), loop, running.ingest.split(":", 1)[1], str(seconds))
-    counts = subscribers.stop()
-    cpu = cpu_seconds(running.pid) - before
-    running.stop()
+    running = Service(virtual("PARALLEL", subscribers), "--ingest=" + listener.replace("DIR", where))
+    cpu, counted, counts = measured(
+        running, [program("bench/bare_loop"), loop, running.ingest.split(":", 1)[1], str(seconds), *words],
+        subscribers.stop)
     shutil.rmtree(where)
-    sample = per_event(cpu, counted, counts, 1)
-    sample["rate"] = counts["received"] / max(1e-9, counts["seconds"])
+    sample = per_event(cpu, counted, counts, len(kinds))
+    sample["rate"] = counts["received"] / len(kinds) / max(1e-9, counts["seconds"])
     return sample
 
 

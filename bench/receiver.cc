@@ -19,11 +19,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "bench/bench_event.h"
+#include "bench/arrivals.h"
 #include "bench/measure.h"
 
 namespace eventvirtual {
@@ -39,32 +40,11 @@ constexpr int kQuietMillis = 300;
   std::exit(1);
 }
 
-// Which sequence numbers have come.
-class Seen {
- public:
-  bool Add(uint64_t number) {  // false: not the first time
-    if (number >= bits_.size()) bits_.resize(number + number / 2 + 4096);
-    if (bits_[number]) return false;
-    bits_[number] = true;
-    return true;
-  }
-
- private:
-  std::vector<bool> bits_;
-};
-
 struct Subscriber {
   std::string kind;
   std::string uri;
-  uint64_t received = 0;
-  uint64_t duplicates = 0;
   uint64_t bytes = 0;
-  Seen seen;
-};
-
-struct Totals {
-  uint64_t distinct = 0;  // at one subscriber at least
-  Seen seen;
+  Arrivals arrivals;
 };
 
 // One descriptor that is read: of a datagram socket, a listener, or a connection.
@@ -143,15 +123,15 @@ class Receiver {
     uint64_t received = 0, duplicates = 0, bytes = 0;
     std::string each;
     for (const auto& subscriber : subscribers_) {
-      received += subscriber->received;
-      duplicates += subscriber->duplicates;
+      received += subscriber->arrivals.received();
+      duplicates += subscriber->arrivals.duplicates();
       bytes += subscriber->bytes;
-      each += (each.empty() ? "" : ",") + std::to_string(subscriber->received);
+      each += (each.empty() ? "" : ",") + std::to_string(subscriber->arrivals.received());
     }
     std::printf(
         "{\"received\":%llu,\"duplicates\":%llu,\"distinct\":%llu,\"bytes\":%llu,\"seconds\":%.6f,\"each\":[%s]}\n",
         static_cast<unsigned long long>(received), static_cast<unsigned long long>(duplicates),
-        static_cast<unsigned long long>(totals_.distinct), static_cast<unsigned long long>(bytes), last_ - first_,
+        static_cast<unsigned long long>(all_.distinct()), static_cast<unsigned long long>(bytes), last_ - first_,
         each.c_str());
   }
 
@@ -164,32 +144,21 @@ class Receiver {
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) Die("epoll_ctl");
   }
 
-  void Count(uint64_t number, Subscriber& subscriber) {
-    ++subscriber.received;
-    if (!subscriber.seen.Add(number)) ++subscriber.duplicates;
-    if (totals_.seen.Add(number)) ++totals_.distinct;
-  }
-
   // Counts the events that are whole in `text` and answers the requests among them; gives how much it took.
   size_t Take(std::string_view text, Subscriber& subscriber, std::string* answers) {
-    size_t taken = 0;
-    for (;;) {
-      const size_t mark = text.find('#', taken);
-      if (mark == std::string_view::npos || mark + 1 + kDigits > text.size()) return taken;
-      uint64_t number = 0;
-      for (size_t i = 0; i < kDigits; ++i) number = number * 10 + static_cast<uint64_t>(text[mark + 1 + i] - '0');
-      Count(number, subscriber);
-      if (answers != nullptr) {
-        const size_t id = text.substr(taken, mark - taken).find("{\"id\":");
-        if (id != std::string_view::npos) {
-          const size_t begin = taken + id + 6;
-          answers->append("{\"jsonrpc\":\"2.0\",\"result\":\"OK\",\"id\":");
-          answers->append(text.substr(begin, text.find(',', begin) - begin));
-          answers->push_back('}');
-        }
-      }
-      taken = mark + 1 + kDigits;
+    NumberReader numbers(text);
+    while (const std::optional<uint64_t> number = numbers.Next()) {
+      subscriber.arrivals.Add(*number);
+      all_.Add(*number);
+      if (answers == nullptr) continue;
+      const size_t id = numbers.before().find("{\"id\":");
+      if (id == std::string_view::npos) continue;
+      const std::string_view behind = numbers.before().substr(id + 6);
+      answers->append("{\"jsonrpc\":\"2.0\",\"result\":\"OK\",\"id\":");
+      answers->append(behind.substr(0, behind.find(',')));
+      answers->push_back('}');
     }
+    return numbers.taken();
   }
 
   void Read(Source& source) {
@@ -271,7 +240,7 @@ class Receiver {
   const int epoll_ = epoll_create1(EPOLL_CLOEXEC);
   std::vector<std::unique_ptr<Subscriber>> subscribers_;
   std::vector<std::unique_ptr<Source>> sources_;
-  Totals totals_;
+  Arrivals all_;                 // at any subscriber
   double first_ = 0, last_ = 0;  // when something came
 };
 
