@@ -167,8 +167,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // schedules Drain() unless it is scheduled
 
   // All on the loop.
-  void Drain();  // takes what other threads left, then pumps
-  void Pump();   // connects when something waits, sends what the window has room for
+  void Drain();    // takes what other threads left, then pumps
+  void Pump();     // connects when something waits, sends what the window has room for
+  bool HasRoom();  // for a message in the link's window; makes slots for those that wait
   void SendBatch();
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
@@ -223,7 +224,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   absl::Status dropping_;  // not OK while the link is being destroyed: why
   uint32_t generation_ = 0;
   std::deque<Waiting> waiting_;
-  std::vector<Slot> slots_;
+  size_t window_ = 0;        // of the link
+  std::vector<Slot> slots_;  // up to the window
   std::vector<uint32_t> free_slots_;
   // Scratch space, kept for its capacity.
   std::vector<Waiting> taken_;
