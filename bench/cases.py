@@ -135,6 +135,37 @@ def all_cases(seconds, quick):
         [Row("resident bytes, %d subscriptions" % sizes[-1], "B", ("many", "bytes_each"), ("fewer", "bytes_each"), "≤ 600",
              lambda m: 600)]))
 
+    count = 1000 if quick else 10000
+    cases.append(Case(
+        "B10e", "memory per udp endpoint that has delivered one event and is idle",
+        {"many": lambda: p.core("endpoints", "--count=%d" % count),
+         "fewer": lambda: p.core("endpoints", "--count=%d" % (count // 10))},
+        [Row("resident bytes, %d connected" % count, "B", ("many", "connected"), ("fewer", "connected"), "≤ 16 KiB",
+             lambda m: 16 << 10),
+         Row("resident bytes, %d never used" % count, "B", ("many", "idle"), ("fewer", "idle"))]))
+
+    timers = "--count=%d" % (100000 if quick else 1000000)
+    storm = "--others=%d" % (10000 if quick else 100000)
+    sides = {"queue": lambda: p.core("timers", timers),
+             "cold": lambda: p.core("timers", timers, "--cold"),
+             "tree": lambda: p.core("timers", timers, "--tree"),
+             "storm": lambda: p.core("storm", storm),
+             "calm": lambda: p.core("storm", storm, "--calm")}
+    rows = []
+    for what, most in (("insert", 150), ("refresh", 50), ("cancel", 150)):
+        rows.append(Row("%s, to a sorted tree" % what, "ns", ("queue", what), ("tree", what), "≤ %d" % most,
+                        lambda m, most=most: most))
+    for what in ("insert", "refresh", "cancel"):
+        rows.append(Row("%s, the subscription not in the cache" % what, "ns", ("cold", what), ("tree", what)))
+    rows.append(Row("a refresh to an earlier time", "ns", ("queue", "sooner"), ("tree", "sooner")))
+    rows += [Row("storm, longest turn of the loop, CPU", "µs", ("storm", "longest_turn"), ("calm", "longest_turn"),
+                 "≤ 5 ms", lambda m: 5000),
+             Row("storm, slowest delivery, to none ending", "µs", ("storm", "longest"), ("calm", "longest"),
+                 "≤ calm + 5 ms", lambda m: m("calm", "longest") + 5000),
+             Row("storm, p99 of deliveries", "µs", ("storm", "p99"), ("calm", "p99")),
+             Row("storm, until the last has gone", "s", ("storm", "seconds"), ("storm", "seconds"))]
+    cases.append(Case("B11", "%s expiries; %s due at once" % (timers[8:], storm[9:]), sides, rows))
+
     cases.append(Case(
         "B5", "bursts of equal events to one udp subscriber (the core alone)",
         {"ours": lambda: p.core_to("udp", short),

@@ -183,6 +183,11 @@ def core_to(kind, seconds, *words):
                 lost=sample["all_events"] - (counts["received"] - counts["duplicates"]))
 
 
+def core(mode, *words):
+    """What another mode of the core's program prints."""
+    return run_json(program("bench/core"), mode, *words)
+
+
 def core_registry(others, count):
     """Subscribe, refresh, unsubscribe: per second, in the registry itself."""
     counted = run_json(program("bench/core"), "registry", "--others=%d" % others, "--count=%d" % count)

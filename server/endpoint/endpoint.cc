@@ -225,7 +225,7 @@ void Endpoint::Pump() {
       ArmTimer(not_before);
     }
   }
-  for (int batch = 0; state_ == State::kReady && !waiting_.empty() && !free_slots_.empty(); ++batch) {
+  for (int batch = 0; state_ == State::kReady && !waiting_.empty() && HasRoom(); ++batch) {
     if (batch == kBatchesPerTurn) {
       MutexLock lock(&mutex_);
       Wake();
@@ -233,6 +233,15 @@ void Endpoint::Pump() {
     }
     SendBatch();
   }
+}
+
+// Most endpoints never fill their window, and a slot for each of its places would be most of their memory.
+bool Endpoint::HasRoom() {
+  while (free_slots_.size() < waiting_.size() && slots_.size() < window_) {
+    free_slots_.push_back(static_cast<uint32_t>(slots_.size()));
+    slots_.emplace_back();
+  }
+  return !free_slots_.empty();
 }
 
 void Endpoint::SendBatch() {
@@ -286,10 +295,7 @@ void Endpoint::OnReady(int window) {
   state_ = State::kReady;
   connecting_until_ = absl::InfiniteFuture();
   last_progress_ = loop_.Now();
-  const int size = std::min(window, kMaxWindow);
-  slots_.assign(size, Slot());
-  free_slots_.clear();
-  for (int slot = size; slot-- > 0;) free_slots_.push_back(slot);
+  window_ = static_cast<size_t>(std::min(window, kMaxWindow));
   {
     MutexLock lock(&mutex_);
     stats_.connected = true;
@@ -471,7 +477,7 @@ void Endpoint::OnTimer() {
     }
   }
   // A link that holds on to messages for ever is given up, or its window would stay closed.
-  if (timed_out > 0 && (stalled || timed_out == slots_.size())) {
+  if (timed_out > 0 && (stalled || timed_out == window_)) {
     DropLink(absl::DeadlineExceededError("the receiver stopped reporting"));
   }
 

@@ -171,8 +171,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void PostDrain();
 
   // All on the loop.
-  void Drain();  // takes what other threads left, then pumps
-  void Pump();   // connects when something waits, sends what the window has room for
+  void Drain();    // takes what other threads left, then pumps
+  void Pump();     // connects when something waits, sends what the window has room for
+  bool HasRoom();  // for a message in the link's window; makes slots for those that wait
   void SendBatch();
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
@@ -239,7 +240,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   bool pump_again_ = false;  // Drain() is sure to come
   uint32_t generation_ = 0;
   std::deque<Waiting> waiting_;
-  std::vector<Slot> slots_;
+  size_t window_ = 0;        // of the link
+  std::vector<Slot> slots_;  // up to the window
   std::vector<uint32_t> free_slots_;
   // Scratch space, kept for its capacity.
   std::vector<Waiting> taken_;

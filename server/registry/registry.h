@@ -170,8 +170,8 @@ class Registry {
   };
   // The writer's bookkeeping for one subscription.
   struct Record : ExpiryQueue::Entry {
-    uint64_t sequence = 0;
     Ref<Subscription> subscription;
+    uint64_t sequence = 0;
     EventIndex::Event* event = nullptr;
     EventIndex::Node* node = nullptr;
   };
