@@ -33,7 +33,7 @@ class Arrivals {
   std::vector<bool> seen_;
 };
 
-// Finds sequence numbers in text that comes piece by piece.
+// Finds sequence numbers, and the stamps behind them, in text that comes piece by piece.
 class NumberReader {
  public:
   explicit NumberReader(std::string_view text) : text_(text) {}
@@ -41,19 +41,31 @@ class NumberReader {
   // The next number that is whole; none: give what is behind taken() again, with what comes next.
   std::optional<uint64_t> Next() {
     const size_t mark = text_.find('#', taken_);
-    if (mark == std::string_view::npos || mark + 1 + kDigits > text_.size()) return std::nullopt;
-    uint64_t number = 0;
-    for (size_t i = 0; i < kDigits; ++i) number = number * 10 + static_cast<uint64_t>(text_[mark + 1 + i] - '0');
+    size_t end = mark + 1 + kDigits;  // every encoding goes on behind it
+    if (mark == std::string_view::npos || end >= text_.size()) return std::nullopt;
+    const bool stamped = text_[end] == '~';
+    if (stamped && end + 1 + kStampDigits > text_.size()) return std::nullopt;
+    stamp_ = stamped ? Digits(end + 1, kStampDigits) : 0;
+    if (stamped) end += 1 + kStampDigits;
     before_ = text_.substr(taken_, mark - taken_);
-    taken_ = mark + 1 + kDigits;
-    return number;
+    taken_ = end;
+    return Digits(mark + 1, kDigits);
   }
-  std::string_view before() const { return before_; }  // what stood between the last two numbers
+  // Of the last number: its stamp or 0, and what stood between it and the one before.
+  uint64_t stamp() const { return stamp_; }
+  std::string_view before() const { return before_; }
   size_t taken() const { return taken_; }
 
  private:
+  uint64_t Digits(size_t begin, size_t count) const {
+    uint64_t number = 0;
+    for (size_t i = begin; i < begin + count; ++i) number = number * 10 + static_cast<uint64_t>(text_[i] - '0');
+    return number;
+  }
+
   const std::string_view text_;
   std::string_view before_;
+  uint64_t stamp_ = 0;
   size_t taken_ = 0;
 };
 

@@ -14,8 +14,12 @@ inline constexpr char kCallId[] = "8f2d-41a7-b0c3-77e1@192.0.2.11";
 // A sequence number is written as '#' and so many decimal digits; nothing else in the event holds a '#'.
 inline constexpr size_t kDigits = 12;
 
-inline void WriteDigits(uint64_t number, char* digits) {
-  for (size_t i = kDigits; i-- > 0; number /= 10) digits[i] = static_cast<char>('0' + number % 10);
+// With a stamp, '~' follows and when the event was due: CLOCK_MONOTONIC in nanoseconds, so that a receiver on the same
+// machine knows how long it took.
+inline constexpr size_t kStampDigits = 19;
+
+inline void WriteDigits(uint64_t number, char* digits, size_t count = kDigits) {
+  for (size_t i = count; i-- > 0; number /= 10) digits[i] = static_cast<char>('0' + number % 10);
 }
 
 inline std::string SequenceText(uint64_t number) {

@@ -192,6 +192,17 @@ def all_cases(seconds, quick):
              lambda m: 1.5 * m("empty", "p99") + m("round trip", "p99")),
          Row("tcp reliable p99.9", "µs", ("reliable", "p999"), ("empty", "p999"))]))
 
+    paced = ["stream", "--batch=1", "--rate=2000", "--seconds=%g" % (2 * seconds)]
+    tenths = {"stopped": "stopped", "blackholed": "deaf", "1 ms slow": "slow"}
+    sides = {"none": lambda: p.beside(None, *paced)}
+    rows = []
+    for label, kind in tenths.items():
+        sides[label] = lambda kind=kind: p.beside(kind, *paced)
+        rows.append(Row("p99 of the others, one is " + label, "µs", (label, "p99"), ("none", "p99"), "< 1.1 ×",
+                        lambda m: 1.1 * m("none", "p99")))
+        rows.append(Row("p50 of the others, one is " + label, "µs", (label, "p50"), ("none", "p50")))
+    cases.append(Case("B12", "one subscriber of 10 in trouble, 2000 events/s PARALLEL over tcp", sides, rows))
+
     cases.append(streams("B4f", "FAILOVER"))
     cases.append(streams("B4r", "ROUND-ROBIN"))
 

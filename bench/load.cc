@@ -2,6 +2,8 @@
 //
 //   load raise      Raise, --outstanding calls at a time
 //   load stream     RaiseStream, --batch events per message
+//                   with --rate, each due at its time, stamped with it, and no delivery waited for
+//   load first      connects, subscribes --socket and raises one event that is delivered: seconds
 //   load subscribe  Subscribe to --count events, the same again (refresh), Unsubscribe; --outstanding at a time
 #include <grpcpp/create_channel.h>
 #include <grpcpp/grpcpp.h>
@@ -30,9 +32,10 @@ ABSL_FLAG(double, seconds, 2, "raise, stream: how long");
 ABSL_FLAG(int, outstanding, 64, "raise, subscribe: calls at a time");
 ABSL_FLAG(std::string, wait, "accepted", "raise: accepted or delivered");
 ABSL_FLAG(int, batch, 64, "stream: events per message");
+ABSL_FLAG(double, rate, 0, "stream: events per second; 0: as fast as it goes");
 ABSL_FLAG(bool, vary, false, "events of 16 lengths instead of one");
 ABSL_FLAG(int, count, 10000, "subscribe: how many");
-ABSL_FLAG(std::string, socket, "udp:127.0.0.1:9", "subscribe: the subscriber");
+ABSL_FLAG(std::string, socket, "udp:127.0.0.1:9", "subscribe, first: the subscriber");
 
 namespace eventvirtual {
 namespace {
@@ -54,6 +57,13 @@ void Fill(uint64_t number, bool vary, v1::Event* event) {
   }
   WriteDigits(number, &(*event->mutable_params(0)->mutable_string_value())[1]);
   if (vary) event->mutable_params(1)->mutable_string_value()->assign(kCallId, CallIdSize(number, true));
+}
+
+void Stamp(double due, v1::Event* event) {
+  std::string& text = *event->mutable_params(0)->mutable_string_value();
+  text.resize(1 + kDigits);
+  text.resize(1 + kDigits + 1 + kStampDigits, '~');
+  WriteDigits(static_cast<uint64_t>(due * 1e9), &text[1 + kDigits + 1], kStampDigits);
 }
 
 std::shared_ptr<grpc::Channel> Connect() {
@@ -146,6 +156,7 @@ int RaiseStream() {
   const auto stub = v1::EventService::NewStub(Connect());
   const int batch = absl::GetFlag(FLAGS_batch);
   const bool vary = absl::GetFlag(FLAGS_vary);
+  const double rate = absl::GetFlag(FLAGS_rate);
   grpc::ClientContext context;
   const auto stream = stub->RaiseStream(&context);
   std::mutex mutex;
@@ -160,7 +171,7 @@ int RaiseStream() {
       const std::lock_guard<std::mutex> lock(mutex);
       refused += static_cast<uint64_t>(response.failures_size());
       --batches_open;
-      if (response.sequence() % kWaitEvery == 0) --waits_open;
+      if (rate == 0 && response.sequence() % kWaitEvery == 0) --waits_open;
       answered.notify_one();
     }
     const std::lock_guard<std::mutex> lock(mutex);
@@ -174,8 +185,16 @@ int RaiseStream() {
   const double begin = WallSeconds();
   const double end = begin + absl::GetFlag(FLAGS_seconds);
   for (uint64_t sequence = 1; WallSeconds() < end; ++sequence) {
-    for (int i = 0; i < batch; ++i) Fill(raised++, vary, request.mutable_events(i));
-    const bool waits = sequence % kWaitEvery == 0;
+    double due = 0;
+    if (rate > 0) {
+      due = begin + static_cast<double>(raised) / rate;
+      std::this_thread::sleep_for(std::chrono::duration<double>(due - WallSeconds()));
+    }
+    for (int i = 0; i < batch; ++i) {
+      Fill(raised++, vary, request.mutable_events(i));
+      if (rate > 0) Stamp(due, request.mutable_events(i));
+    }
+    const bool waits = rate == 0 && sequence % kWaitEvery == 0;
     request.set_sequence(sequence);
     request.set_wait(waits ? v1::WAIT_DELIVERED : v1::WAIT_ACCEPTED);
     {
@@ -197,6 +216,33 @@ int RaiseStream() {
   }
   Latencies none;
   Print(raised, refused, WallSeconds() - begin, none);
+  return 0;
+}
+
+int First() {
+  const double begin = WallSeconds();
+  const auto channel = Connect();
+  v1::SubscribeRequest subscribe;
+  v1::SubscribeResponse subscribed;
+  subscribe.mutable_subscription()->set_event(kEvent);
+  subscribe.mutable_subscription()->set_socket(absl::GetFlag(FLAGS_socket));
+  subscribe.mutable_subscription()->mutable_ttl()->set_seconds(3600);
+  grpc::ClientContext subscribe_context;
+  grpc::Status status =
+      v1::SubscriptionService::NewStub(channel)->Subscribe(&subscribe_context, subscribe, &subscribed);
+  v1::RaiseRequest raise;
+  v1::RaiseResponse raised;
+  Fill(0, false, raise.mutable_event());
+  raise.set_wait(v1::WAIT_DELIVERED);
+  grpc::ClientContext raise_context;
+  if (status.ok()) status = v1::EventService::NewStub(channel)->Raise(&raise_context, raise, &raised);
+  const double seconds = WallSeconds() - begin;
+  if (!status.ok() || raised.deliveries_size() != 1 ||
+      raised.deliveries(0).outcome() != v1::DeliveryOutcome::OUTCOME_DELIVERED) {
+    std::fprintf(stderr, "load: the first event was not delivered: %s\n", status.error_message().c_str());
+    return 1;
+  }
+  std::printf("{\"seconds\":%.6f}\n", seconds);
   return 0;
 }
 
@@ -257,7 +303,8 @@ int main(int argc, char** argv) {
   const std::string mode = words.size() == 2 ? words[1] : "";
   if (mode == "raise") return eventvirtual::Raise();
   if (mode == "stream") return eventvirtual::RaiseStream();
+  if (mode == "first") return eventvirtual::First();
   if (mode == "subscribe") return eventvirtual::Subscribe();
-  std::fprintf(stderr, "usage: load raise|stream|subscribe [--server=ADDRESS …]; see --help\n");
+  std::fprintf(stderr, "usage: load raise|stream|first|subscribe [--server=ADDRESS …]; see --help\n");
   return 2;
 }

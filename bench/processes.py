@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -31,12 +32,19 @@ def run_json(*command):
     return json.loads(done.stdout)
 
 
+def on(cores):
+    """In front of a command: on so many cores; None: on all."""
+    return ["/usr/bin/taskset", "--cpu-list", "0-%d" % (cores - 1)] if cores else []
+
+
 class Listening:
     """A program that says `{"listening":[…]}` first, and ends on SIGTERM."""
 
-    def __init__(self, *command):
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *command, cores=None):
+        begin = time.monotonic()
+        self.process = subprocess.Popen([*on(cores), *command], stdout=subprocess.PIPE, text=True)
         self.addresses = json.loads(self.process.stdout.readline())["listening"]
+        self.start_seconds = time.monotonic() - begin
         self.pid = self.process.pid
 
     def stop(self):
@@ -49,12 +57,13 @@ class Listening:
 class Service:
     """One eventvirtuald with one subscription to the event of the benchmark, or none."""
 
-    def __init__(self, subscriber="", *flags):
+    def __init__(self, subscriber="", *flags, cores=None):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
         self.log = os.path.join(self.dir, "log")
         begin = time.monotonic()
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags], stderr=log)
+            self.process = subprocess.Popen([*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags],
+                                            stderr=log)
         self.pid = self.process.pid
         line = self._ready_line()
         self.start_seconds = time.monotonic() - begin
@@ -82,15 +91,16 @@ class Service:
 
 
 class Subscribers:
-    """Receivers in one process, each of a kind: udp, unix, tcp, reliable (tcp with answers), flatstore."""
+    """Receivers in one process, each of a kind: udp, unix, tcp, reliable (tcp with answers), flatstore; deaf, slow: see
+    receiver.cc. Answers are waited for at reliable, deaf and slow."""
 
     def __init__(self, *kinds):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
-        words = {"udp": "udp", "tcp": "tcp", "reliable": "tcp", "unix": "unix:%s/%d", "flatstore": "file:%s/%d"}
+        words = {"udp": "udp", "tcp": "tcp", "reliable": "tcp", "slow": "slow", "deaf": "deaf", "unix": "unix:%s/%d", "flatstore": "file:%s/%d"}
         self.receiver = Listening(program("bench/receiver"),
                                   *((words[kind] % (self.dir, i) if "%" in words[kind] else words[kind])
                                     for i, kind in enumerate(kinds)))
-        self.uris = [uri + ("?reliable=1" if kind == "reliable" else "")
+        self.uris = [uri + ("?reliable=1" if kind in ("reliable", "slow", "deaf") else "")
                      for kind, uri in zip(kinds, self.receiver.addresses)]
         self.bare = [uri.split(":", 1)[1] for uri in self.receiver.addresses]
 
@@ -126,10 +136,10 @@ def measured(running, command, settle=lambda: None):
     return cpu, counted, counts
 
 
-def service(kinds, policy, *load):
+def service(kinds, policy, *load, flags=(), cores=None):
     """eventvirtuald under a gRPC load: events, refused, seconds, rate, p50, p99, p999, cpu_event, cpu_delivery, lost…"""
     subscribers = Subscribers(*kinds)
-    running = Service(virtual(policy, subscribers) if kinds else "")
+    running = Service(virtual(policy, subscribers) if kinds else "", *flags, cores=cores)
     return per_event(*measured(running, loading(running.address, load), subscribers.stop),
                      len(kinds) if policy == "PARALLEL" else 1)
 
@@ -138,9 +148,28 @@ def loading(address, load):
     return [program("bench/load"), *load, "--server=" + address]
 
 
-def empty(api, *load):
+def beside(kind, *load):
+    """What nine tcp subscribers see of a paced load beside a tenth: none (None), or one that is "deaf", "slow" or
+    "stopped". p50, p99 and p999 are theirs, from when an event was due."""
+    others = Subscribers(*["tcp"] * 9)
+    tenth = Subscribers(*[] if kind is None else ["reliable" if kind == "stopped" else kind])
+    # Short, so that the tenth's queue fills and its attempts time out, again and again.
+    socket = virtual("PARALLEL", others) + "".join(" %s&timeout=100ms" % uri for uri in tenth.uris)
+    running = Service(socket, "--queue_events=500")
+    if kind == "stopped":
+        os.kill(tenth.receiver.pid, signal.SIGSTOP)
+    cpu, counted, counts = measured(running, loading(running.address, load), others.stop)
+    if kind == "stopped":
+        os.kill(tenth.receiver.pid, signal.SIGCONT)
+    got = tenth.stop()["received"]
+    # What the load was refused, the tenth was not sent.
+    sample = per_event(cpu, dict(counted, refused=0), counts, 9)
+    return dict(sample, tenth=got, p50=counts["p50"], p99=counts["p99"], p999=counts["p999"])
+
+
+def empty(api, *load, cores=None):
     """The same load on handlers that do nothing."""
-    running = Listening(program("bench/empty_service"), api)
+    running = Listening(program("bench/empty_service"), api, cores=cores)
     return per_event(*measured(running, loading(running.addresses[0], load)), 0)
 
 

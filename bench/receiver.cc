@@ -1,7 +1,8 @@
 // Receives, counts and verifies what arrives: each event once, at each subscriber or at one of them.
 //
-//   receiver udp | unix:/path | tcp | file:/path …
+//   receiver udp | unix:/path | tcp | file:/path | slow | deaf …
 //
+// `slow` is a tcp that takes 1 ms for each event, `deaf` one that accepts no connection.
 // Prints `{"listening":[URI…]}` as soon as it can receive, ports chosen by the system. After SIGTERM it reads on until
 // nothing has come for 300 ms, prints one JSON object, and exits. A tcp request with an "id" is answered.
 #include <fcntl.h>
@@ -34,6 +35,7 @@ constexpr int kBatch = 64;
 constexpr size_t kReadSize = 256 << 10;
 constexpr int kReceiveBuffer = 64 << 20;
 constexpr int kQuietMillis = 300;
+constexpr useconds_t kSlowMicros = 1000;
 
 [[noreturn]] void Die(const std::string& what) {
   std::fprintf(stderr, "receiver: %s: %s\n", what.c_str(), std::strerror(errno));
@@ -67,7 +69,8 @@ class Receiver {
       subscriber->uri = "flatstore:" + path;
       return;
     }
-    const bool stream = subscriber->kind == "tcp";
+    const bool deaf = subscriber->kind == "deaf";
+    const bool stream = deaf || subscriber->kind == "tcp" || subscriber->kind == "slow";
     int fd = -1;
     if (subscriber->kind == "unix") {
       fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -88,12 +91,12 @@ class Receiver {
       if (bind(fd, reinterpret_cast<sockaddr*>(&address), length) != 0) Die(word);
       if (stream && listen(fd, 16) != 0) Die(word);
       getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length);
-      subscriber->uri = subscriber->kind + ":127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+      subscriber->uri = (stream ? "tcp:127.0.0.1:" : "udp:127.0.0.1:") + std::to_string(ntohs(address.sin_port));
     } else {
       errno = EINVAL;
-      Die(word + ": give udp, unix:/path, tcp or file:/path");
+      Die(word + ": give udp, unix:/path, tcp, file:/path, slow or deaf");
     }
-    Watch(fd, stream ? Source::Kind::kListener : Source::Kind::kDatagram, subscriber);
+    if (!deaf) Watch(fd, stream ? Source::Kind::kListener : Source::Kind::kDatagram, subscriber);
   }
 
   void Announce() const {
@@ -119,7 +122,7 @@ class Receiver {
     }
   }
 
-  void Report() const {
+  void Report() {
     uint64_t received = 0, duplicates = 0, bytes = 0;
     std::string each;
     for (const auto& subscriber : subscribers_) {
@@ -129,10 +132,11 @@ class Receiver {
       each += (each.empty() ? "" : ",") + std::to_string(subscriber->arrivals.received());
     }
     std::printf(
-        "{\"received\":%llu,\"duplicates\":%llu,\"distinct\":%llu,\"bytes\":%llu,\"seconds\":%.6f,\"each\":[%s]}\n",
+        "{\"received\":%llu,\"duplicates\":%llu,\"distinct\":%llu,\"bytes\":%llu,\"seconds\":%.6f,\"each\":[%s],"
+        "\"p50\":%.2f,\"p99\":%.2f,\"p999\":%.2f}\n",
         static_cast<unsigned long long>(received), static_cast<unsigned long long>(duplicates),
         static_cast<unsigned long long>(all_.distinct()), static_cast<unsigned long long>(bytes), last_ - first_,
-        each.c_str());
+        each.c_str(), latencies_.Quantile(0.5), latencies_.Quantile(0.99), latencies_.Quantile(0.999));
   }
 
  private:
@@ -144,12 +148,15 @@ class Receiver {
     if (epoll_ctl(epoll_, EPOLL_CTL_ADD, fd, &event) != 0) Die("epoll_ctl");
   }
 
-  // Counts the events that are whole in `text` and answers the requests among them; gives how much it took.
+  // Counts the events that are whole in `text` and answers the requests among them; gives how much it took. A slow
+  // subscriber takes one request.
   size_t Take(std::string_view text, Subscriber& subscriber, std::string* answers) {
     NumberReader numbers(text);
+    const double now = WallSeconds();
     while (const std::optional<uint64_t> number = numbers.Next()) {
       subscriber.arrivals.Add(*number);
       all_.Add(*number);
+      if (numbers.stamp() != 0) latencies_.Add(now - 1e-9 * static_cast<double>(numbers.stamp()));
       if (answers == nullptr) continue;
       const size_t id = numbers.before().find("{\"id\":");
       if (id == std::string_view::npos) continue;
@@ -157,6 +164,9 @@ class Receiver {
       answers->append("{\"jsonrpc\":\"2.0\",\"result\":\"OK\",\"id\":");
       answers->append(behind.substr(0, behind.find(',')));
       answers->push_back('}');
+      if (subscriber.kind != "slow") continue;
+      usleep(kSlowMicros);
+      break;
     }
     return numbers.taken();
   }
@@ -209,19 +219,28 @@ class Receiver {
       source.rest.append(text);
       text = source.rest;
     }
-    const size_t taken = Take(text, *source.subscriber, &answers);
-    source.rest = std::string(text.substr(taken));
+    while (const size_t taken = Take(text, *source.subscriber, &answers)) {
+      text.remove_prefix(taken);
+      if (!Answer(source.fd, answers)) return;
+      answers.clear();
+    }
+    source.rest = std::string(text);
+  }
+
+  // False: the peer has gone.
+  static bool Answer(int fd, const std::string& answers) {
     for (size_t sent = 0; sent < answers.size();) {
-      const ssize_t n = send(source.fd, answers.data() + sent, answers.size() - sent, MSG_NOSIGNAL);
+      const ssize_t n = send(fd, answers.data() + sent, answers.size() - sent, MSG_NOSIGNAL);
       if (n >= 0) {
         sent += static_cast<size_t>(n);
       } else if (errno == EAGAIN) {
-        pollfd wait = {source.fd, POLLOUT, 0};
+        pollfd wait = {fd, POLLOUT, 0};
         poll(&wait, 1, 1000);
       } else {
-        return;
+        return false;
       }
     }
+    return true;
   }
 
   void ReadFile(Subscriber& subscriber) {
@@ -240,7 +259,8 @@ class Receiver {
   const int epoll_ = epoll_create1(EPOLL_CLOEXEC);
   std::vector<std::unique_ptr<Subscriber>> subscribers_;
   std::vector<std::unique_ptr<Source>> sources_;
-  Arrivals all_;                 // at any subscriber
+  Arrivals all_;  // at any subscriber
+  Latencies latencies_;
   double first_ = 0, last_ = 0;  // when something came
 };
 
