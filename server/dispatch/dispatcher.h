@@ -83,9 +83,9 @@ class Dispatcher {
   void OnRaiseEnded() { ended_.fetch_add(1, std::memory_order_acq_rel); }
 
   Registry& registry_;
-  // Apart, as the one is counted by threads that raise and the other by loops.
-  alignas(64) std::atomic<uint64_t> started_{0};
-  alignas(64) std::atomic<uint64_t> ended_{0};
+  std::atomic<uint64_t> started_{0};  // counted by threads that raise
+  char apart_[64];                    // a cache line between the two; alignas would reach into whatever holds us
+  std::atomic<uint64_t> ended_{0};    // counted by loops
 };
 
 }  // namespace eventvirtual
