@@ -187,7 +187,7 @@ def all_cases(seconds, quick):
                         lambda m, ours=ours, bases=bases:
                         m(ours[0], "rate") * min(1.6, m(bases[1], "rate") / m(bases[0], "rate")), True))
         rows.append(Row("%s, the baseline's" % label, "/s", (bases[1], "rate"), (bases[0], "rate")))
-    cases.append(Case("B13", "one core and thread, and two, beside an empty service and a pair of bare loops", sides, rows))
+    cases.append(Case("B13", "one core and thread, and two; an empty service, a pair of bare loops", sides, rows))
 
     cases.append(Case(
         "B14", "start, size, and at rest with one subscriber, beside an empty gRPC service",

@@ -63,8 +63,8 @@ class Service:
         self.log = os.path.join(self.dir, "log")
         begin = time.monotonic()
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags],
-                                            stderr=log)
+            self.process = subprocess.Popen(
+                [*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags], stderr=log)
         self.pid = self.process.pid
         line = self._ready_line()
         self.start_seconds = time.monotonic() - begin
@@ -92,18 +92,25 @@ class Service:
 
 
 class Subscribers:
-    """Receivers in one process, each of a kind: udp, unix, tcp, reliable (tcp with answers), flatstore; deaf, slow: see
-    receiver.cc. Answers are waited for at reliable, deaf and slow."""
+    """Receivers in one process, each of a kind below; `uris` are for us, `bare` are addresses for bare loops."""
+
+    # The receiver's word, and what our URI has behind its address.
+    KINDS = {
+        # What a load keeps waiting takes longer than the 50 ms that an attempt has, on a machine with other work.
+        "udp": ("udp", "?timeout=2s"),
+        "unix": ("unix:{dir}/{number}", ""),
+        "tcp": ("tcp", ""),
+        "reliable": ("tcp", "?reliable=1"),  # answers each event
+        "slow": ("slow", "?reliable=1"),
+        "deaf": ("deaf", "?reliable=1"),
+        "flatstore": ("file:{dir}/{number}", ""),
+    }
 
     def __init__(self, *kinds):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
-        words = {"udp": "udp", "tcp": "tcp", "reliable": "tcp", "slow": "slow", "deaf": "deaf", "unix": "unix:%s/%d", "flatstore": "file:%s/%d"}
-        self.receiver = Listening(program("bench/receiver"),
-                                  *((words[kind] % (self.dir, i) if "%" in words[kind] else words[kind])
-                                    for i, kind in enumerate(kinds)))
-        # What a load keeps waiting takes longer than the 50 ms that a udp attempt has, on a machine with other work.
-        options = {"reliable": "?reliable=1", "slow": "?reliable=1", "deaf": "?reliable=1", "udp": "?timeout=2s"}
-        self.uris = [uri + options.get(kind, "") for kind, uri in zip(kinds, self.receiver.addresses)]
+        self.receiver = Listening(program("bench/receiver"), *(self.KINDS[kind][0].format(dir=self.dir, number=number)
+                                                               for number, kind in enumerate(kinds)))
+        self.uris = [uri + self.KINDS[kind][1] for kind, uri in zip(kinds, self.receiver.addresses)]
         self.bare = [uri.split(":", 1)[1] for uri in self.receiver.addresses]
 
     def stop(self):
@@ -143,7 +150,7 @@ def service(kinds, policy, *load, flags=(), cores=None):
     subscribers = Subscribers(*kinds)
     running = Service(virtual(policy, subscribers) if kinds else "", *flags, cores=cores)
     return per_event(*measured(running, loading(running.address, load), subscribers.stop),
-                     len(kinds) if policy == "PARALLEL" else 1)
+                     len(kinds) if policy == "PARALLEL" else min(1, len(kinds)))
 
 
 def loading(address, load):
@@ -199,7 +206,7 @@ def status(path):
 
 
 def footprint(seconds):
-    """From exec to the first delivery, in ms; the size of the stripped program in MiB; at rest, one subscriber connected."""
+    """From exec to the first delivery, in ms; the stripped program, in MiB; at rest, one subscriber connected."""
     subscribers = Subscribers("tcp")
     running = Service()
     first = run_json(*loading(running.address, ["first", "--socket=" + subscribers.uris[0]]))
@@ -236,7 +243,8 @@ def bare_pair(loop, kind, seconds, cores, *words):
                               stdout=subprocess.PIPE, text=True) for to in subscribers.bare]
     counted = [json.loads(loop.communicate()[0]) for loop in loops]
     counts = subscribers.stop()
-    load = {"events": sum(one["events"] for one in counted), "refused": 0, "seconds": max(one["seconds"] for one in counted)}
+    load = {"events": sum(one["events"] for one in counted), "refused": 0,
+            "seconds": max(one["seconds"] for one in counted)}
     return per_event(sum(one["cpu"] for one in counted), load, counts, 1)
 
 
