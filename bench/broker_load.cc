@@ -203,7 +203,7 @@ int Run(const std::string& protocol, const std::string& address, double duration
       ready[1 + i] = {subscribers[i].open ? subscribers[i].connection.fd() : -1, POLLIN, 0};
     }
     if (poll(ready, 1 + kSubscribers, kQuietMillis) == 0) break;
-    if (ready[0].revents & POLLIN) {  // answers that say nothing new
+    if (ready[0].revents & (POLLIN | POLLHUP | POLLERR)) {  // answers that say nothing new
       std::string answers;
       if (!publisher.Read(&answers)) Die("the broker hung up on the publisher");
     }

@@ -203,6 +203,34 @@ def all_cases(seconds, quick):
         rows.append(Row("p50 of the others, one is " + label, "µs", (label, "p50"), ("none", "p50")))
     cases.append(Case("B12", "one subscriber of 10 in trouble, 2000 events/s PARALLEL over tcp", sides, rows))
 
+    sides, rows = {}, []
+    for label, kinds, load, base in (
+            ("unary, one udp subscriber", ["udp"], raise_64, lambda cores: p.empty("callback", *raise_64, cores=cores)),
+            ("stream, two udp subscribers", ["udp"] * 2, [*stream, "--vary"],
+             lambda cores: p.bare_pair("send", "udp", short, cores, "vary"))):
+        ours, bases = [["%s %s, %d" % (side, label, cores) for cores in (1, 2)] for side in ("ours", "base")]
+        for cores in (1, 2):
+            sides[ours[cores - 1]] = (lambda kinds=kinds, load=load, cores=cores:
+                                      p.service(kinds, "PARALLEL", *load, flags=["--threads=%d" % cores], cores=cores))
+            sides[bases[cores - 1]] = lambda base=base, cores=cores: base(cores)
+        rows.append(Row("%s, on two cores, to one" % label, "/s", (ours[1], "rate"), (ours[0], "rate"),
+                        "≥ 1.6 ×, or as much as the baseline's",
+                        lambda m, ours=ours, bases=bases:
+                        m(ours[0], "rate") * min(1.6, m(bases[1], "rate") / m(bases[0], "rate")), True))
+        rows.append(Row("%s, the baseline's" % label, "/s", (bases[1], "rate"), (bases[0], "rate")))
+    cases.append(Case("B13", "one core and thread, and two; an empty service, a pair of bare loops", sides, rows))
+
+    cases.append(Case(
+        "B14", "start, size, and at rest with one subscriber, beside an empty gRPC service",
+        {"ours": lambda: p.footprint(2.5 * seconds), "empty": lambda: p.empty_footprint(2.5 * seconds)},
+        [Row("cold start to the first delivery; empty: to listening", "ms", ("ours", "first"), ("empty", "first"), "≤ 50",
+             lambda m: 50),
+         Row("stripped program", "MiB", ("ours", "size"), ("ours", "size"), "≤ 15", lambda m: 15),
+         Row("wake-ups of our own threads", "/s", ("ours", "own_wakings"), ("empty", "own_wakings"), "0", lambda m: 0),
+         Row("wake-ups with gRPC's", "/s", ("ours", "wakings"), ("empty", "wakings")),
+         Row("CPU per second", "µs", ("ours", "cpu_idle"), ("empty", "cpu_idle")),
+         Row("resident memory", "MiB", ("ours", "resident"), ("empty", "resident"), "≤ 25", lambda m: 25)]))
+
     cases.append(streams("B4f", "FAILOVER"))
     cases.append(streams("B4r", "ROUND-ROBIN"))
 

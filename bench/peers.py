@@ -1,4 +1,4 @@
-"""What a user would pick instead: the servers of Debian's packages, in the foreground, on loopback, nothing kept on disk."""
+"""What a user would pick instead: servers of Debian's packages, in the foreground, on loopback, nothing kept on disk."""
 
 import atexit
 import functools
@@ -55,6 +55,7 @@ class Peer:
         deadline = time.monotonic() + 20
         while not self._answers(kind, port):
             if time.monotonic() > deadline or self.process.poll() is not None:
+                self.process.kill()
                 raise SystemExit("%s does not start: %s" % (name, open(os.path.join(self.dir, "log")).read()))
             time.sleep(0.01)
 

@@ -1,5 +1,6 @@
 """Starts and measures the programs of the benchmark: the service, what it is compared with, loads and receivers."""
 
+import glob
 import json
 import os
 import shutil
@@ -62,8 +63,8 @@ class Service:
         self.log = os.path.join(self.dir, "log")
         begin = time.monotonic()
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen([*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags],
-                                            stderr=log)
+            self.process = subprocess.Popen(
+                [*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags], stderr=log)
         self.pid = self.process.pid
         line = self._ready_line()
         self.start_seconds = time.monotonic() - begin
@@ -91,17 +92,25 @@ class Service:
 
 
 class Subscribers:
-    """Receivers in one process, each of a kind: udp, unix, tcp, reliable (tcp with answers), flatstore; deaf, slow: see
-    receiver.cc. Answers are waited for at reliable, deaf and slow."""
+    """Receivers in one process, each of a kind below; `uris` are for us, `bare` are addresses for bare loops."""
+
+    # The receiver's word, and what our URI has behind its address.
+    KINDS = {
+        # What a load keeps waiting takes longer than the 50 ms that an attempt has, on a machine with other work.
+        "udp": ("udp", "?timeout=2s"),
+        "unix": ("unix:{dir}/{number}", ""),
+        "tcp": ("tcp", ""),
+        "reliable": ("tcp", "?reliable=1"),  # answers each event
+        "slow": ("slow", "?reliable=1"),
+        "deaf": ("deaf", "?reliable=1"),
+        "flatstore": ("file:{dir}/{number}", ""),
+    }
 
     def __init__(self, *kinds):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
-        words = {"udp": "udp", "tcp": "tcp", "reliable": "tcp", "slow": "slow", "deaf": "deaf", "unix": "unix:%s/%d", "flatstore": "file:%s/%d"}
-        self.receiver = Listening(program("bench/receiver"),
-                                  *((words[kind] % (self.dir, i) if "%" in words[kind] else words[kind])
-                                    for i, kind in enumerate(kinds)))
-        self.uris = [uri + ("?reliable=1" if kind in ("reliable", "slow", "deaf") else "")
-                     for kind, uri in zip(kinds, self.receiver.addresses)]
+        self.receiver = Listening(program("bench/receiver"), *(self.KINDS[kind][0].format(dir=self.dir, number=number)
+                                                               for number, kind in enumerate(kinds)))
+        self.uris = [uri + self.KINDS[kind][1] for kind, uri in zip(kinds, self.receiver.addresses)]
         self.bare = [uri.split(":", 1)[1] for uri in self.receiver.addresses]
 
     def stop(self):
@@ -141,7 +150,7 @@ def service(kinds, policy, *load, flags=(), cores=None):
     subscribers = Subscribers(*kinds)
     running = Service(virtual(policy, subscribers) if kinds else "", *flags, cores=cores)
     return per_event(*measured(running, loading(running.address, load), subscribers.stop),
-                     len(kinds) if policy == "PARALLEL" else 1)
+                     len(kinds) if policy == "PARALLEL" else min(1, len(kinds)))
 
 
 def loading(address, load):
@@ -173,12 +182,70 @@ def empty(api, *load, cores=None):
     return per_event(*measured(running, loading(running.addresses[0], load)), 0)
 
 
+def at_rest(pid, seconds):
+    """A process that has nothing to do: how often per second its threads wake, and those among them that are our own;
+    its resident MiB."""
+    def wakings():
+        tasks = [status(path) for path in glob.glob("/proc/%d/task/*/status" % pid)]
+        return {every: sum(int(task["voluntary_ctxt_switches"]) for task in tasks
+                           if every or task["Name"] == "eventvirtuald" or task["Name"].startswith("ev-"))
+                for every in (True, False)}
+    time.sleep(1)  # until what was before has ended
+    before, cpu = wakings(), cpu_seconds(pid)
+    time.sleep(seconds)
+    after = wakings()
+    return {"wakings": (after[True] - before[True]) / seconds, "own_wakings": (after[False] - before[False]) / seconds,
+            "cpu_idle": (cpu_seconds(pid) - cpu) / seconds * 1e6,
+            "resident": int(status("/proc/%d/status" % pid)["VmRSS"].split()[0]) / 1024}
+
+
+def status(path):
+    """The fields of a status file of proc(5)."""
+    with open(path) as lines:
+        return {name: value.strip() for name, value in (line.split(":", 1) for line in lines)}
+
+
+def footprint(seconds):
+    """From exec to the first delivery, in ms; the stripped program, in MiB; at rest, one subscriber connected."""
+    subscribers = Subscribers("tcp")
+    running = Service()
+    first = run_json(*loading(running.address, ["first", "--socket=" + subscribers.uris[0]]))
+    sample = dict(at_rest(running.pid, seconds), first=(running.start_seconds + first["seconds"]) * 1e3)
+    running.stop()
+    received = subscribers.stop()["received"]
+    with tempfile.NamedTemporaryFile(prefix="ev", dir="/tmp") as stripped:
+        subprocess.run(["strip", "-o", stripped.name, program("server/eventvirtuald")], check=True)
+        sample["size"] = os.path.getsize(stripped.name) / 2**20
+    return dict(sample, lost=1 - received)
+
+
+def empty_footprint(seconds):
+    """The same of a gRPC service that does nothing."""
+    running = Listening(program("bench/empty_service"), "callback")
+    run_json(*loading(running.addresses[0], ["raise", "--outstanding=1", "--seconds=0.001"]))
+    sample = dict(at_rest(running.pid, seconds), first=running.start_seconds * 1e3)
+    running.stop()
+    return sample
+
+
 def bare(loop, kind, seconds, *words):
     """A bare loop to one receiver."""
     subscribers = Subscribers(kind)
     counted = run_json(program("bench/bare_loop"), loop, subscribers.bare[0], str(seconds), *words)
     counts = subscribers.stop()
     return per_event(counted["cpu"], counted, counts, 1)
+
+
+def bare_pair(loop, kind, seconds, cores, *words):
+    """Two bare loops at the same time, each to a receiver of its own."""
+    subscribers = Subscribers(kind, kind)
+    loops = [subprocess.Popen([*on(cores), program("bench/bare_loop"), loop, to, str(seconds), *words],
+                              stdout=subprocess.PIPE, text=True) for to in subscribers.bare]
+    counted = [json.loads(loop.communicate()[0]) for loop in loops]
+    counts = subscribers.stop()
+    load = {"events": sum(one["events"] for one in counted), "refused": 0,
+            "seconds": max(one["seconds"] for one in counted)}
+    return per_event(sum(one["cpu"] for one in counted), load, counts, 1)
 
 
 def ingest(listener, loop, seconds, kinds=("udp",), *words):
