@@ -1,9 +1,9 @@
 #include "server/dispatch/dispatcher.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
-#include "absl/time/clock.h"
 #include "server/dispatch/delivery.h"
 #include "transports/api/check.h"
 
@@ -25,7 +25,7 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done) {
     return receipt;
   }
 
-  started_.fetch_add(1, std::memory_order_relaxed);
+  pending_.fetch_add(kOne, std::memory_order_relaxed);
   RaiseState* const raise =
       RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done), absl::MakeSpan(subscriptions));
   for (Delivery& delivery : raise->deliveries()) {
@@ -35,12 +35,25 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done) {
   return receipt;
 }
 
+void Dispatcher::OnRaiseEnded() {
+  // Who waits stays until it has been told. If nobody does, the dispatcher may be gone from here on.
+  if (pending_.fetch_sub(kOne, std::memory_order_acq_rel) != kOne + kWaiting) return;
+  MutexLock lock(&mutex_);
+  told_ = true;
+  told_signal_.SignalAll();
+}
+
 bool Dispatcher::AwaitIdle(absl::Duration timeout) {
   const absl::Time deadline = registry_.clock().Now() + timeout;
-  while (pending() > 0) {
-    if (registry_.clock().Now() >= deadline) return false;
-    absl::SleepFor(absl::Milliseconds(1));
+  MutexLock lock(&mutex_);
+  told_ = pending_.fetch_or(kWaiting, std::memory_order_acq_rel) < kOne;
+  while (!told_) {
+    const absl::Duration left = deadline - registry_.clock().Now();
+    // Whoever ends the last raise after this does not tell us; who ended it before is on the way.
+    if (left <= absl::ZeroDuration() && pending_.fetch_and(~kWaiting, std::memory_order_acq_rel) >= kOne) return false;
+    told_signal_.WaitFor(&mutex_, std::clamp(left, absl::Milliseconds(1), absl::Seconds(1)));
   }
+  pending_.fetch_and(~kWaiting, std::memory_order_acq_rel);
   return true;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -13,6 +14,7 @@
 #include "server/endpoint/endpoint.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
+#include "transports/api/mutex.h"
 
 namespace eventvirtual {
 
@@ -68,24 +70,26 @@ class Dispatcher {
   RaiseReceipt Raise(MessageRef message, RaiseDone done);
 
   // Raises that have not ended.
-  uint64_t pending() const {
-    const uint64_t ended = ended_.load(std::memory_order_acquire);
-    return started_.load(std::memory_order_relaxed) - ended;
-  }
+  uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }
 
-  // Waits until nothing is pending, for `timeout` at most; whether nothing is. Looks once a millisecond, so that the
-  // end of a raise costs no lock. Not on a loop.
+  // Waits until nothing is pending, for `timeout` at most; whether nothing is. Not on a loop; nobody else may wait, and
+  // for a dispatcher that is destroyed next, nobody may raise any more.
   bool AwaitIdle(absl::Duration timeout);
 
  private:
   friend class RaiseState;
-  // The last that a raise does here: the dispatcher may be gone when it returns.
-  void OnRaiseEnded() { ended_.fetch_add(1, std::memory_order_acq_rel); }
+  void OnRaiseEnded();
+
+  // The pending raises, and in the lowest bit whether somebody waits for the last of them: only then its end takes the
+  // lock.
+  static constexpr uint64_t kWaiting = 1;
+  static constexpr uint64_t kOne = 2;
 
   Registry& registry_;
-  std::atomic<uint64_t> started_{0};  // counted by threads that raise
-  char apart_[64];                    // a cache line between the two; alignas would reach into whatever holds us
-  std::atomic<uint64_t> ended_{0};    // counted by loops
+  std::atomic<uint64_t> pending_{0};
+  Mutex mutex_;
+  CondVar told_signal_;
+  bool told_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace eventvirtual
