@@ -94,7 +94,8 @@ def all_cases(seconds, quick):
          "dispatch": lambda: p.core_raise("--seconds=%g" % short, "instant:a", "instant:b", "instant:c")},
         [Row("CPU per event, stream, no subscriber", "µs", ("stream", "cpu_event"), ("empty", "cpu_event")),
          Row("CPU per event, dispatch to 3 that deliver at once", "µs", ("dispatch", "cpu_event"), ("empty", "cpu_event"),
-             "≤ 1.0 with the stream's", lambda m: 1.0 - m("stream", "cpu_event"))]))
+             "≤ 1.0 with what the stream costs more than the empty one",
+             lambda m: 1.0 - (m("stream", "cpu_event") - m("empty", "cpu_event")))]))
 
     cases.append(side_by_side(seconds, stream))
     cases.append(Case(

@@ -1,6 +1,8 @@
-"""Plants one bug after the other in the core and sees whether its test fails: python3 tests/planted/planted_bugs.py [NAME…].
+"""Plants one bug after the other in the core and sees whether its test fails.
 
-Works on a copy of the tree, so yours is not touched. Takes about half a minute for each bug; not part of ./dev test.
+  python3 tests/planted/planted_bugs.py [NAME…]    half a minute for each bug, in a copy of the tree; not in ./dev test
+  python3 tests/planted/planted_bugs.py --places   only whether each text to be changed is in its file, once
+
 A bug that no test catches, or a text that is no longer in its file, makes the exit code 1.
 """
 
@@ -16,8 +18,8 @@ BUGS = (
      "subscription_->turn.load(std::memory_order_relaxed)",
      "//tests/server/dispatch:stories_test", "RoundRobin.TheTurnAdvancesWithEveryEventAlsoPastADeadOne"),
     ("cool-down-forgotten", "server/dispatch/delivery.cc",
-     "since != absl::InfinitePast() && now < since + cool_down",
-     "false",
+     "candidates[i] = {now < since + cool_down, since};",
+     "candidates[i] = {false, since};",
      "//tests/server/dispatch:stories_test", "Failover.AFailedPrimaryCoolsThenOneCanaryBringsItBack"),
     ("failover-stops-at-first-failure", "server/dispatch/delivery.cc",
      "      Advance(raise_->clock().Now(), &refusal);",
@@ -48,7 +50,7 @@ BUGS = (
      "false",
      "//tests/server/dispatch:stories_test", "Failover.ATimeoutIsUnknownAndMovesOn"),
     ("queue-without-bound", "server/endpoint/endpoint.cc",
-     "stats_.queued >= limits_.queue_events ||",
+     "queued(stats_.accepted) >= limits_.queue_events ||",
      "",
      "//tests/server/dispatch:stories_test", "Endpoint.AFullQueueRefusesAtOnceAndFailoverMovesOnOnTheSameThread"),
     ("reconnect-without-pause", "server/endpoint/endpoint.cc",
@@ -87,6 +89,15 @@ BUGS = (
 )
 
 
+def misplaced(root):
+    """What cannot be planted, a line each."""
+    for name, path, there, *_ in BUGS:
+        with open(os.path.join(root, path), encoding="utf-8") as stream:
+            times = stream.read().count(there)
+        if times != 1:
+            yield f"{name}: its place is {times} times in {path}"
+
+
 def output_of(tree, output_base, target, name):
     command = ["bazel", "--output_base=" + output_base, "--nohome_rc", "test", "--test_output=all",
                "--symlink_prefix=/", target]
@@ -99,6 +110,10 @@ def output_of(tree, output_base, target, name):
 def main():
     wanted = sys.argv[1:]
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    faults = list(misplaced(root))
+    if faults or wanted == ["--places"]:
+        print("\n".join(faults or ["every planted bug has its place"]))
+        return 1 if faults else 0
     cache = os.path.expanduser("~/.cache/eventvirtual/planted")
     missed = []
     with tempfile.TemporaryDirectory(prefix="planted") as folder:
@@ -111,19 +126,15 @@ def main():
                 file = os.path.join(tree, path)
                 with open(file, encoding="utf-8") as stream:
                     text = stream.read()
-                if text.count(there) != 1:
-                    verdict = f"cannot be planted: its place is {text.count(there)} times in {path}"
+                with open(file, "w", encoding="utf-8") as stream:
+                    stream.write(text.replace(there, bug))
+                code, output = output_of(tree, cache, target, test)
+                with open(file, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                # 3: built, and tests failed. Anything else says nothing about the test.
+                verdict = {0: "NOT CAUGHT", 3: "caught"}.get(code, f"Bazel failed ({code}):\n{output[-2000:]}")
+                if code != 3:
                     missed.append(name)
-                else:
-                    with open(file, "w", encoding="utf-8") as stream:
-                        stream.write(text.replace(there, bug))
-                    code, output = output_of(tree, cache, target, test)
-                    with open(file, "w", encoding="utf-8") as stream:
-                        stream.write(text)
-                    # 3: built, and tests failed. Anything else says nothing about the test.
-                    verdict = {0: "NOT CAUGHT", 3: "caught"}.get(code, f"Bazel failed ({code}):\n{output[-2000:]}")
-                    if code != 3:
-                        missed.append(name)
                 print(f"{name:32} {verdict:12} {test or target}", flush=True)
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=root, check=False)
