@@ -92,6 +92,8 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
 
 // One RaiseStream. The reader stops while kMaxUnanswered batches are open; answers are written as batches end.
 class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse> {
+  class Batch;
+
  public:
   explicit Stream(EventService& service) : service_(service) {}
 
@@ -104,11 +106,13 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     Step();
   }
 
-  // Starts what may be started: a write, a read, or the end. No call into gRPC is made under the lock.
-  void Step() {
+  // Takes in an answer, if any, and starts what may be started: a write, a read, or the end. No call into gRPC is made
+  // under the lock. Without anything to start, the stream may be gone when the lock is: another thread has ended it.
+  void Step(std::unique_ptr<Batch> answer = nullptr) {
     bool write = false, read = false, finish = false;
     {
       MutexLock lock(&mutex_);
+      if (answer != nullptr) answers_.push_back(std::move(answer));
       if (finished_) return;
       if (writing_ == nullptr && !answers_.empty()) {
         write = true;
@@ -119,11 +123,19 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
         read = reading_ = true;
         if (next_ == nullptr) next_ = NewBatch();
       }
-      // A read that is out when the server stops is ended by Finish().
-      if (unanswered_ == 0 && (read_all_ || ending_)) finish = finished_ = true;
+      if (write || read) {
+        ++starting_;
+      } else {
+        finish = MayFinish();
+      }
     }
     if (write) StartWrite(&writing_->response);
     if (read) StartRead(&next_->request);
+    if (write || read) {
+      MutexLock lock(&mutex_);
+      --starting_;
+      finish = MayFinish();
+    }
     if (finish) Finish(grpc::Status::OK);
   }
 
@@ -237,12 +249,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     void Release() {
       if (open_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
       response.set_succeeded(succeeded_.load(std::memory_order_relaxed));
-      Stream& stream = stream_;
-      {
-        MutexLock lock(&stream.mutex_);
-        stream.answers_.emplace_back(this);
-      }
-      stream.Step();
+      stream_.Step(std::unique_ptr<Batch>(this));
     }
 
     Stream& stream_;
@@ -250,6 +257,13 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     std::atomic<uint32_t> succeeded_{0};
     Mutex mutex_;
   };
+
+  // True once: all that was read is answered, and no thread is about to start something.
+  bool MayFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    // A read that is out when the server stops is ended by Finish().
+    if (finished_ || starting_ > 0 || unanswered_ > 0 || !(read_all_ || ending_)) return false;
+    return finished_ = true;
+  }
 
   std::unique_ptr<Batch> NewBatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (spares_.empty()) return std::make_unique<Batch>(*this);
@@ -266,6 +280,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   std::unique_ptr<Batch> writing_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Batch>> spares_ ABSL_GUARDED_BY(mutex_);
   uint32_t unanswered_ ABSL_GUARDED_BY(mutex_) = 0;  // batches read whose answer is not yet written
+  int starting_ ABSL_GUARDED_BY(mutex_) = 0;         // threads that have left the lock to start a read or a write
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;     // or raising what was read: events keep their order
   bool read_all_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
