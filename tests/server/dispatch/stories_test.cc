@@ -415,6 +415,30 @@ TEST(Endpoint, AMessageThatCanNeverBeDeliveredDoesNotStartACoolDown) {
   EXPECT_TRUE(world.fake->at("a").has_parcel());
 }
 
+TEST(Cork, WhatIsOfferedUnderItLeavesWhenTheOutermostEndsAndNotBefore) {
+  World world;
+  world.Subscribe("E", "virtual:PARALLEL fake:a fake:b");
+  std::vector<World::Raised> raised;
+  {
+    Cork outer;
+    {
+      Cork inner;
+      raised.push_back(world.Raise("E", "1"));
+    }
+    raised.push_back(world.Raise("E", "2"));
+    for (const World::Raised& one : raised) EXPECT_EQ(one.receipt.accepted, 1u);
+    EXPECT_EQ(world.StatsOf("fake:a").queued, 2u);
+    EXPECT_EQ(world.StatsOf("fake:a").connects, 0u);
+  }
+  world.loop.RunUntilIdle();
+  for (const char* site : {"a", "b"}) {
+    EXPECT_EQ(world.fake->at(site).parked.size(), 2u) << site;
+    EXPECT_THAT(world.End(site), HasSubstr(R"({"n":"1"})"));
+    EXPECT_THAT(world.End(site), HasSubstr(R"({"n":"2"})"));
+  }
+  for (const World::Raised& one : raised) EXPECT_EQ(one.outcome(), DeliveryResult::Outcome::kDelivered);
+}
+
 TEST(Delivery, TotalTimeoutEndsTheEventAcrossAttempts) {
   World world;
   SubscriptionSpec spec = world.Spec("E", "virtual:FAILOVER fake:a fake:b fake:c");
