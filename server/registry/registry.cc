@@ -120,6 +120,20 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscripti
   subscription->expires.Store(spec.expires);
 }
 
+// PARALLEL may name the same subscribers in another order.
+void Registry::SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
+                                  Subscription* subscription) {
+  std::vector<bool> set(leases.size());
+  for (size_t i = 0; i < leases.size(); ++i) {
+    for (size_t j = 0; j < leases.size(); ++j) {
+      if (set[j] || subscription->subscribers[j].endpoint.get() != leases[i].get()) continue;
+      subscription->subscribers[j].attempt_timeout.Store(spec.subscribers[i].attempt_timeout);
+      set[j] = true;
+      break;
+    }
+  }
+}
+
 std::string Registry::NewId(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const {
   if (!spec.id.empty()) return spec.id;
   // Of the masked texts: a name is shown to everybody, and must not help to guess a password.
@@ -196,9 +210,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     Record* record = FindLive(key);
     if (record != nullptr) {
       SetOptions(spec, record->subscription.get());
-      for (size_t i = 0; i < spec.subscribers.size() && spec.policy != Policy::kParallel; ++i) {
-        record->subscription->subscribers[i].attempt_timeout.Store(spec.subscribers[i].attempt_timeout);
-      }
+      SetAttemptTimeouts(spec, leases, record->subscription.get());
       SetExpiry(record, spec.expires);
     } else {
       if (!spec.id.empty()) {

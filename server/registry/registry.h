@@ -211,6 +211,8 @@ class Registry {
   std::string NewId(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
+  static void SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
+                                 Subscription* subscription);
   Record* FindByName(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // null: no such one
   Record* FindLive(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Record* Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,

@@ -17,6 +17,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Pair;
 
 using State = SubscriptionInfo::State;
 
@@ -49,6 +50,22 @@ TEST(Subscribe, OrderMattersUnlessAllAreReachedAtOnce) {
   EXPECT_NE(world.Subscribe("E", "virtual:PARALLEL fake:a fake:b fake:b"), parallel) << "twice is not once";
   EXPECT_NE(world.Subscribe("E2", "virtual:PARALLEL fake:a fake:b"), parallel);
   EXPECT_EQ(world.registry.size(), 6u);
+}
+
+TEST(Subscribe, ARefreshFindsTheSubscriberOfEachAttemptTimeout) {
+  World world;
+  world.Subscribe("E", "virtual:PARALLEL fake:a fake:b fake:a");
+  SubscriptionSpec again = world.Spec("E", "virtual:PARALLEL fake:b fake:a fake:a");
+  for (int i = 0; i < 3; ++i) again.subscribers[i].attempt_timeout = absl::Seconds(i + 1);
+  const absl::StatusOr<Registry::Subscribed> refreshed = world.registry.Subscribe(again);
+  ASSERT_TRUE(refreshed.ok());
+  EXPECT_FALSE(refreshed->created);
+  std::vector<std::pair<std::string, absl::Duration>> timeouts;
+  for (const auto& subscriber : refreshed->info.subscribers) {
+    timeouts.emplace_back(subscriber.uri, subscriber.attempt_timeout);
+  }
+  EXPECT_THAT(timeouts, ElementsAre(Pair("fake:a", absl::Seconds(2)), Pair("fake:b", absl::Seconds(1)),
+                                    Pair("fake:a", absl::Seconds(3))));
 }
 
 TEST(Subscribe, ANameIsTheSameInEveryProcessAndTellsNoPassword) {
