@@ -274,8 +274,10 @@ void Endpoint::SendBatch() {
   sending_ = false;
   if (reported_while_sending_.empty()) return;
   const absl::Time reported = loop_.Now();
+  const bool drain_comes = std::exchange(pump_again_, true);  // Pump() goes on by itself
   for (Report& report : reported_while_sending_) SettleOnLoop(report.token, std::move(report.outcome), reported);
   reported_while_sending_.clear();
+  pump_again_ = drain_comes;
 }
 
 void Endpoint::Connect(absl::Time now) {
