@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -33,9 +34,7 @@ constexpr int kDatagramsPerTurn = 64;
 constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kAnswersPerBatch = 64;
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
-// Padded answers that leave in one call. Linux puts one call into one segment if it is no larger than half of the
-// largest window that the peer has offered, 32 KiB with default buffers, and sends a segment of the loopback interface
-// whole or not at all. Twice that was seen to be cut.
+// Of padded answers that leave in one call; and no more than one segment holds, see Connection::Write().
 constexpr size_t kMaxRecord = 16 << 10;
 constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
 constexpr absl::Duration kLinger = absl::Seconds(1);  // for a peer to take its last answers
@@ -242,6 +241,10 @@ class Ingest::Connection {
     const bool burst =
         answers.size() > 1 || more > 0 || framer_.begun() || !unsent_.empty() || now - last_answer_ < kBurstMemory;
     last_answer_ = now;
+    int segment = 0;
+    socklen_t length = sizeof(segment);
+    getsockopt(fd_, IPPROTO_TCP, TCP_MAXSEG, &segment, &length);
+    max_record_ = std::min(kMaxRecord, static_cast<size_t>(segment));
     for (const Answer& answer : answers) AppendAnswer(answer, burst ? ingest_.options_.reply_padding : 0);
     return true;
   }
@@ -283,7 +286,7 @@ class Ingest::Connection {
     text += '}';
     unsent_bytes_ += text.size();
     const bool padded = text.size() == size;
-    if (padded && joins_last_ && sent_ == 0 && !unsent_.empty() && unsent_.back().size() + size <= kMaxRecord) {
+    if (padded && joins_last_ && sent_ == 0 && !unsent_.empty() && unsent_.back().size() + size <= max_record_) {
       unsent_.back() += text;
     } else {
       unsent_.push_back(std::move(text));
@@ -291,8 +294,10 @@ class Ingest::Connection {
     joins_last_ = padded;
   }
 
-  // False: the connection broke. Each record leaves with MSG_EOR: the kernel then neither glues it to another nor, up
-  // to kMaxRecord on the loopback interface, cuts it. So all the peer can read while we write is whole answers.
+  // False: the connection broke. Each record leaves with MSG_EOR: the kernel then neither glues it to another nor, as
+  // long as one segment holds it, cuts it: a segment is sent whole or, where the peer's window is too small for it, not
+  // yet. So all the peer can read while we write is whole answers. A segment of the loopback interface holds half of
+  // the largest window that the peer has offered; of a network it holds less than one answer, which then travels alone.
   bool Write() {
     while (!unsent_.empty()) {
       const std::string& answer = unsent_.front();
@@ -316,6 +321,7 @@ class Ingest::Connection {
   JsonFramer framer_;
   OpensipsEventParser parser_;
   std::deque<std::string> unsent_;  // records: one answer each, or several padded ones
+  size_t max_record_ = 0;           // bytes of several answers
   bool joins_last_ = false;         // the last record holds padded answers, and may get another
   size_t unsent_bytes_ = 0;
   size_t sent_ = 0;          // bytes of the first of them
