@@ -2,10 +2,12 @@
 # What this project needs of Debian 12, and how it gets there. Sourced by ./dev.
 
 readonly BUILD_PACKAGES=(
-  bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libevent-dev libgmock-dev libgrpc++-dev libgtest-dev
-  libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
+  bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
+  libgrpc++-dev libgtest-dev libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
 )
-readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux)
+readonly TEST_PACKAGES=(
+  ca-certificates golang-go nginx-light openssl python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux
+)
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 readonly BARE_PACKAGES=(debootstrap git util-linux)
