@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/io/errno_text.h"
@@ -92,9 +93,10 @@ struct HttpLink::Exchange {
   Completion done;
   std::string room;  // of Body()
   std::string answer;
-  bool cut = false;  // the answer is longer than kMaxAnswer
-  int requests = 0;  // how often curl was about to send it
-  int hops = 0;      // of redirection
+  bool begun = false;  // all headers of the answer have come
+  bool cut = false;    // the answer is longer than kMaxAnswer
+  int requests = 0;    // how often curl was about to send it
+  int hops = 0;        // of redirection
   char error[CURL_ERROR_SIZE] = "";
 };
 
@@ -208,10 +210,11 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
   set(CURLOPT_PATH_AS_IS, 1L);
   set(CURLOPT_POST, 1L);
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
-  if (peer_.window > 1) set(CURLOPT_PIPEWAIT, 1L);  // one connection, if the server turns out to speak HTTP/2
   set(CURLOPT_OPENSOCKETFUNCTION, &OpenSocket);
   set(CURLOPT_PREREQFUNCTION, &OnRequest);
   set(CURLOPT_PREREQDATA, exchange.get());
+  set(CURLOPT_HEADERFUNCTION, &OnHeader);
+  set(CURLOPT_HEADERDATA, exchange.get());
   set(CURLOPT_WRITEFUNCTION, &OnBody);
   set(CURLOPT_WRITEDATA, exchange.get());
   set(CURLOPT_TIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(peer_.timeout)));
@@ -225,6 +228,7 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
     set(CURLOPT_PASSWORD, peer_.login->password.c_str());
   }
   if (!peer_.tls) return exchange;
+  set(CURLOPT_PIPEWAIT, 1L);  // one connection for the whole window, if the server turns out to speak HTTP/2
   set(CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   set(CURLOPT_SSL_VERIFYPEER, peer_.verify ? 1L : 0L);
   set(CURLOPT_SSL_VERIFYHOST, peer_.verify ? 2L : 0L);
@@ -271,7 +275,7 @@ void HttpLink::Start(Parcel parcel) {
 void HttpLink::Ask(Exchange& exchange, const char* url) {
   exchange.requests = 0;
   exchange.answer.clear();
-  exchange.cut = false;
+  exchange.begun = exchange.cut = false;
   exchange.error[0] = '\0';
   curl_easy_setopt(exchange.curl, CURLOPT_URL, url);
   curl_easy_setopt(exchange.curl, CURLOPT_RESOLVE, addresses_);
@@ -321,8 +325,9 @@ bool HttpLink::FollowsRedirect(Exchange& exchange) {
 }
 
 absl::Status HttpLink::OutcomeOf(const Exchange& exchange, CURLcode result) const {
-  if (result == CURLE_OK || exchange.cut) return AnswerOutcome(exchange);
-  const std::string what = Printable(exchange.error[0] != '\0' ? exchange.error : curl_easy_strerror(result));
+  if (exchange.cut || (result == CURLE_OK && exchange.begun)) return AnswerOutcome(exchange);
+  std::string what = Printable(exchange.error[0] != '\0' ? exchange.error : curl_easy_strerror(result));
+  if (result == CURLE_OK) what = "the answer broke off";
   const char* const hint = exchange.requests > 0 ? "; the event may have arrived" : "";
   switch (result) {
     case CURLE_OPERATION_TIMEDOUT:
@@ -422,6 +427,15 @@ curl_socket_t HttpLink::OpenSocket(void*, curlsocktype, curl_sockaddr* address) 
 // A connection is there, and the request is about to be sent. For the second time: curl's own repetition.
 int HttpLink::OnRequest(void* exchange, char*, char*, int, int) {
   return ++static_cast<Exchange*>(exchange)->requests > 1 ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+}
+
+// A line of the answer's head. curl takes a head that ends too early for a whole one.
+size_t HttpLink::OnHeader(char* line, size_t, size_t size, void* exchange) {
+  bool& begun = static_cast<Exchange*>(exchange)->begun;
+  const absl::string_view text(line, size);
+  if (absl::StartsWith(text, "HTTP/")) begun = false;  // the answer proper, behind one of 1xx
+  if (text == "\r\n" || text == "\n") begun = true;
+  return size;
 }
 
 size_t HttpLink::OnBody(char* bytes, size_t, size_t size, void* to) {

@@ -66,6 +66,7 @@ class HttpLink : public Link {
   static int OnTimer(CURLM*, long timeout_ms, void* self);
   static curl_socket_t OpenSocket(void*, curlsocktype, curl_sockaddr* address);
   static int OnRequest(void* exchange, char*, char*, int, int);
+  static size_t OnHeader(char* line, size_t one, size_t size, void* exchange);
   static size_t OnBody(char* bytes, size_t one, size_t size, void* exchange);
 
   const HttpPeer peer_;
