@@ -34,11 +34,14 @@ install_packages() {
   fi
   say "installing ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  if [[ " ${missing[*]} " == *" rabbitmq-server "* ]]; then
+  if [[ " ${missing[*]} " =~ " "(nginx-light|rabbitmq-server)" " ]]; then
     without_starting_services apt_install "${missing[@]}"
-    # Nor at the next boot: the tests start brokers of their own, on free ports.
+    # Nor at the next boot: the tests start servers of their own, on free ports.
     if command -v systemctl >/dev/null; then
-      "${as_root[@]}" systemctl disable --quiet rabbitmq-server.service epmd.service epmd.socket || true
+      local unit
+      for unit in nginx.service rabbitmq-server.service epmd.service epmd.socket; do
+        "${as_root[@]}" systemctl disable --quiet "$unit" 2>/dev/null || true # those that are installed
+      done
     fi
   else
     apt_install "${missing[@]}"
@@ -50,7 +53,7 @@ apt_install() {
     </dev/null >/dev/null # a line for each step of each package; what goes wrong is on stderr
 }
 
-# Debian's packages start their service when installed. A developer who runs our tests did not ask for a broker on
+# Debian's packages start their service when installed. A developer who runs our tests did not ask for a server on
 # this machine, so policy-rc.d forbids it meanwhile; where the machine has a policy of its own, that one decides.
 without_starting_services() {
   local policy=/usr/sbin/policy-rc.d status=0
