@@ -1,10 +1,5 @@
 #include "transports/http/http_link.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -12,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/io/errno_text.h"
+#include "transports/http/http_refusal.h"
 #include "transports/io/stream_socket.h"
 
 namespace eventvirtual {
@@ -23,60 +18,16 @@ constexpr absl::Duration kLookUpAgain = absl::Minutes(1);     // a name may move
 constexpr long kMaxIdleSeconds = 4;    // many servers close an idle connection after 5 s: do not meet them at the door
 constexpr long kMaxLifeSeconds = 300;  // of a connection, so that one to an address that the name has left ends
 constexpr size_t kMaxAnswer = 64 << 10;
-constexpr size_t kMaxFile = 1 << 20;  // of certificates
-constexpr size_t kMaxErrorText = 200;
 constexpr int kMaxHops = 5;
 
 // A copy that shares nothing: a status that goes to another thread must not.
 absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
-
-// What a server or its certificate says may be anything; what we report goes into logs and protobuf strings.
-std::string Printable(absl::string_view text) {
-  std::string printable(text.substr(0, kMaxErrorText));
-  for (char& c : printable) {
-    if (!absl::ascii_isprint(c)) c = '?';
-  }
-  return printable;
-}
-
-// "https://host:443" of a URL; "" of what is none, or holds a login. The rest of a URL may hold a token.
-std::string OriginOf(const char* text) {
-  const std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url(curl_url(), &curl_url_cleanup);
-  if (text == nullptr || curl_url_set(url.get(), CURLUPART_URL, text, CURLU_DISALLOW_USER) != CURLUE_OK) return "";
-  const auto part = [&](CURLUPart which) {
-    char* value = nullptr;
-    curl_url_get(url.get(), which, &value, CURLU_DEFAULT_PORT);
-    const std::string copy = value == nullptr ? "" : value;
-    curl_free(value);
-    return copy;
-  };
-  return absl::AsciiStrToLower(
-      absl::StrCat(part(CURLUPART_SCHEME), "://", part(CURLUPART_HOST), ":", part(CURLUPART_PORT)));
-}
 
 // An event id may be any text; a header's value may not.
 std::string HeaderValue(absl::string_view text) {
   const bool plain =
       !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(c); });
   return plain ? std::string(text) : PercentEncode(text, "");
-}
-
-absl::Status ReadFile(absl::string_view option, const std::string& path, std::string* content) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  struct stat info = {};
-  int error = fd < 0 || fstat(fd, &info) != 0 ? errno : 0;
-  if (error == 0 && (!S_ISREG(info.st_mode) || info.st_size > static_cast<off_t>(kMaxFile))) error = EFBIG;
-  if (error == 0) {
-    content->resize(kMaxFile);
-    const ssize_t got = read(fd, content->data(), content->size());
-    error = got < 0 ? errno : 0;
-    content->resize(std::max<ssize_t>(got, 0));
-  }
-  if (fd >= 0) close(fd);
-  if (error == 0) return absl::OkStatus();
-  return absl::UnavailableError(
-      absl::StrCat(option, "=", path, ": ",
-                   error == EFBIG ? absl::StrCat("no file of at most ", kMaxFile, " bytes") : ErrnoText(error)));
 }
 
 }  // namespace
@@ -100,11 +51,6 @@ struct HttpLink::Exchange {
   char error[CURL_ERROR_SIZE] = "";
 };
 
-struct HttpLink::TlsFiles {
-  std::string ca, cert, key;
-  absl::Status status;
-};
-
 HttpLink::HttpLink(HttpPeer peer, absl::string_view content_type, std::string name, Loop& loop, Host& host)
     : peer_(std::move(peer)),
       content_type_(content_type),
@@ -126,7 +72,7 @@ HttpLink::HttpLink(HttpPeer peer, absl::string_view content_type, std::string na
   if (peer_.ca.empty() && peer_.cert.empty()) {
     LookUp();
   } else {
-    ReadTlsFiles();
+    ReadFiles();
   }
 }
 
@@ -141,19 +87,14 @@ HttpLink::~HttpLink() {
 
 // --- before the first request
 
-void HttpLink::ReadTlsFiles() {
+void HttpLink::ReadFiles() {
   reader_ = std::make_unique<Worker>("http-files");
   reader_->Run([this, alive = alive_, &loop = loop_, ca = peer_.ca, cert = peer_.cert, key = peer_.key] {
-    auto files = std::make_unique<TlsFiles>();
-    if (!ca.empty()) files->status.Update(ReadFile("ca", ca, &files->ca));
-    if (!cert.empty()) files->status.Update(ReadFile("cert", cert, &files->cert));
-    if (!key.empty()) files->status.Update(ReadFile("key", key, &files->key));
+    absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
     loop.Post([this, alive, files = std::move(files)]() mutable {
       if (!*alive) return;
-      if (!files->status.ok()) {
-        return Close(absl::UnavailableError(absl::StrCat(name_, ": ", files->status.message())));
-      }
-      tls_files_ = std::move(files);
+      if (!files.ok()) return Close(absl::UnavailableError(absl::StrCat(name_, ": ", files.status().message())));
+      tls_files_ = *std::move(files);
       LookUp();
     });
   });
@@ -233,15 +174,14 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
   set(CURLOPT_SSL_VERIFYPEER, peer_.verify ? 1L : 0L);
   set(CURLOPT_SSL_VERIFYHOST, peer_.verify ? 2L : 0L);
   set(CURLOPT_KEYPASSWD, "");  // else OpenSSL asks the terminal for an encrypted key's password
-  if (tls_files_ == nullptr) return exchange;
   const auto set_file = [&set](CURLoption option, std::string& content) {
     curl_blob blob = {.data = content.data(), .len = content.size(), .flags = CURL_BLOB_NOCOPY};
     if (!content.empty()) set(option, &blob);
   };
   if (!peer_.ca.empty()) set(CURLOPT_CAPATH, static_cast<const char*>(nullptr));  // these authorities and no others
-  set_file(CURLOPT_CAINFO_BLOB, tls_files_->ca);
-  set_file(CURLOPT_SSLCERT_BLOB, tls_files_->cert);
-  set_file(CURLOPT_SSLKEY_BLOB, tls_files_->key);
+  set_file(CURLOPT_CAINFO_BLOB, tls_files_.ca);
+  set_file(CURLOPT_SSLCERT_BLOB, tls_files_.cert);
+  set_file(CURLOPT_SSLKEY_BLOB, tls_files_.key);
   return exchange;
 }
 
@@ -346,36 +286,16 @@ absl::Status HttpLink::OutcomeOf(const Exchange& exchange, CURLcode result) cons
 }
 
 absl::Status HttpLink::AnswerOutcome(const Exchange& exchange) const {
-  long status = 0;
-  curl_easy_getinfo(exchange.curl, CURLINFO_RESPONSE_CODE, &status);
-  if (status / 100 == 2) return Check(exchange.answer, !exchange.cut);
-  const std::string what = absl::StrCat(name_, ": the server answered ", status);
-  switch (status) {
-    case 400:
-    case 413:
-    case 422:
-      return absl::InvalidArgumentError(absl::StrCat(what, ": it does not take this event"));
-    case 401:
-      return absl::UnauthenticatedError(absl::StrCat(what, ": user, password or header.authorization is not accepted"));
-    case 403:
-      return absl::PermissionDeniedError(what);
-    case 404:
-    case 410:
-      return absl::NotFoundError(absl::StrCat(what, ": nothing is at this path"));
-    default:
-      break;
-  }
-  if (status / 100 == 3) {
-    char* where = nullptr;
-    curl_easy_getinfo(exchange.curl, CURLINFO_REDIRECT_URL, &where);
-    const std::string origin = OriginOf(where);
-    return absl::UnavailableError(absl::StrCat(what, origin.empty() ? "" : ", a redirection to ", Printable(origin),
-                                               "; subscribe to the final address, or set redirects=1 for 307 and 308 "
-                                               "within this server"));
-  }
+  HttpRefusal refusal;
+  curl_easy_getinfo(exchange.curl, CURLINFO_RESPONSE_CODE, &refusal.status);
+  if (refusal.status / 100 == 2) return Check(exchange.answer, !exchange.cut);
+  char* where = nullptr;
+  curl_easy_getinfo(exchange.curl, CURLINFO_REDIRECT_URL, &where);
+  refusal.redirected_to = OriginOf(where);
   curl_off_t seconds = 0;
   curl_easy_getinfo(exchange.curl, CURLINFO_RETRY_AFTER, &seconds);
-  return absl::UnavailableError(seconds > 0 ? absl::StrCat(what, ", and asks to wait for ", seconds, " s") : what);
+  refusal.retry_after = absl::Seconds(seconds);
+  return RefusalOf(refusal, name_);
 }
 
 void HttpLink::Close(absl::Status why) {

@@ -17,6 +17,7 @@
 #include "transports/api/transport.h"
 #include "transports/http/http_options.h"
 #include "transports/io/name_lookup.h"
+#include "transports/io/tls_files.h"
 #include "transports/io/worker.h"
 
 namespace eventvirtual {
@@ -46,9 +47,8 @@ class HttpLink : public Link {
 
  private:
   struct Exchange;
-  struct TlsFiles;
 
-  void ReadTlsFiles();
+  void ReadFiles();
   void LookUp();
   void OnAddresses(absl::StatusOr<std::vector<SocketAddress>> addresses);
   void Close(absl::Status why);
@@ -79,7 +79,7 @@ class HttpLink : public Link {
   absl::Status closed_;
 
   std::unique_ptr<Worker> reader_;
-  std::unique_ptr<TlsFiles> tls_files_;
+  TlsFiles tls_files_;
   std::unique_ptr<NameLookup> lookup_;
   absl::Time looked_up_ = absl::InfinitePast();
   curl_slist* addresses_ = nullptr;  // for CURLOPT_RESOLVE: curl itself looks nothing up
