@@ -2,10 +2,13 @@
 # What this project needs of Debian 12, and how it gets there. Sourced by ./dev.
 
 readonly BUILD_PACKAGES=(
-  bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libevent-dev libgmock-dev libgrpc++-dev libgtest-dev
-  libjemalloc-dev libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
+  bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
+  libgrpc++-dev libgtest-dev libjemalloc-dev libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler
+  protobuf-compiler-grpc
 )
-readonly TEST_PACKAGES=(ca-certificates golang-go python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux)
+readonly TEST_PACKAGES=(
+  ca-certificates golang-go nginx-light openssl python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux
+)
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 readonly BENCH_PACKAGES=(
@@ -17,6 +20,7 @@ readonly BARE_PACKAGES=(debootstrap git util-linux)
 declare -rA SERVICES=(
   [mosquitto]=mosquitto.service
   [nats-server]=nats-server.service
+  [nginx-light]=nginx.service
   [rabbitmq-server]="rabbitmq-server.service epmd.service epmd.socket"
   [redis-server]=redis-server.service
   [rsyslog]=rsyslog.service

@@ -1,20 +1,24 @@
 #include "transports/all.h"
 
 #include "transports/flatstore/flatstore_transport.h"
+#include "transports/http/http_transport.h"
 #include "transports/rabbitmq/rabbitmq_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "transports/udp/udp_transport.h"
 #include "transports/unix/unix_transport.h"
+#include "transports/xmlrpc/xmlrpc_transport.h"
 
 namespace eventvirtual {
 
 std::vector<std::unique_ptr<Transport>> AllTransports() {
   std::vector<std::unique_ptr<Transport>> all;
   all.push_back(MakeFlatstoreTransport());
+  all.push_back(MakeHttpTransport());
   all.push_back(MakeRabbitmqTransport());
   all.push_back(MakeTcpTransport());
   all.push_back(MakeUdpTransport());
   all.push_back(MakeUnixTransport());
+  all.push_back(MakeXmlrpcTransport());
   return all;
 }
 

@@ -1,8 +1,6 @@
 #include "transports/io/stream_connector.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,16 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/self_connection.h"
+#include "transports/io/stream_socket.h"
 
 namespace eventvirtual {
-namespace {
-
-constexpr unsigned kUserTimeoutMs = 3000;
-constexpr int kKeepaliveSeconds = 10;
-
-void SetOption(int fd, int level, int name, int value) { setsockopt(fd, level, name, &value, sizeof(value)); }
-
-}  // namespace
 
 StreamConnector::StreamConnector(Loop& loop, const HostPort& host, absl::Duration timeout,
                                  absl::AnyInvocable<void(absl::StatusOr<int>) &&> on_connected,
@@ -51,16 +42,11 @@ void StreamConnector::CloseAttempt() {
 void StreamConnector::TryNext() {
   while (next_ < addresses_.size()) {
     const SocketAddress& address = addresses_[next_++];
-    fd_ = socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    fd_ = OpenStreamSocket(reinterpret_cast<const sockaddr&>(address.storage));
     if (fd_ < 0) {
       last_error_ = absl::UnavailableError(absl::StrCat(address.ToString(), ": ", ErrnoText(errno)));
       continue;
     }
-    SetOption(fd_, IPPROTO_TCP, TCP_NODELAY, 1);
-    SetOption(fd_, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
-    SetOption(fd_, SOL_SOCKET, SO_KEEPALIVE, 1);
-    SetOption(fd_, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
-    SetOption(fd_, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveSeconds);
     if (connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0 ||
         errno == EINPROGRESS) {
       timer_->Arm(loop_.Now() + timeout_ / static_cast<int64_t>(addresses_.size()));

@@ -21,8 +21,7 @@ class StreamConnector {
  public:
   // `on_connected` is called once, on the loop, not before the constructor has returned: with a non-blocking,
   // close-on-exec descriptor that now belongs to the caller, or with UNAVAILABLE naming what was tried and the last
-  // error. The descriptor has TCP_NODELAY, keepalive and TCP_USER_TIMEOUT (3 s: a half-open peer is noticed while we
-  // write; the system's own time is a quarter of an hour). `name_servers` is for tests, see NameLookup.
+  // error. `name_servers` is for tests, see NameLookup.
   StreamConnector(Loop& loop, const HostPort& host, absl::Duration timeout,
                   absl::AnyInvocable<void(absl::StatusOr<int>) &&> on_connected, const std::string& name_servers = "");
   ~StreamConnector();  // cancels

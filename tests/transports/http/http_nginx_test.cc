@@ -1,0 +1,270 @@
+// http and https against a real server: Debian's nginx, before an application that records what it is given.
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/transports/http/http_server.h"
+#include "tests/transports/http/server_process.h"
+#include "tests/transports/io/link_under_test.h"
+#include "transports/http/http_transport.h"
+
+namespace eventvirtual {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+// An authority, a certificate of it for the name "localhost", and one for a client.
+constexpr char kMakeCertificates[] = R"(
+exec >openssl.log 2>&1 </dev/null && set -e
+key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj /CN=authority
+for name in server client; do
+  openssl req $key -keyout $name.key -out $name.csr -subj /CN=$name
+  printf 'subjectAltName=DNS:localhost' > san
+  openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out $name.pem
+done
+openssl ec -aes128 -passout pass:x -in client.key -out locked.key
+)";
+
+class Nginx {
+ public:
+  // `options` stand in the server's block, before its locations.
+  Nginx(uint16_t application, bool tls, const std::string& options = "") : tls_(tls) {
+    if (tls) {
+      const std::string script = folder_ / "make";
+      std::ofstream(script) << "cd " << folder_ / ""
+                            << "\n"
+                            << kMakeCertificates;
+      EXPECT_EQ(std::system(absl::StrCat("/bin/sh ", script).c_str()), 0) << ReadFile(folder_ / "openssl.log");
+    }
+    std::ofstream(folder_ / "nginx.conf")
+        << (geteuid() == 0 ? "user root;\n" : "") << "daemon off; master_process off; error_log stderr; pid "
+        << folder_ / "pid"
+        << ";\nevents {}\nhttp {\n  log_format line '$server_protocol $ssl_client_verify $connection';\n"
+        << "  access_log " << folder_ / "access"
+        << " line;\n  client_body_temp_path " << folder_ / "body"
+        << ";\n  proxy_temp_path " << folder_ / "proxy"
+        << ";\n  fastcgi_temp_path " << folder_ / "f"
+        << ";\n  uwsgi_temp_path " << folder_ / "u"
+        << ";\n  scgi_temp_path " << folder_ / "s"
+        << ";\n  server {\n"
+        << "    listen 127.0.0.1:" << port_ << (tls ? " ssl http2" : "") << ";\n"
+        << (tls ? absl::StrCat("    ssl_certificate ", folder_ / "server.pem", ";\n    ssl_certificate_key ",
+                               folder_ / "server.key", ";\n")
+                : "")
+        << options << "\n    location / { proxy_pass http://127.0.0.1:" << application << "; }\n  }\n}\n";
+    process_ = std::make_unique<ServerProcess>(
+        std::vector<std::string>{"/usr/sbin/nginx", "-c", folder_ / "nginx.conf", "-e", "stderr"}, port_,
+        folder_ / "output");
+  }
+
+  std::string Url(absl::string_view host, absl::string_view rest) const {
+    return absl::StrCat(tls_ ? "https://" : "http://", host, ":", port_, rest);
+  }
+  std::string File(const std::string& name) const { return folder_ / name; }
+  ServerProcess& process() { return *process_; }
+  // The lines of the log, once there are `count`: nginx writes them behind the answer.
+  std::vector<std::string> Log(size_t count) const {
+    const absl::Time give_up = absl::Now() + kPatience;
+    std::vector<std::string> lines;
+    do {
+      lines = absl::StrSplit(ReadFile(folder_ / "access"), '\n', absl::SkipEmpty());
+    } while (lines.size() < count && absl::Now() < give_up);
+    EXPECT_EQ(lines.size(), count);
+    return lines;
+  }
+
+ private:
+  const TemporaryFolder folder_;
+  const uint16_t port_ = FreePort();
+  const bool tls_;
+  std::unique_ptr<ServerProcess> process_;
+};
+
+class NginxTest : public testing::Test {
+ protected:
+  const std::unique_ptr<Transport> transport_ = MakeHttpTransport();
+  HttpServer application_{Answer("200 OK", "ok")};
+};
+
+TEST_F(NginxTest, EventsShareOneConnection) {
+  Nginx nginx(application_.port(), /*tls=*/false);
+  LinkUnderTest link(*transport_, nginx.Url("127.0.0.1", "/"));
+  ASSERT_EQ(link.WaitReady(), 1);
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(link.SendAndWait(MakeMessage("E_TEST")).ok());
+  const std::vector<std::string> log = nginx.Log(10);
+  EXPECT_THAT(log[0], testing::StartsWith("HTTP/1.1"));
+  EXPECT_EQ(std::set<std::string>(log.begin(), log.end()).size(), 1u);
+}
+
+TEST_F(NginxTest, ATooLargeEventIsRefusedAloneAndAMissingPageIsAFailure) {
+  Nginx nginx(application_.port(), /*tls=*/false, "client_max_body_size 10k; location /gone { return 404; }");
+  LinkUnderTest link(*transport_, nginx.Url("127.0.0.1", "/"));
+  ASSERT_EQ(link.WaitReady(), 1);
+  EXPECT_TRUE(absl::IsInvalidArgument(link.SendAndWait(MessageOfSize(20000))));
+  EXPECT_TRUE(link.SendAndWait(MessageOfSize(10000)).ok());
+  LinkUnderTest gone(*transport_, nginx.Url("127.0.0.1", "/gone"));
+  ASSERT_EQ(gone.WaitReady(), 1);
+  EXPECT_TRUE(absl::IsNotFound(gone.SendAndWait(MakeMessage("E_TEST"))));
+}
+
+TEST_F(NginxTest, AnApplicationThatIsDownIsAFailure) {
+  Nginx nginx(application_.port(), /*tls=*/false);
+  application_.Stop();
+  LinkUnderTest link(*transport_, nginx.Url("127.0.0.1", "/"));
+  ASSERT_EQ(link.WaitReady(), 1);
+  const absl::Status outcome = link.SendAndWait(MakeMessage("E_TEST"));
+  EXPECT_TRUE(absl::IsUnavailable(outcome)) << outcome;
+  EXPECT_THAT(Text(outcome), HasSubstr("answered 502"));
+}
+
+// nginx ends a connection after so many requests, and after so long a pause.
+TEST_F(NginxTest, ConnectionsThatTheServerEndsBetweenTwoEventsCostNone) {
+  for (bool tls : {false, true}) {
+    Nginx nginx(application_.port(), tls, "keepalive_requests 3; keepalive_timeout 1s;");
+    LinkUnderTest link(*transport_, nginx.Url("localhost", tls ? "/?ca=" + nginx.File("ca.pem") : "/"));
+    ASSERT_EQ(link.WaitReady(), 1);
+    for (int i = 0; i < 20; ++i) {
+      const MessageRef message = MakeMessage("E_TEST", absl::StrCat(i));
+      const absl::Status outcome = link.SendAndWait(message);
+      ASSERT_TRUE(outcome.ok()) << i << outcome;
+      EXPECT_EQ(application_.Receive(kPatience)->body, message->jsonrpc());
+    }
+    const std::vector<std::string> log = nginx.Log(20);
+    EXPECT_GE(std::set<std::string>(log.begin(), log.end()).size(), 7u);
+    EXPECT_FALSE(application_.Receive(absl::ZeroDuration()).has_value()) << "came twice";
+  }
+}
+
+TEST_F(NginxTest, TlsIsVerifiedUnlessToldOtherwise) {
+  Nginx nginx(application_.port(), /*tls=*/true);
+  const std::string ca = nginx.File("ca.pem");
+  struct Row {
+    std::string url;
+    absl::StatusCode code;
+    std::string said;
+  };
+  using Code = absl::StatusCode;
+  for (const Row& row : {
+           Row{nginx.Url("localhost", "/?ca=" + ca), Code::kOk, ""},
+           Row{nginx.Url("localhost", "/"), Code::kUnauthenticated, "ca=/path names the authorities to trust"},
+           Row{nginx.Url("127.0.0.1", "/?ca=" + ca), Code::kUnauthenticated, "127.0.0.1"},  // another name
+           Row{nginx.Url("127.0.0.1", "/?verify=0"), Code::kOk, ""},
+           Row{nginx.Url("localhost", "/?ca=" + nginx.File("server.key")), Code::kUnauthenticated, "ca, cert or key"},
+       }) {
+    LinkUnderTest link(*transport_, row.url);
+    ASSERT_EQ(link.WaitReady(), 1);
+    const absl::Status outcome = link.SendAndWait(MakeMessage("E_TEST"));
+    EXPECT_EQ(outcome.code(), row.code) << row.url << ": " << outcome;
+    EXPECT_THAT(Text(outcome), HasSubstr(row.said));
+    if (!outcome.ok()) {
+      EXPECT_EQ(link.WaitClosed().code(), row.code);
+    }
+    EXPECT_EQ(application_.Receive(absl::ZeroDuration()).has_value(), outcome.ok());
+  }
+  for (const std::string& line : nginx.Log(2)) EXPECT_THAT(line, testing::StartsWith("HTTP/2.0"));
+  LinkUnderTest link(*transport_, nginx.Url("localhost", "/?ca=/nonexistent/ca.pem"));
+  EXPECT_EQ(link.WaitReady(), 0);
+  EXPECT_THAT(Text(link.WaitClosed()), HasSubstr("ca=/nonexistent/ca.pem: No such file or directory"));
+}
+
+TEST_F(NginxTest, AClientCertificateIsShown) {
+  Nginx nginx(application_.port(), /*tls=*/true, "");
+  Nginx strict(application_.port(), /*tls=*/true,
+               absl::StrCat("ssl_verify_client on; ssl_client_certificate ", nginx.File("ca.pem"), ";"));
+  const std::string base = strict.Url("localhost", "/?ca=" + strict.File("ca.pem"));
+  const std::string cert = absl::StrCat("&cert=", nginx.File("client.pem"));
+  {
+    LinkUnderTest link(*transport_, absl::StrCat(base, cert, "&key=", nginx.File("client.key")));
+    ASSERT_EQ(link.WaitReady(), 1);
+    const absl::Status outcome = link.SendAndWait(MakeMessage("E_TEST"));
+    EXPECT_TRUE(outcome.ok()) << outcome;
+    EXPECT_THAT(strict.Log(1)[0], HasSubstr("SUCCESS"));
+  }
+  {
+    LinkUnderTest link(*transport_, base);
+    ASSERT_EQ(link.WaitReady(), 1);
+    EXPECT_FALSE(link.SendAndWait(MakeMessage("E_TEST")).ok());
+  }
+  // A locked key is refused: nobody is there to type its password.
+  LinkUnderTest link(*transport_, absl::StrCat(base, cert, "&key=", nginx.File("locked.key")));
+  ASSERT_EQ(link.WaitReady(), 1);
+  const absl::Status outcome = link.SendAndWait(MakeMessage("E_TEST"));
+  EXPECT_TRUE(absl::IsUnauthenticated(outcome)) << outcome;
+}
+
+TEST_F(NginxTest, AWindowOverHttp2SharesOneConnection) {
+  Nginx nginx(application_.port(), /*tls=*/true);
+  LinkUnderTest link(*transport_, nginx.Url("localhost", absl::StrCat("/?window=32&ca=", nginx.File("ca.pem"))));
+  ASSERT_EQ(link.WaitReady(), 32);
+  for (int round = 0; round < 10; ++round) {
+    std::vector<MessageRef> messages;
+    for (int i = 0; i < 32; ++i) messages.push_back(MakeMessage("E_TEST", absl::StrCat(round, " ", i)));
+    const size_t first = link.Send(messages);
+    for (int i = 0; i < 32; ++i) ASSERT_TRUE(link.Outcome(first + i).ok()) << link.Outcome(first + i);
+  }
+  const std::vector<std::string> log = nginx.Log(320);
+  EXPECT_EQ(std::set<std::string>(log.begin(), log.end()).size(), 1u) << log[0] << log.back();
+}
+
+TEST_F(NginxTest, AStoppedServerTimesOutAndServesAgainWhenItGoesOn) {
+  Nginx nginx(application_.port(), /*tls=*/true);
+  LinkUnderTest link(*transport_, nginx.Url("localhost", absl::StrCat("/?timeout=1s&ca=", nginx.File("ca.pem"))));
+  ASSERT_EQ(link.WaitReady(), 1);
+  ASSERT_TRUE(link.SendAndWait(MakeMessage("E_TEST")).ok());
+  nginx.process().Pause();
+  const absl::Status outcome = link.SendAndWait(MakeMessage("E_TEST"));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(outcome)) << outcome;
+  nginx.process().Continue();
+  EXPECT_TRUE(link.SendAndWait(MakeMessage("E_TEST")).ok());
+}
+
+TEST_F(NginxTest, KilledUnderLoadNothingConfirmedIsMissingAndANewLinkGoesOn) {
+  for (bool tls : {false, true}) {
+    Nginx nginx(application_.port(), tls);
+    const std::string url = nginx.Url("localhost", tls ? "/?ca=" + nginx.File("ca.pem") : "/");
+    std::vector<std::string> confirmed;
+    for (int round = 0; round < 3; ++round) {
+      LinkUnderTest link(*transport_, url);
+      ASSERT_EQ(link.WaitReady(), 1);
+      for (int i = 0; i < 200; ++i) {
+        const MessageRef message = MakeMessage("E_LOAD", absl::StrCat(tls, " ", round, " ", i));
+        const size_t number = link.Send({message});
+        if (i == 100 + round) nginx.process().Kill();
+        if (!link.Outcome(number).ok()) break;
+        confirmed.emplace_back(message->jsonrpc());
+      }
+      EXPECT_FALSE(link.SendAndWait(MakeMessage("E_DOWN")).ok());
+      EXPECT_TRUE(absl::IsUnavailable(link.WaitClosed()));
+      nginx.process().Start();
+    }
+    EXPECT_GE(confirmed.size(), 300u);
+    std::vector<std::string> received;
+    while (const std::optional<HttpRequest> request = application_.Receive(absl::ZeroDuration())) {
+      received.push_back(request->body);
+    }
+    // In order, each once; what was out when the server died may be between.
+    auto at = received.begin();
+    for (const std::string& text : confirmed) {
+      at = std::find(at, received.end(), text);
+      ASSERT_NE(at, received.end()) << text;
+      EXPECT_EQ(std::count(received.begin(), received.end(), text), 1) << text;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace eventvirtual

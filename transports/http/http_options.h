@@ -1,0 +1,47 @@
+// HttpPeer: whom HttpLink talks to, and the options that every transport over HTTP takes.
+#ifndef EVENTVIRTUAL_TRANSPORTS_HTTP_HTTP_OPTIONS_H_
+#define EVENTVIRTUAL_TRANSPORTS_HTTP_HTTP_OPTIONS_H_
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "transports/api/uri.h"
+
+namespace eventvirtual {
+
+struct HttpPeer {
+  bool tls = false;
+  HostPort address;
+  std::string path;   // of the request, as it goes on the wire: begins with '/', may end in a query
+  std::string query;  // of the URL, without its '?'; may hold a token
+  struct Login {
+    std::string user, password;
+  };
+  std::optional<Login> login;  // sent as basic authentication (RFC 7617)
+
+  absl::Duration timeout = absl::Seconds(5);
+  int window = 1;                              // requests at once; with more than one, events may overtake each other
+  bool redirects = false;                      // follow 307 and 308 within the same scheme, host and port
+  bool verify = true;                          // the server's certificate and its name
+  std::string ca, cert, key;                   // paths of PEM files; empty: the system's authorities, no certificate
+  std::map<std::string, std::string> headers;  // lower-case names
+};
+
+// Takes the options timeout, window, redirects, header.NAME and, with TLS, verify, ca, cert, key. Faults that
+// `query.Done()` does not find are given here: INVALID_ARGUMENT, without a header's value.
+absl::Status TakeHttpOptions(const Uri& uri, QueryReader& query, HttpPeer* peer);
+
+// Writes those that are not the default. Masked, a header's value is ***: it is often a token.
+void AddHttpOptions(const HttpPeer& peer, bool masked, QueryWriter* query);
+
+// Whether `text` can stand in a request's path or query (RFC 3986 section 3.3 and 3.4; '?' only with `in_query`).
+// INVALID_ARGUMENT names the offset of what must be percent-encoded, in `what`.
+absl::Status CheckUrlText(absl::string_view what, absl::string_view text, bool in_query);
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_HTTP_HTTP_OPTIONS_H_
