@@ -13,10 +13,13 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "transports/api/check.h"
+#include "transports/api/mutex.h"
 #include "transports/io/worker.h"
 #include "transports/kafka/kafka_address.h"
 
@@ -64,6 +67,37 @@ int ConnectSocket(int fd, const sockaddr* address, int length, const char* /*bro
   return connect(fd, address, length) == 0 || errno == EINPROGRESS ? 0 : errno;
 }
 
+class KafkaLink;
+
+// The way from the worker to the link. The worker may outlive the link, and the loop, by as long as a broker or a name
+// server makes librdkafka wait.
+struct Mailbox : std::enable_shared_from_this<Mailbox> {
+  Mailbox(KafkaLink* link, Loop* loop) : link(link), loop(loop) {}
+
+  // Runs `task` on the loop, unless the link has gone.
+  void Post(absl::AnyInvocable<void(KafkaLink&) &&> task) {
+    MutexLock lock(&mutex);
+    if (loop == nullptr) return;
+    loop->Post([box = shared_from_this(), task = std::move(task)]() mutable {
+      if (box->link != nullptr) std::move(task)(*box->link);
+    });
+  }
+  // From the loop: the link goes, and the loop may follow it.
+  void Leave() {
+    link = nullptr;
+    MutexLock lock(&mutex);
+    loop = nullptr;
+  }
+  bool Left() {
+    MutexLock lock(&mutex);
+    return loop == nullptr;
+  }
+
+  KafkaLink* link;  // the loop's; null once the link has gone
+  Mutex mutex;
+  Loop* loop ABSL_GUARDED_BY(mutex);  // null once the link has gone
+};
+
 // A librdkafka producer of one topic. It may block when it is opened and closed, which a worker does; in between it
 // belongs to the loop.
 struct Producer {
@@ -98,7 +132,7 @@ struct Producer {
   }
 
   // Waits until a broker has told who leads the topic.
-  absl::Status AwaitTopic() const {
+  absl::Status AwaitTopic(Mailbox& link) const {
     const absl::Time asked = absl::Now();
     while (true) {
       const struct rd_kafka_metadata* metadata = nullptr;
@@ -115,7 +149,7 @@ struct Producer {
       // A broker that creates topics by itself says one of these while it does.
       const bool may_come =
           error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
-      if (!may_come || absl::Now() > asked + kCreationPatience) {
+      if (!may_come || link.Left() || absl::Now() > asked + kCreationPatience) {
         return absl::Status(CodeOf(error), rd_kafka_err2str(error));
       }
       absl::SleepFor(kCreationPause);
@@ -160,6 +194,7 @@ class KafkaLink final : public Link {
         loop_(loop),
         host_(host),
         worker_(std::make_unique<Worker>("kafka")),
+        box_(std::make_shared<Mailbox>(this, &loop)),
         producer_(std::make_shared<Producer>()) {
     absl::StatusOr<KafkaConf> made = MakeKafkaConf(address_);
     EV_CHECK(made.ok());  // Canonicalize() has looked at it
@@ -172,23 +207,18 @@ class KafkaLink final : public Link {
       static_cast<KafkaLink*>(link)->OnError(static_cast<rd_kafka_resp_err_t>(error), reason);
     });
     rd_kafka_conf_set_connect_cb(conf, ConnectSocket);
-    worker_->Run(
-        [this, &loop, alive = alive_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
-          absl::Status opened = producer->Open(std::move(conf), topic);
-          const bool is_open = opened.ok();
-          loop.Post([this, alive, opened = std::move(opened)]() mutable {
-            if (*alive) OnOpened(std::move(opened));
-          });
-          if (!is_open) return;
-          absl::Status found = producer->AwaitTopic();
-          loop.Post([this, alive, found = std::move(found)]() mutable {
-            if (*alive) OnTopic(std::move(found));
-          });
-        });
+    worker_->Run([box = box_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
+      absl::Status opened = producer->Open(std::move(conf), topic);
+      const bool is_open = opened.ok();
+      box->Post([opened = std::move(opened)](KafkaLink& link) mutable { link.OnOpened(std::move(opened)); });
+      if (!is_open) return;
+      absl::Status found = producer->AwaitTopic(*box);
+      box->Post([found = std::move(found)](KafkaLink& link) mutable { link.OnTopic(std::move(found)); });
+    });
   }
 
   ~KafkaLink() override {
-    *alive_ = false;
+    box_->Leave();
     watch_.reset();
     // The worker's last task owns the worker, and the last reference to the producer, which ends with it.
     Worker& worker = *worker_;
@@ -251,7 +281,11 @@ class KafkaLink final : public Link {
     const auto found = unreported_.find(reinterpret_cast<uint64_t>(report._private));
     if (found == unreported_.end()) return;
     absl::Status outcome;
-    if (report.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (report.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+      outcome = StatusOf(report.err,
+                         "too large for the topic, alone or with others of its batch; set g.message.max.bytes "
+                         "to what the topic's max.message.bytes is");
+    } else if (report.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       const bool may_have_arrived = rd_kafka_message_status(&report) == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED;
       outcome = StatusOf(report.err, absl::StrCat(rd_kafka_err2str(report.err),
                                                   may_have_arrived ? "; the event may have arrived" : "", Hint()));
@@ -287,9 +321,7 @@ class KafkaLink final : public Link {
     watch_.reset();
     for (auto& [token, done] : unreported_) std::move(done).Finish(Fresh(why));
     unreported_.clear();
-    loop_.Post([this, alive = alive_, why] {
-      if (*alive) host_.OnClosed(why);
-    });
+    box_->Post([why](KafkaLink& link) { link.host_.OnClosed(why); });
   }
 
   const KafkaAddress address_;
@@ -297,7 +329,8 @@ class KafkaLink final : public Link {
   Loop& loop_;
   Host& host_;
   std::unique_ptr<Worker> worker_;
-  std::shared_ptr<Producer> producer_;
+  const std::shared_ptr<Mailbox> box_;
+  std::shared_ptr<Producer> producer_;  // no task of the loop holds it: its end may block
   std::unique_ptr<Loop::Watch> watch_;
   std::unique_ptr<Loop::Timer> grace_;
   bool ready_ = false;
@@ -305,8 +338,7 @@ class KafkaLink final : public Link {
   std::string last_error_;
 
   uint64_t last_token_ = 0;
-  absl::btree_map<uint64_t, Completion> unreported_;            // bounded by the window
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
+  absl::btree_map<uint64_t, Completion> unreported_;  // bounded by the window
 };
 
 class KafkaTransport final : public Transport {
