@@ -27,6 +27,7 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::string_view kSchemes[] = {"kafka"};
+constexpr absl::string_view kMayHaveArrived = "; the event may have arrived";
 constexpr char kEventIdHeader[] = "event-id";
 constexpr absl::Duration kTopicPatience = absl::Seconds(2);            // to be told of the topic
 constexpr absl::Duration kCreationPatience = absl::Milliseconds(500);  // for a topic that the first question creates
@@ -287,8 +288,8 @@ class KafkaLink final : public Link {
                          "to what the topic's max.message.bytes is");
     } else if (report.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
       const bool may_have_arrived = rd_kafka_message_status(&report) == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED;
-      outcome = StatusOf(report.err, absl::StrCat(rd_kafka_err2str(report.err),
-                                                  may_have_arrived ? "; the event may have arrived" : "", Hint()));
+      outcome = StatusOf(report.err,
+                         absl::StrCat(rd_kafka_err2str(report.err), may_have_arrived ? kMayHaveArrived : "", Hint()));
     }
     std::move(found->second).Finish(std::move(outcome));
     unreported_.erase(found);
@@ -319,7 +320,9 @@ class KafkaLink final : public Link {
   void Close(absl::Status why) {
     closed_ = why;
     watch_.reset();
-    for (auto& [token, done] : unreported_) std::move(done).Finish(Fresh(why));
+    for (auto& [token, done] : unreported_) {
+      std::move(done).Finish(absl::Status(why.code(), absl::StrCat(why.message(), kMayHaveArrived)));
+    }
     unreported_.clear();
     box_->Post([why](KafkaLink& link) { link.host_.OnClosed(why); });
   }
