@@ -1,6 +1,7 @@
 #include "transports/all.h"
 
 #include "transports/flatstore/flatstore_transport.h"
+#include "transports/kafka/kafka_transport.h"
 #include "transports/rabbitmq/rabbitmq_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "transports/udp/udp_transport.h"
@@ -11,6 +12,7 @@ namespace eventvirtual {
 std::vector<std::unique_ptr<Transport>> AllTransports() {
   std::vector<std::unique_ptr<Transport>> all;
   all.push_back(MakeFlatstoreTransport());
+  all.push_back(MakeKafkaTransport());
   all.push_back(MakeRabbitmqTransport());
   all.push_back(MakeTcpTransport());
   all.push_back(MakeUdpTransport());

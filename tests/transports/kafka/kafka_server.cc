@@ -79,6 +79,19 @@ rd_kafka_t* NewClient(rd_kafka_type_t type, const std::string& bootstrap) {
   return client;
 }
 
+// Whether the broker answers and leads all partitions of all topics.
+bool Serves(rd_kafka_t* client) {
+  const struct rd_kafka_metadata* metadata = nullptr;
+  if (rd_kafka_metadata(client, 1, nullptr, &metadata, 500) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  bool serves = metadata->broker_cnt == 1;
+  for (int i = 0; i < metadata->topic_cnt; ++i) {
+    const rd_kafka_metadata_topic& topic = metadata->topics[i];
+    for (int k = 0; k < topic.partition_cnt; ++k) serves = serves && topic.partitions[k].leader >= 0;
+  }
+  rd_kafka_metadata_destroy(metadata);
+  return serves;
+}
+
 }  // namespace
 
 KafkaServer::KafkaServer()
@@ -98,6 +111,8 @@ KafkaServer::KafkaServer()
       << "\nlistener.security.protocol.map=" << protocols << "\ninter.broker.listener.name=DIRECT"
       << "\ncontroller.listener.names=CONTROLLER\nlog.dirs=" << folder_ << "/data"
       << "\nauto.create.topics.enable=false\nnum.io.threads=2\nnum.network.threads=2\nmessage.max.bytes=5000000"
+      // A killed broker is let in again only after its old session has ended; nine seconds by default.
+      << "\nbroker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=200"
       << "\nlistener.name.secure.sasl.enabled.mechanisms=PLAIN\nlistener.name.secure.plain.sasl.jaas.config="
       << "org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"s3cr3t\";"
       << "\nlistener.name.secure.ssl.keystore.location=" << folder_ << "/keys"
@@ -190,8 +205,7 @@ void KafkaServer::Start() {
   ASSERT_GT(pid_, 0);
   const absl::Time give_up = absl::Now() + kStartPatience;
   rd_kafka_t* const client = NewClient(RD_KAFKA_PRODUCER, bootstrap());
-  const struct rd_kafka_metadata* metadata = nullptr;
-  while (rd_kafka_metadata(client, 1, nullptr, &metadata, 500) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+  while (!Serves(client)) {
     if (Ended(pid_, kPauseMs)) {
       pid_ = -1;
       ADD_FAILURE() << "Kafka ended while it started:\n" << ReadFile(folder_ + "/output");
@@ -202,7 +216,6 @@ void KafkaServer::Start() {
       break;
     }
   }
-  if (metadata != nullptr) rd_kafka_metadata_destroy(metadata);
   rd_kafka_destroy(client);
 }
 
