@@ -20,7 +20,7 @@ constexpr size_t kMaxTopic = 249;  // Apache Kafka: org.apache.kafka.common.inte
 // Kerberos) or read files (ssl.key.location); some would break what a success means (acks) or bounds (queue sizes).
 struct Property {
   absl::string_view name;
-  bool secret = false;
+  bool hidden = false;              // shown as "***": secrets, and certificates, which are long
   absl::string_view accepted = "";  // values, joined by '|'; empty: what librdkafka takes
 };
 constexpr Property kProperties[] = {
@@ -36,8 +36,8 @@ constexpr Property kProperties[] = {
     {"g.sasl.password", true},
     {"g.sasl.username"},
     {"g.security.protocol"},
-    {"g.ssl.ca.pem"},
-    {"g.ssl.certificate.pem"},
+    {"g.ssl.ca.pem", true},
+    {"g.ssl.certificate.pem", true},
     {"g.ssl.endpoint.identification.algorithm"},
     {"g.ssl.key.password", true},
     {"g.ssl.key.pem", true},
@@ -157,7 +157,7 @@ std::string KafkaAddress::ToString(bool masked) const {
   std::vector<std::string> hosts;
   for (const HostPort& broker : brokers) hosts.push_back(broker.ToString());
   QueryWriter query;
-  for (const auto& [name, value] : properties) query.Add(name, masked && PropertyOf(name).secret ? "***" : value);
+  for (const auto& [name, value] : properties) query.Add(name, masked && PropertyOf(name).hidden ? "***" : value);
   if (!key.empty()) query.Add("key", key);
   if (timeout != KafkaAddress().timeout) query.Add("timeout", absl::FormatDuration(timeout));
   return absl::StrCat("kafka:", absl::StrJoin(hosts, ","), "/", topic, query.text());

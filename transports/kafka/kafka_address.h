@@ -29,7 +29,7 @@ struct KafkaAddress {
   // librdkafka's, by the names they have here ("g.linger.ms"); each is one that we know, with a value it takes.
   std::vector<std::pair<std::string, std::string>> properties;
 
-  // The canonical text, or with `masked` the same with "***" for each password and private key.
+  // The canonical text, or with `masked` the same with "***" for each password, key and certificate.
   std::string ToString(bool masked) const;
 };
 

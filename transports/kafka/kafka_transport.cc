@@ -119,6 +119,7 @@ struct Producer {
 
   // Reads certificates, starts threads.
   absl::Status Open(KafkaConf conf, const std::string& topic_name) {
+    if (wake_fd < 0) return absl::ResourceExhaustedError("no file descriptor is left in this process");
     char error[512] = "";
     client = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error, sizeof(error));
     if (client == nullptr) return absl::FailedPreconditionError(PrintableKafkaText(error));
@@ -244,7 +245,9 @@ class KafkaLink final : public Link {
       if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
         unreported_.emplace_hint(unreported_.end(), last_token_, std::move(parcel.done));
       } else {
-        std::move(parcel.done).Finish(StatusOf(error, rd_kafka_err2str(error)));
+        std::move(parcel.done)
+            .Finish(StatusOf(error, error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? "larger than g.message.max.bytes"
+                                                                                  : rd_kafka_err2str(error)));
       }
     }
   }
@@ -270,9 +273,9 @@ class KafkaLink final : public Link {
   void OnTopic(absl::Status found) {
     Poll();  // why it was not found, perhaps
     if (!closed_.ok()) return;
+    grace_.reset();
     if (!found.ok()) return Close(absl::Status(found.code(), absl::StrCat(name_, ": ", found.message(), Hint())));
     ready_ = true;
-    grace_.reset();
     host_.OnReady(kKafkaWindow);
   }
 
@@ -308,9 +311,10 @@ class KafkaLink final : public Link {
       return;
     }
     // librdkafka would go on trying for ever; here the endpoint does.
-    if (ready_) return Close(StatusOf(error, absl::StrCat(reason, Hint())));
+    absl::Status down = StatusOf(error, absl::StrCat(reason, Hint()));
+    if (ready_) return Close(std::move(down));
     if (grace_ != nullptr) return;
-    grace_ = loop_.NewTimer([this] { Close(StatusOf(RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, last_error_)); });
+    grace_ = loop_.NewTimer([this, down = std::move(down)] { Close(down); });
     grace_->Arm(loop_.Now() + kOtherAddresses);
   }
 
@@ -320,6 +324,7 @@ class KafkaLink final : public Link {
   void Close(absl::Status why) {
     closed_ = why;
     watch_.reset();
+    if (grace_ != nullptr) grace_->Cancel();
     for (auto& [token, done] : unreported_) {
       std::move(done).Finish(absl::Status(why.code(), absl::StrCat(why.message(), kMayHaveArrived)));
     }

@@ -128,6 +128,7 @@ TEST_F(KafkaMockTest, AnEventLargerThanTheLimitFailsAlone) {
   const size_t first = link->Send({MessageOfSize(100), MessageOfSize(20001), MessageOfSize(19000)});
   EXPECT_TRUE(link->Outcome(first).ok());
   EXPECT_EQ(link->Outcome(first + 1).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(Text(link->Outcome(first + 1)), HasSubstr("g.message.max.bytes"));
   EXPECT_TRUE(link->Outcome(first + 2).ok()) << link->Outcome(first + 2);
 }
 
