@@ -17,7 +17,6 @@
 #include "absl/container/btree_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "transports/api/check.h"
 #include "transports/api/mutex.h"
 #include "transports/io/worker.h"
@@ -29,7 +28,7 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"kafka"};
 constexpr absl::string_view kMayHaveArrived = "; the event may have arrived";
 constexpr char kEventIdHeader[] = "event-id";
-constexpr absl::Duration kTopicPatience = absl::Seconds(2);            // to be told of the topic
+constexpr int kTopicPatienceMs = 2000;                                 // to be told of the topic
 constexpr absl::Duration kCreationPatience = absl::Milliseconds(500);  // for a topic that the first question creates
 constexpr absl::Duration kCreationPause = absl::Milliseconds(20);
 constexpr absl::Duration kOtherAddresses = absl::Milliseconds(300);  // may still answer when all so far do not
@@ -89,10 +88,6 @@ struct Mailbox : std::enable_shared_from_this<Mailbox> {
     MutexLock lock(&mutex);
     loop = nullptr;
   }
-  bool Left() {
-    MutexLock lock(&mutex);
-    return loop == nullptr;
-  }
 
   KafkaLink* link;  // the loop's; null once the link has gone
   Mutex mutex;
@@ -133,29 +128,17 @@ struct Producer {
     return absl::OkStatus();
   }
 
-  // Waits until a broker has told who leads the topic.
-  absl::Status AwaitTopic(Mailbox& link) const {
-    const absl::Time asked = absl::Now();
-    while (true) {
-      const struct rd_kafka_metadata* metadata = nullptr;
-      rd_kafka_resp_err_t error =
-          rd_kafka_metadata(client, 0, topic, &metadata,
-                            static_cast<int>(absl::ToInt64Milliseconds(asked + kTopicPatience - absl::Now())));
-      if (error != RD_KAFKA_RESP_ERR_NO_ERROR) return absl::Status(CodeOf(error), rd_kafka_err2str(error));
-      error = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
-      if (error == RD_KAFKA_RESP_ERR_NO_ERROR && !HasLeader(metadata->topics[0])) {
-        error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
-      }
-      rd_kafka_metadata_destroy(metadata);
-      if (error == RD_KAFKA_RESP_ERR_NO_ERROR) return absl::OkStatus();
-      // A broker that creates topics by itself says one of these while it does.
-      const bool may_come =
-          error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
-      if (!may_come || link.Left() || absl::Now() > asked + kCreationPatience) {
-        return absl::Status(CodeOf(error), rd_kafka_err2str(error));
-      }
-      absl::SleepFor(kCreationPause);
+  // Asks a broker who leads the topic, once one answers.
+  rd_kafka_resp_err_t AskForTopic() const {
+    const struct rd_kafka_metadata* metadata = nullptr;
+    rd_kafka_resp_err_t error = rd_kafka_metadata(client, 0, topic, &metadata, kTopicPatienceMs);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) return error;
+    error = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR && !HasLeader(metadata->topics[0])) {
+      error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
     }
+    rd_kafka_metadata_destroy(metadata);
+    return error;
   }
 
   static bool HasLeader(const rd_kafka_metadata_topic& topic) {
@@ -187,7 +170,7 @@ std::optional<std::string> KeyOf(const Message& message, absl::string_view name)
 }
 
 // librdkafka connects and sends on threads of its own; all that it reports waits in one queue, which this link reads on
-// its loop. So everything here is on the loop but the two tasks of the worker.
+// its loop. So everything here is on the loop but the tasks of the worker.
 class KafkaLink final : public Link {
  public:
   KafkaLink(KafkaAddress address, Loop& loop, Host& host)
@@ -211,11 +194,7 @@ class KafkaLink final : public Link {
     rd_kafka_conf_set_connect_cb(conf, ConnectSocket);
     worker_->Run([box = box_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
       absl::Status opened = producer->Open(std::move(conf), topic);
-      const bool is_open = opened.ok();
       box->Post([opened = std::move(opened)](KafkaLink& link) mutable { link.OnOpened(std::move(opened)); });
-      if (!is_open) return;
-      absl::Status found = producer->AwaitTopic(*box);
-      box->Post([found = std::move(found)](KafkaLink& link) mutable { link.OnTopic(std::move(found)); });
     });
   }
 
@@ -268,13 +247,31 @@ class KafkaLink final : public Link {
       Poll();
     });
     watch_->Want({.readable = true});
+    asked_ = loop_.Now();
+    AskForTopic();
   }
 
-  void OnTopic(absl::Status found) {
-    Poll();  // why it was not found, perhaps
+  void AskForTopic() {
+    worker_->Run([box = box_, producer = producer_] {
+      const rd_kafka_resp_err_t error = producer->AskForTopic();
+      box->Post([error](KafkaLink& link) { link.OnTopic(error); });
+    });
+  }
+
+  void OnTopic(rd_kafka_resp_err_t error) {
+    Poll();  // why there was no answer, perhaps
     if (!closed_.ok()) return;
     grace_.reset();
-    if (!found.ok()) return Close(absl::Status(found.code(), absl::StrCat(name_, ": ", found.message(), Hint())));
+    // A broker that creates topics by itself says one of these while it does.
+    const bool may_come =
+        error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+    if (may_come && loop_.Now() < asked_ + kCreationPatience) {
+      ask_again_ = loop_.NewTimer([this] { AskForTopic(); });
+      return ask_again_->Arm(loop_.Now() + kCreationPause);
+    }
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      return Close(StatusOf(error, absl::StrCat(rd_kafka_err2str(error), Hint())));
+    }
     ready_ = true;
     host_.OnReady(kKafkaWindow);
   }
@@ -325,6 +322,7 @@ class KafkaLink final : public Link {
     closed_ = why;
     watch_.reset();
     if (grace_ != nullptr) grace_->Cancel();
+    if (ask_again_ != nullptr) ask_again_->Cancel();
     for (auto& [token, done] : unreported_) {
       std::move(done).Finish(absl::Status(why.code(), absl::StrCat(why.message(), kMayHaveArrived)));
     }
@@ -340,7 +338,9 @@ class KafkaLink final : public Link {
   const std::shared_ptr<Mailbox> box_;
   std::shared_ptr<Producer> producer_;  // no task of the loop holds it: its end may block
   std::unique_ptr<Loop::Watch> watch_;
-  std::unique_ptr<Loop::Timer> grace_;
+  std::unique_ptr<Loop::Timer> grace_;      // for other addresses, before it is ready
+  std::unique_ptr<Loop::Timer> ask_again_;  // for the topic
+  absl::Time asked_;                        // for the first time
   bool ready_ = false;
   absl::Status closed_;
   std::string last_error_;

@@ -143,10 +143,15 @@ TEST_F(KafkaMockTest, AnUnknownTopicIsNotFound) {
 TEST_F(KafkaMockTest, ATopicThatTheBrokerCreatesMeanwhileIsWaitedFor) {
   rd_kafka_mock_topic_set_error(cluster_, "calls", RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE);
   const auto link = Connect();
-  absl::SleepFor(absl::Milliseconds(50));  // usually long enough to be refused once; correct without
-  rd_kafka_mock_topic_set_error(cluster_, "calls", RD_KAFKA_RESP_ERR_NO_ERROR);
+  std::unique_ptr<Loop::Timer> creation;
+  OnLoop(link->loop(), [&] {
+    creation =
+        link->loop().NewTimer([this] { rd_kafka_mock_topic_set_error(cluster_, "calls", RD_KAFKA_RESP_ERR_NO_ERROR); });
+    creation->Arm(link->loop().Now() + absl::Milliseconds(50));  // by then the link has been refused, as a rule
+  });
   ASSERT_GT(link->WaitReady(), 0);
   EXPECT_TRUE(link->SendAndWait(MakeMessage("E_CREATED")).ok());
+  OnLoop(link->loop(), [&] { creation.reset(); });
 }
 
 TEST_F(KafkaMockTest, ATopicThatMustNotBeWrittenIsPermissionDenied) {
