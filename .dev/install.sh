@@ -3,11 +3,12 @@
 
 readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
-  libgrpc++-dev libgtest-dev libjemalloc-dev libprotobuf-dev librabbitmq-dev libsimdjson-dev protobuf-compiler
-  protobuf-compiler-grpc
+  libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmosquitto-dev libnats-dev libprotobuf-dev librabbitmq-dev
+  librdkafka-dev libsimdjson-dev protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(
-  ca-certificates golang-go nginx-light openssl python3-grpcio python3-pika python3-protobuf rabbitmq-server util-linux
+  ca-certificates golang-go maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
+  python3-pika python3-protobuf rabbitmq-server redis-server util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
@@ -28,6 +29,8 @@ declare -rA SERVICES=(
 
 readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen to build
 declare -rx GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
+readonly KAFKA_VERSION=4.1.1
+declare -rx KAFKA_JARS="$CACHE/kafka-$KAFKA_VERSION"
 
 missing_packages() {
   local package
@@ -90,5 +93,30 @@ install_grpcurl() {
     { rm -rf "$work" && die "grpcurl could not be built: is the Go module proxy reachable from here?"; }
   mkdir -p "${GRPCURL%/*}"
   mv "$work/grpcurl" "$GRPCURL"
+  rm -rf "$work"
+}
+
+# Apache Kafka is not in Debian 12. The broker and what it needs, 45 files, from Maven Central, once.
+install_kafka() {
+  [[ -d "$KAFKA_JARS" ]] && return
+  local work
+  work=$(mktemp -d)
+  say "fetching Apache Kafka $KAFKA_VERSION (once; into $KAFKA_JARS)"
+  cat >"$work/pom.xml" <<POM
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>eventvirtual</groupId><artifactId>kafka-broker</artifactId><version>1</version>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA_VERSION</version>
+    </dependency>
+  </dependencies>
+</project>
+POM
+  mvn --quiet --batch-mode --file "$work/pom.xml" -Dmaven.repo.local="$work/repository" \
+    dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$work/jars" >&2 ||
+    { rm -rf "$work" && die "Apache Kafka could not be fetched: is Maven Central reachable from here?"; }
+  mkdir -p "${KAFKA_JARS%/*}"
+  mv "$work/jars" "$KAFKA_JARS"
   rm -rf "$work"
 }

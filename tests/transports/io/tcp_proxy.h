@@ -53,7 +53,8 @@ class TcpProxy {
     OnLoop(loop_, [this] {
       if (!std::exchange(stalled_, false) || listener_ == nullptr) return;
       listener_->Pause(false);
-      for (Connection& connection : connections_) Watch(connection);
+      // One that ended meanwhile leaves the list.
+      for (auto next = connections_.begin(); next != connections_.end();) Watch(*next++);
     });
   }
 

@@ -1,0 +1,385 @@
+#include "transports/kafka/kafka_transport.h"
+
+#include <errno.h>
+#include <librdkafka/rdkafka.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/btree_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
+#include "transports/api/mutex.h"
+#include "transports/io/worker.h"
+#include "transports/kafka/kafka_address.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr absl::string_view kSchemes[] = {"kafka"};
+constexpr absl::string_view kMayHaveArrived = "; the event may have arrived";
+constexpr char kEventIdHeader[] = "event-id";
+constexpr int kTopicPatienceMs = 2000;                                 // to be told of the topic
+constexpr absl::Duration kCreationPatience = absl::Milliseconds(500);  // for a topic that the first question creates
+constexpr absl::Duration kCreationPause = absl::Milliseconds(20);
+constexpr absl::Duration kOtherAddresses = absl::Milliseconds(300);  // may still answer when all so far do not
+constexpr int kUserTimeoutMs = 3000;  // a half-open peer is noticed; as StreamConnector has it
+
+absl::StatusCode CodeOf(rd_kafka_resp_err_t error) {
+  switch (error) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+      return absl::StatusCode::kInvalidArgument;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:  // a name that the broker does not allow
+      return absl::StatusCode::kNotFound;
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+      return absl::StatusCode::kPermissionDenied;
+    case RD_KAFKA_RESP_ERR__AUTHENTICATION:
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
+      return absl::StatusCode::kUnauthenticated;
+    case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
+    case RD_KAFKA_RESP_ERR__TIMED_OUT:
+      return absl::StatusCode::kDeadlineExceeded;
+    default:
+      return absl::StatusCode::kUnavailable;
+  }
+}
+
+// Makes every connection of every producer: the one place of this transport that sees the address a name was resolved
+// to before it is used. On threads of librdkafka. 0, or an errno.
+int ConnectSocket(int fd, const sockaddr* address, int length, const char* /*broker*/, void* /*link*/) {
+  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof(kUserTimeoutMs));
+  return connect(fd, address, length) == 0 || errno == EINPROGRESS ? 0 : errno;
+}
+
+class KafkaLink;
+
+// The way from the worker to the link. The worker may outlive the link, and the loop, by as long as a broker or a name
+// server makes librdkafka wait.
+struct Mailbox : std::enable_shared_from_this<Mailbox> {
+  Mailbox(KafkaLink* link, Loop* loop) : link(link), loop(loop) {}
+
+  // Runs `task` on the loop, unless the link has gone.
+  void Post(absl::AnyInvocable<void(KafkaLink&) &&> task) {
+    MutexLock lock(&mutex);
+    if (loop == nullptr) return;
+    loop->Post([box = shared_from_this(), task = std::move(task)]() mutable {
+      if (box->link != nullptr) std::move(task)(*box->link);
+    });
+  }
+  // From the loop: the link goes, and the loop may follow it.
+  void Leave() {
+    link = nullptr;
+    MutexLock lock(&mutex);
+    loop = nullptr;
+  }
+
+  KafkaLink* link;  // the loop's; null once the link has gone
+  Mutex mutex;
+  Loop* loop ABSL_GUARDED_BY(mutex);  // null once the link has gone
+};
+
+// A librdkafka producer of one topic. It may block when it is opened and closed, which a worker does; in between it
+// belongs to the loop.
+struct Producer {
+  rd_kafka_t* client = nullptr;
+  rd_kafka_topic_t* topic = nullptr;
+  // Readable when rd_kafka_poll() has something to say. librdkafka writes to it as long as the client lives.
+  const int wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+  ~Producer() {
+    if (client != nullptr) {
+      // What is unsent never arrives late.
+      rd_kafka_purge(client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+      rd_kafka_topic_destroy(topic);
+      rd_kafka_destroy(client);  // waits for its threads, and one of them perhaps for a name server
+    }
+    close(wake_fd);
+  }
+
+  // Reads certificates, starts threads.
+  absl::Status Open(KafkaConf conf, const std::string& topic_name) {
+    if (wake_fd < 0) return absl::ResourceExhaustedError("no file descriptor is left in this process");
+    char error[512] = "";
+    client = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error, sizeof(error));
+    if (client == nullptr) return absl::FailedPreconditionError(PrintableKafkaText(error));
+    conf.release();  // the client has it now
+    topic = rd_kafka_topic_new(client, topic_name.c_str(), nullptr);
+    EV_CHECK(topic != nullptr);
+    rd_kafka_queue_t* const reports = rd_kafka_queue_get_main(client);
+    const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(reports, wake_fd, &one, sizeof(one));
+    rd_kafka_queue_destroy(reports);  // a reference
+    return absl::OkStatus();
+  }
+
+  // Asks a broker who leads the topic, once one answers.
+  rd_kafka_resp_err_t AskForTopic() const {
+    const struct rd_kafka_metadata* metadata = nullptr;
+    rd_kafka_resp_err_t error = rd_kafka_metadata(client, 0, topic, &metadata, kTopicPatienceMs);
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) return error;
+    error = metadata->topic_cnt == 1 ? metadata->topics[0].err : RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC;
+    if (error == RD_KAFKA_RESP_ERR_NO_ERROR && !HasLeader(metadata->topics[0])) {
+      error = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+    }
+    rd_kafka_metadata_destroy(metadata);
+    return error;
+  }
+
+  static bool HasLeader(const rd_kafka_metadata_topic& topic) {
+    for (int i = 0; i < topic.partition_cnt; ++i) {
+      if (topic.partitions[i].leader >= 0) return true;
+    }
+    return false;
+  }
+};
+
+template <typename Number>
+std::string Digits(Number number) {
+  char digits[32];
+  return std::string(digits, std::to_chars(digits, digits + sizeof(digits), number).ptr);
+}
+
+// The value of the first parameter called `name`, as text; nothing if there is none, or if it is null.
+std::optional<std::string> KeyOf(const Message& message, absl::string_view name) {
+  for (const Param& param : message.params()) {
+    if (name.empty() || param.name != name) continue;
+    if (const auto* text = std::get_if<absl::string_view>(&param.value)) return std::string(*text);
+    if (const auto* json = std::get_if<Json>(&param.value)) return std::string(json->text);
+    if (const auto* integer = std::get_if<int64_t>(&param.value)) return Digits(*integer);
+    if (const auto* real = std::get_if<double>(&param.value)) return Digits(*real);
+    if (const auto* truth = std::get_if<bool>(&param.value)) return *truth ? "true" : "false";
+    return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+// librdkafka connects and sends on threads of its own; all that it reports waits in one queue, which this link reads on
+// its loop. So everything here is on the loop but the tasks of the worker.
+class KafkaLink final : public Link {
+ public:
+  KafkaLink(KafkaAddress address, Loop& loop, Host& host)
+      : address_(std::move(address)),
+        name_(address_.ToString(/*masked=*/true)),
+        loop_(loop),
+        host_(host),
+        worker_(std::make_unique<Worker>("kafka")),
+        box_(std::make_shared<Mailbox>(this, &loop)),
+        producer_(std::make_shared<Producer>()) {
+    absl::StatusOr<KafkaConf> made = MakeKafkaConf(address_);
+    EV_CHECK(made.ok());  // Canonicalize() has looked at it
+    rd_kafka_conf_t* const conf = made->get();
+    rd_kafka_conf_set_opaque(conf, this);
+    rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* report, void* link) {
+      static_cast<KafkaLink*>(link)->OnReport(*report);
+    });
+    rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int error, const char* reason, void* link) {
+      static_cast<KafkaLink*>(link)->OnError(static_cast<rd_kafka_resp_err_t>(error), reason);
+    });
+    rd_kafka_conf_set_connect_cb(conf, ConnectSocket);
+    worker_->Run([box = box_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
+      absl::Status opened = producer->Open(std::move(conf), topic);
+      box->Post([opened = std::move(opened)](KafkaLink& link) mutable { link.OnOpened(std::move(opened)); });
+    });
+  }
+
+  ~KafkaLink() override {
+    box_->Leave();
+    watch_.reset();
+    // The worker's last task owns the worker, and the last reference to the producer, which ends with it.
+    Worker& worker = *worker_;
+    worker.Run([worker = std::move(worker_), producer = std::move(producer_)]() mutable { producer.reset(); });
+  }
+
+  void Send(absl::Span<Parcel> parcels) override {
+    for (Parcel& parcel : parcels) {
+      if (!closed_.ok()) {
+        std::move(parcel.done).Finish(Fresh(closed_));
+        continue;
+      }
+      const Message& message = *parcel.message;
+      const absl::string_view body = message.jsonrpc();
+      const std::optional<std::string> key = KeyOf(message, address_.key);
+      const rd_kafka_resp_err_t error = rd_kafka_producev(
+          producer_->client, RD_KAFKA_V_RKT(producer_->topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+          RD_KAFKA_V_VALUE(const_cast<char*>(body.data()), body.size()),
+          RD_KAFKA_V_KEY(key.has_value() ? key->data() : nullptr, key.has_value() ? key->size() : 0),
+          RD_KAFKA_V_HEADER(kEventIdHeader, message.event_id().data(), static_cast<ssize_t>(message.event_id().size())),
+          RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(++last_token_)), RD_KAFKA_V_END);
+      if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        unreported_.emplace_hint(unreported_.end(), last_token_, std::move(parcel.done));
+      } else {
+        std::move(parcel.done)
+            .Finish(StatusOf(error, error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? "larger than g.message.max.bytes"
+                                                                                  : rd_kafka_err2str(error)));
+      }
+    }
+  }
+
+ private:
+  // A copy that shares nothing: a status that is moved to another thread must not.
+  static absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
+
+  absl::Status StatusOf(rd_kafka_resp_err_t error, absl::string_view what) const {
+    return absl::Status(CodeOf(error), absl::StrCat(name_, ": ", PrintableKafkaText(what)));
+  }
+
+  void OnOpened(absl::Status opened) {
+    if (!opened.ok()) return Close(absl::Status(opened.code(), absl::StrCat(name_, ": ", opened.message())));
+    watch_ = loop_.NewWatch(producer_->wake_fd, [this](Loop::Readiness) {
+      uint64_t count = 0;
+      (void)!read(producer_->wake_fd, &count, sizeof(count));
+      Poll();
+    });
+    watch_->Want({.readable = true});
+    asked_ = loop_.Now();
+    AskForTopic();
+  }
+
+  void AskForTopic() {
+    worker_->Run([box = box_, producer = producer_] {
+      const rd_kafka_resp_err_t error = producer->AskForTopic();
+      box->Post([error](KafkaLink& link) { link.OnTopic(error); });
+    });
+  }
+
+  void OnTopic(rd_kafka_resp_err_t error) {
+    Poll();  // why there was no answer, perhaps
+    if (!closed_.ok()) return;
+    grace_.reset();
+    // A broker that creates topics by itself says one of these while it does.
+    const bool may_come =
+        error == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART || error == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
+    if (may_come && loop_.Now() < asked_ + kCreationPatience) {
+      ask_again_ = loop_.NewTimer([this] { AskForTopic(); });
+      return ask_again_->Arm(loop_.Now() + kCreationPause);
+    }
+    if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      return Close(StatusOf(error, absl::StrCat(rd_kafka_err2str(error), Hint())));
+    }
+    ready_ = true;
+    host_.OnReady(kKafkaWindow);
+  }
+
+  void Poll() { rd_kafka_poll(producer_->client, 0); }  // calls OnReport() and OnError()
+
+  void OnReport(const rd_kafka_message_t& report) {
+    const auto found = unreported_.find(reinterpret_cast<uint64_t>(report._private));
+    if (found == unreported_.end()) return;
+    absl::Status outcome;
+    if (report.err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+      outcome = StatusOf(report.err,
+                         "too large for the topic, alone or with others of its batch; set g.message.max.bytes "
+                         "to what the topic's max.message.bytes is");
+    } else if (report.err != RD_KAFKA_RESP_ERR_NO_ERROR) {
+      const bool may_have_arrived = rd_kafka_message_status(&report) == RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED;
+      outcome = StatusOf(report.err,
+                         absl::StrCat(rd_kafka_err2str(report.err), may_have_arrived ? kMayHaveArrived : "", Hint()));
+    }
+    std::move(found->second).Finish(std::move(outcome));
+    unreported_.erase(found);
+  }
+
+  void OnError(rd_kafka_resp_err_t error, absl::string_view reason) {
+    if (!closed_.ok()) return;
+    if (error == RD_KAFKA_RESP_ERR__FATAL) {
+      char text[512] = "";
+      const rd_kafka_resp_err_t cause = rd_kafka_fatal_error(producer_->client, text, sizeof(text));
+      return Close(StatusOf(cause, text));
+    }
+    if (CodeOf(error) == absl::StatusCode::kUnauthenticated) return Close(StatusOf(error, reason));
+    if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+      last_error_ = PrintableKafkaText(reason);
+      return;
+    }
+    // librdkafka would go on trying for ever; here the endpoint does.
+    absl::Status down = StatusOf(error, absl::StrCat(reason, Hint()));
+    if (ready_) return Close(std::move(down));
+    if (grace_ != nullptr) return;
+    grace_ = loop_.NewTimer([this, down = std::move(down)] { Close(down); });
+    grace_->Arm(loop_.Now() + kOtherAddresses);
+  }
+
+  // What went wrong with a connection last, which is often why.
+  std::string Hint() const { return last_error_.empty() ? "" : absl::StrCat(" (", last_error_, ")"); }
+
+  void Close(absl::Status why) {
+    closed_ = why;
+    watch_.reset();
+    if (grace_ != nullptr) grace_->Cancel();
+    if (ask_again_ != nullptr) ask_again_->Cancel();
+    for (auto& [token, done] : unreported_) {
+      std::move(done).Finish(absl::Status(why.code(), absl::StrCat(why.message(), kMayHaveArrived)));
+    }
+    unreported_.clear();
+    box_->Post([why](KafkaLink& link) { link.host_.OnClosed(why); });
+  }
+
+  const KafkaAddress address_;
+  const std::string name_;  // masked
+  Loop& loop_;
+  Host& host_;
+  std::unique_ptr<Worker> worker_;
+  const std::shared_ptr<Mailbox> box_;
+  std::shared_ptr<Producer> producer_;  // no task of the loop holds it: its end may block
+  std::unique_ptr<Loop::Watch> watch_;
+  std::unique_ptr<Loop::Timer> grace_;      // for other addresses, before it is ready
+  std::unique_ptr<Loop::Timer> ask_again_;  // for the topic
+  absl::Time asked_;                        // for the first time
+  bool ready_ = false;
+  absl::Status closed_;
+  std::string last_error_;
+
+  uint64_t last_token_ = 0;
+  absl::btree_map<uint64_t, Completion> unreported_;  // bounded by the window
+};
+
+class KafkaTransport final : public Transport {
+ public:
+  absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
+  absl::string_view syntax() const override {
+    return "kafka:host:port[,host:port]/topic[?g.NAME=VALUE&t.NAME=VALUE&key=PARAM&timeout=5s]";
+  }
+  absl::string_view description() const override {
+    return "Produces to a topic of Apache Kafka. Success: all replicas in sync have the event.";
+  }
+  AckLevel ack_level() const override { return AckLevel::kDurable; }
+
+  absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
+    const absl::StatusOr<KafkaAddress> address = ParseKafkaAddress(uri);
+    if (!address.ok()) return address.status();
+    return Target{.canonical = address->ToString(/*masked=*/false),
+                  .masked = address->ToString(/*masked=*/true),
+                  .ack_level = AckLevel::kDurable,
+                  .attempt_timeout = address->timeout};
+  }
+
+  std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
+    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
+    EV_CHECK(uri.ok());
+    absl::StatusOr<KafkaAddress> address = ParseKafkaAddress(*uri);
+    EV_CHECK(address.ok());
+    return std::make_unique<KafkaLink>(*std::move(address), loop, host);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> MakeKafkaTransport() { return std::make_unique<KafkaTransport>(); }
+
+}  // namespace eventvirtual
