@@ -109,29 +109,14 @@ void AppendJsonString(absl::string_view text, std::string* out) {
   out->push_back('"');
 }
 
-void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::string* out) {
+void AppendParams(const Message& message, absl::string_view event_param, std::string* out) {
   const absl::Span<const Param> params = message.params();
-  out->reserve(out->size() + message.size() + 64 + options.id.size() + options.method.size() +
-               options.event_param.size());
-  out->push_back('{');
-  if (!options.id.empty()) {
-    out->append("\"id\":");
-    AppendText(options.id, out);
-    out->push_back(',');
-  }
-  out->append("\"jsonrpc\":\"2.0\",\"method\":");
-  AppendJsonString(options.method.empty() ? message.name() : options.method, out);
-  if (params.empty()) {
-    out->push_back('}');
-    return;
-  }
-
-  bool named = !options.event_param.empty();
+  bool named = !event_param.empty();
   for (const Param& param : params) named = named || !param.name.empty();
-  out->append(named ? ",\"params\":{" : ",\"params\":[");
+  out->push_back(named ? '{' : '[');
   bool first = true;
-  if (!options.event_param.empty()) {
-    AppendJsonString(options.event_param, out);
+  if (!event_param.empty()) {
+    AppendJsonString(event_param, out);
     out->push_back(':');
     AppendJsonString(message.name(), out);
     first = false;
@@ -151,7 +136,25 @@ void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::s
     }
     AppendValue(params[i].value, out);
   }
-  out->append(named ? "}}" : "]}");
+  out->push_back(named ? '}' : ']');
+}
+
+void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::string* out) {
+  out->reserve(out->size() + message.size() + 64 + options.id.size() + options.method.size() +
+               options.event_param.size());
+  out->push_back('{');
+  if (!options.id.empty()) {
+    out->append("\"id\":");
+    AppendText(options.id, out);
+    out->push_back(',');
+  }
+  out->append("\"jsonrpc\":\"2.0\",\"method\":");
+  AppendJsonString(options.method.empty() ? message.name() : options.method, out);
+  if (!message.params().empty()) {
+    out->append(",\"params\":");
+    AppendParams(message, options.event_param, out);
+  }
+  out->push_back('}');
 }
 
 }  // namespace eventvirtual

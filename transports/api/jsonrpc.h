@@ -17,13 +17,16 @@ struct JsonRpcOptions {
 };
 
 // Appends one object: no spaces, no newline; members "id" (requests only), "jsonrpc", "method", "params" (only with
-// parameters). "params" is an array when no parameter has a name, else an object in which a nameless one is named by
-// its position. Strings: `"` and `\` escaped, \b \f \n \r \t, other bytes below 0x20 as \u00xx in lower case; all else
-// unchanged. Doubles print in the shortest form that reads back the same, from 2^63 on with an exponent; one that is
-// not finite is null.
+// parameters).
 void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::string* out);
 
-// Appends `text` as a JSON string with its quotes, escaped as above.
+// Appends the parameters: an array when none has a name and `event_param` is empty, else an object in which a nameless
+// one is named by its position. Doubles print in the shortest form that reads back the same, from 2^63 on with an
+// exponent; one that is not finite is null.
+void AppendParams(const Message& message, absl::string_view event_param, std::string* out);
+
+// Appends `text` as a JSON string with its quotes: `"` and `\` escaped, \b \f \n \r \t, other bytes below 0x20 as
+// \u00xx in lower case; all else unchanged.
 void AppendJsonString(absl::string_view text, std::string* out);
 
 }  // namespace eventvirtual

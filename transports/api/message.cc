@@ -5,7 +5,7 @@
 #include <new>
 #include <random>
 
-#include "transports/api/jsonrpc.h"
+#include "transports/api/encoding.h"
 
 namespace eventvirtual {
 namespace {
@@ -101,18 +101,23 @@ void Message::OnLastRef() {
   ::operator delete(this);
 }
 
-Message::~Message() { ::operator delete(const_cast<Text*>(jsonrpc_.load(std::memory_order_relaxed))); }
+Message::~Message() {
+  for (const std::atomic<const Text*>& kept : encoded_) {
+    if (const Text* const text = kept.load(std::memory_order_relaxed)) ::operator delete(const_cast<Text*>(text));
+  }
+}
 
-absl::string_view Message::jsonrpc() const {
-  const Text* text = jsonrpc_.load(std::memory_order_acquire);
+absl::string_view Message::encoded(Encoding encoding) const {
+  std::atomic<const Text*>& kept = encoded_[static_cast<int>(encoding)];
+  const Text* text = kept.load(std::memory_order_acquire);
   if (text == nullptr) {
-    thread_local std::string encoded;
-    encoded.clear();
-    AppendJsonRpc(*this, {}, &encoded);
-    auto* const mine = new (::operator new(sizeof(Text) + encoded.size())) Text{encoded.size()};
-    std::memcpy(mine + 1, encoded.data(), encoded.size());
-    if (encoded.capacity() > kMaxKeptCapacity) std::string().swap(encoded);
-    if (jsonrpc_.compare_exchange_strong(text, mine, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    thread_local std::string buffer;
+    buffer.clear();
+    AppendEncoded(*this, encoding, &buffer);
+    auto* const mine = new (::operator new(sizeof(Text) + buffer.size())) Text{buffer.size()};
+    std::memcpy(mine + 1, buffer.data(), buffer.size());
+    if (buffer.capacity() > kMaxKeptCapacity) std::string().swap(buffer);
+    if (kept.compare_exchange_strong(text, mine, std::memory_order_acq_rel, std::memory_order_acquire)) {
       text = mine;
     } else {
       ::operator delete(mine);  // somebody else was first; `text` is theirs

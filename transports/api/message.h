@@ -34,7 +34,7 @@ struct Param {
   Value value;
 };
 
-// What a message is made from; all views are copied.
+// What a message is made from; all views are copied. Text is UTF-8.
 struct EventFields {
   absl::string_view name;
   absl::Span<const Param> params;
@@ -43,6 +43,10 @@ struct EventFields {
   absl::string_view source;
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes;
 };
+
+// What a message can be turned into: see encoding.h.
+enum class Encoding { kJsonRpc, kJson, kCloudEvents, kCloudEventsBinary, kProtobuf };
+inline constexpr int kEncodings = 5;
 
 class Message;
 using MessageRef = Ref<const Message>;
@@ -65,8 +69,10 @@ class Message final : public RefCounted {
   // Bytes of all names and values: what the message costs a bounded queue.
   size_t size() const { return size_; }
 
-  // The JSON-RPC notification that OpenSIPS sends: AppendJsonRpc(*this, {}), encoded once and kept. Any thread.
-  absl::string_view jsonrpc() const;
+  // The message in `encoding`, made on first use and kept. Any thread.
+  absl::string_view encoded(Encoding encoding) const;
+  // The JSON-RPC notification that OpenSIPS sends.
+  absl::string_view jsonrpc() const { return encoded(Encoding::kJsonRpc); }
 
  private:
   Message() = default;
@@ -81,7 +87,7 @@ class Message final : public RefCounted {
   size_t size_ = 0;
   // What the views point to stands behind this object, in the same block of memory.
   struct Text;
-  mutable std::atomic<const Text*> jsonrpc_{nullptr};
+  mutable std::atomic<const Text*> encoded_[kEncodings] = {};
 };
 
 }  // namespace eventvirtual

@@ -235,6 +235,18 @@ std::string QueryReader::TakeString(absl::string_view name, absl::string_view fa
   return text == nullptr ? std::string(fallback) : *text;
 }
 
+int QueryReader::TakeWord(absl::string_view name, int fallback, absl::Span<const absl::string_view> words) {
+  const std::string* text = Find(name);
+  if (text == nullptr) return fallback;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (*text == words[i]) return static_cast<int>(i);
+  }
+  if (fault_.ok()) {
+    fault_ = absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is none of: ", absl::StrJoin(words, ", ")));
+  }
+  return fallback;
+}
+
 absl::Status QueryReader::Done() {
   if (!fault_.ok()) return fault_;
   for (const auto& [key, value] : uri_.query) {

@@ -67,6 +67,8 @@ class QueryReader {
   // "500ms", "2s", "1h"; a bare number counts milliseconds, as OpenSIPS' timeouts do.
   absl::Duration TakeDuration(absl::string_view name, absl::Duration fallback, absl::Duration min, absl::Duration max);
   std::string TakeString(absl::string_view name, absl::string_view fallback);
+  // One of `words`: gives its index.
+  int TakeWord(absl::string_view name, int fallback, absl::Span<const absl::string_view> words);
 
   absl::Status Done();
 

@@ -1,5 +1,4 @@
 // http and https against a real server: Debian's nginx, before an application that records what it is given.
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <set>
@@ -14,8 +13,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/http/http_server.h"
-#include "tests/transports/http/server_process.h"
 #include "tests/transports/io/link_under_test.h"
+#include "tests/transports/io/server_process.h"
 #include "transports/http/http_transport.h"
 
 namespace eventvirtual {
@@ -26,30 +25,11 @@ using testing::HasSubstr;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
-// An authority, a certificate of it for the name "localhost", and one for a client.
-constexpr char kMakeCertificates[] = R"(
-exec >openssl.log 2>&1 </dev/null && set -e
-key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
-openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj /CN=authority
-for name in server client; do
-  openssl req $key -keyout $name.key -out $name.csr -subj /CN=$name
-  printf 'subjectAltName=DNS:localhost' > san
-  openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out $name.pem
-done
-openssl ec -aes128 -passout pass:x -in client.key -out locked.key
-)";
-
 class Nginx {
  public:
   // `options` stand in the server's block, before its locations.
   Nginx(uint16_t application, bool tls, const std::string& options = "") : tls_(tls) {
-    if (tls) {
-      const std::string script = folder_ / "make";
-      std::ofstream(script) << "cd " << folder_ / ""
-                            << "\n"
-                            << kMakeCertificates;
-      EXPECT_EQ(std::system(absl::StrCat("/bin/sh ", script).c_str()), 0) << ReadFile(folder_ / "openssl.log");
-    }
+    if (tls) MakeCertificates(folder_);
     std::ofstream(folder_ / "nginx.conf")
         << (geteuid() == 0 ? "user root;\n" : "") << "daemon off; master_process off; error_log stderr; pid "
         << folder_ / "pid"

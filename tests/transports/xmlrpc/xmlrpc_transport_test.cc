@@ -11,8 +11,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/http/http_server.h"
-#include "tests/transports/http/server_process.h"
 #include "tests/transports/io/link_under_test.h"
+#include "tests/transports/io/server_process.h"
 #include "transports/xmlrpc/xmlrpc_text.h"
 
 namespace eventvirtual {

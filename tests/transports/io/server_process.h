@@ -1,6 +1,6 @@
 // ServerProcess: a real server of its own for one test, as a child process.
-#ifndef EVENTVIRTUAL_TESTS_TRANSPORTS_HTTP_SERVER_PROCESS_H_
-#define EVENTVIRTUAL_TESTS_TRANSPORTS_HTTP_SERVER_PROCESS_H_
+#ifndef EVENTVIRTUAL_TESTS_TRANSPORTS_IO_SERVER_PROCESS_H_
+#define EVENTVIRTUAL_TESTS_TRANSPORTS_IO_SERVER_PROCESS_H_
 
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -20,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -49,6 +51,26 @@ inline std::string ReadFile(const std::string& path) {
   std::stringstream text;
   text << std::ifstream(path).rdbuf();
   return text.str();
+}
+
+// Writes into `folder`: ca.pem, an authority; server.pem and server.key, its certificate for the name "localhost";
+// client.pem and client.key; locked.key, the client's key behind a password. PEM all, elliptic curve P-256.
+inline void MakeCertificates(const TemporaryFolder& folder) {
+  const std::string script = folder / "make-certificates";
+  std::ofstream(script) << "cd " << folder / ""
+                        << R"( || exit
+exec >openssl.log 2>&1 </dev/null && set -e
+key='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'
+openssl req -x509 $key -keyout ca.key -out ca.pem -days 2 -subj /CN=authority
+for name in server client; do
+  openssl req $key -keyout $name.key -out $name.csr -subj /CN=$name
+  printf 'subjectAltName=DNS:localhost' > san
+  openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out $name.pem
+done
+openssl ec -aes128 -passout pass:x -in client.key -out locked.key
+chmod a+r *.key
+)";
+  EXPECT_EQ(std::system(absl::StrCat("/bin/sh ", script).c_str()), 0) << ReadFile(folder / "openssl.log");
 }
 
 inline bool Accepts(uint16_t port) {
@@ -125,4 +147,4 @@ class ServerProcess {
 
 }  // namespace eventvirtual
 
-#endif  // EVENTVIRTUAL_TESTS_TRANSPORTS_HTTP_SERVER_PROCESS_H_
+#endif  // EVENTVIRTUAL_TESTS_TRANSPORTS_IO_SERVER_PROCESS_H_
