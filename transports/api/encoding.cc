@@ -177,8 +177,8 @@ void AppendProtobuf(const Message& message, std::string* out) {
   part.clear();  // google.protobuf.Timestamp
   const int64_t seconds = absl::ToUnixSeconds(message.event_time());
   const int64_t nanos = (message.event_time() - absl::FromUnixSeconds(seconds)) / absl::Nanoseconds(1);
-  AppendField(1, static_cast<uint64_t>(seconds), &part);
-  AppendField(2, static_cast<uint64_t>(nanos), &part);
+  if (seconds != 0) AppendField(1, static_cast<uint64_t>(seconds), &part);
+  if (nanos != 0) AppendField(2, static_cast<uint64_t>(nanos), &part);
   AppendField(4, part, out);
   if (!message.source().empty()) AppendField(5, message.source(), out);
   for (const auto& [name, value] : message.attributes()) {

@@ -75,7 +75,7 @@ void DatagramLink::Close(absl::Status why) {
 
 void DatagramLink::Send(absl::Span<Parcel> parcels) {
   for (Parcel& parcel : parcels) {
-    const size_t size = parcel.message->jsonrpc().size();
+    const size_t size = parcel.message->encoded(encoding_).size();
     if (!closed_.ok()) {
       std::move(parcel.done).Finish(closed_);
     } else if (size > max_payload_) {
@@ -98,19 +98,19 @@ int DatagramLink::TakeSocketError() {
 
 // How many of those that wait, from the first on, may leave in one call: all of one size, the last may be smaller.
 size_t DatagramLink::RunLength() const {
-  const size_t size = waiting_.front().message->jsonrpc().size();
+  const size_t size = waiting_.front().message->encoded(encoding_).size();
   if (!cuts_runs_ || size > kMaxSegment) return 1;
   const size_t most = std::min({waiting_.size(), kMaxRun, kMaxRunBytes / size});
   size_t count = 1;
-  while (count < most && waiting_[count].message->jsonrpc().size() == size) ++count;
-  if (count < most && waiting_[count].message->jsonrpc().size() < size) ++count;
+  while (count < most && waiting_[count].message->encoded(encoding_).size() == size) ++count;
+  if (count < most && waiting_[count].message->encoded(encoding_).size() < size) ++count;
   return count;
 }
 
 // Sends the first `count` of those that wait, all or none. 0 or an errno.
 int DatagramLink::SendRun(size_t count) {
   if (count == 1) {
-    const absl::string_view payload = waiting_.front().message->jsonrpc();
+    const absl::string_view payload = waiting_.front().message->encoded(encoding_);
     while (send(fd_, payload.data(), payload.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
       if (errno != EINTR) return errno;
     }
@@ -118,7 +118,7 @@ int DatagramLink::SendRun(size_t count) {
   }
   iovec pieces[kMaxRun];
   for (size_t i = 0; i < count; ++i) {
-    const absl::string_view payload = waiting_[i].message->jsonrpc();
+    const absl::string_view payload = waiting_[i].message->encoded(encoding_);
     pieces[i] = {const_cast<char*>(payload.data()), payload.size()};
   }
   msghdr header = {};
@@ -157,7 +157,7 @@ void DatagramLink::Flush() {
     if (error == EMSGSIZE) {
       std::move(waiting_.front().done)
           .Finish(absl::InvalidArgumentError(
-              absl::StrCat(name_, ": the event has ", waiting_.front().message->jsonrpc().size(),
+              absl::StrCat(name_, ": the event has ", waiting_.front().message->encoded(encoding_).size(),
                            " bytes as JSON; the system takes no datagram of that size (net.core.wmem_default)")));
       waiting_.pop_front();
       continue;

@@ -26,8 +26,8 @@ class DatagramLink : public Link {
 
  protected:
   // `name` is the masked target, for error texts. Larger payloads than `max_payload` bytes are INVALID_ARGUMENT.
-  DatagramLink(std::string name, size_t max_payload, Loop& loop, Host& host)
-      : name_(std::move(name)), max_payload_(max_payload), loop_(loop), host_(host) {}
+  DatagramLink(std::string name, Encoding encoding, size_t max_payload, Loop& loop, Host& host)
+      : name_(std::move(name)), encoding_(encoding), max_payload_(max_payload), loop_(loop), host_(host) {}
 
   // On the loop, once, not inside Connect(): takes the socket over and reports ready, or reports why there is none.
   void Ready(int connected_fd);
@@ -42,6 +42,7 @@ class DatagramLink : public Link {
   int TakeSocketError();
 
   const std::string name_;
+  const Encoding encoding_;
   const size_t max_payload_;
   Loop& loop_;
   Host& host_;

@@ -139,6 +139,7 @@ absl::StatusOr<KafkaAddress> ParseKafkaAddress(const Uri& uri) {
   QueryReader query(uri);
   address.key = query.TakeString("key", "");
   address.timeout = query.TakeDuration("timeout", address.timeout, absl::Milliseconds(1), absl::Minutes(5));
+  address.encoding = TakeEncoding(query, /*has_headers=*/true);
   for (const Property& property : kProperties) {
     std::string value = query.TakeString(property.name, "");
     if (!value.empty()) address.properties.emplace_back(property.name, std::move(value));
@@ -160,6 +161,7 @@ std::string KafkaAddress::ToString(bool masked) const {
   for (const auto& [name, value] : properties) query.Add(name, masked && PropertyOf(name).hidden ? "***" : value);
   if (!key.empty()) query.Add("key", key);
   if (timeout != KafkaAddress().timeout) query.Add("timeout", absl::FormatDuration(timeout));
+  AddEncoding(encoding, &query);
   return absl::StrCat("kafka:", absl::StrJoin(hosts, ","), "/", topic, query.text());
 }
 

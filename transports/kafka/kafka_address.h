@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "transports/api/encoding.h"
 #include "transports/api/uri.h"
 
 namespace eventvirtual {
@@ -19,13 +20,14 @@ namespace eventvirtual {
 // Messages that one producer holds at most, and so what a link announces as its window.
 inline constexpr int kKafkaWindow = 256;
 
-// `host[:port][,host[:port]…]/topic[?g.NAME=VALUE&t.NAME=VALUE&key=PARAM&timeout=5s]`, OpenSIPS' syntax; the README has
-// the properties.
+// `host[:port][,host[:port]…]/topic[?g.NAME=VALUE&t.NAME=VALUE&key=PARAM&timeout=5s&encoding=jsonrpc]`, OpenSIPS'
+// syntax; the README has the properties.
 struct KafkaAddress {
   std::vector<HostPort> brokers;
   std::string topic;
   std::string key;  // the parameter whose value is the key of a message; empty: no key
   absl::Duration timeout = absl::Seconds(5);
+  Encoding encoding = Encoding::kJsonRpc;
   // librdkafka's, by the names they have here ("g.linger.ms"); each is one that we know, with a value it takes.
   std::vector<std::pair<std::string, std::string>> properties;
 

@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <optional>
 #include <string>
 #include <utility>
@@ -21,13 +20,13 @@
 #include "transports/api/mutex.h"
 #include "transports/io/worker.h"
 #include "transports/kafka/kafka_address.h"
+#include "transports/kafka/kafka_record.h"
 
 namespace eventvirtual {
 namespace {
 
 constexpr absl::string_view kSchemes[] = {"kafka"};
 constexpr absl::string_view kMayHaveArrived = "; the event may have arrived";
-constexpr char kEventIdHeader[] = "event-id";
 constexpr int kTopicPatienceMs = 2000;                                 // to be told of the topic
 constexpr absl::Duration kCreationPatience = absl::Milliseconds(500);  // for a topic that the first question creates
 constexpr absl::Duration kCreationPause = absl::Milliseconds(20);
@@ -149,26 +148,6 @@ struct Producer {
   }
 };
 
-template <typename Number>
-std::string Digits(Number number) {
-  char digits[32];
-  return std::string(digits, std::to_chars(digits, digits + sizeof(digits), number).ptr);
-}
-
-// The value of the first parameter called `name`, as text; nothing if there is none, or if it is null.
-std::optional<std::string> KeyOf(const Message& message, absl::string_view name) {
-  for (const Param& param : message.params()) {
-    if (name.empty() || param.name != name) continue;
-    if (const auto* text = std::get_if<absl::string_view>(&param.value)) return std::string(*text);
-    if (const auto* json = std::get_if<Json>(&param.value)) return std::string(json->text);
-    if (const auto* integer = std::get_if<int64_t>(&param.value)) return Digits(*integer);
-    if (const auto* real = std::get_if<double>(&param.value)) return Digits(*real);
-    if (const auto* truth = std::get_if<bool>(&param.value)) return *truth ? "true" : "false";
-    return std::nullopt;
-  }
-  return std::nullopt;
-}
-
 // librdkafka connects and sends on threads of its own; all that it reports waits in one queue, which this link reads on
 // its loop. So everything here is on the loop but the tasks of the worker.
 class KafkaLink final : public Link {
@@ -213,17 +192,18 @@ class KafkaLink final : public Link {
         continue;
       }
       const Message& message = *parcel.message;
-      const absl::string_view body = message.jsonrpc();
-      const std::optional<std::string> key = KeyOf(message, address_.key);
+      const absl::string_view body = message.encoded(address_.encoding);
+      rd_kafka_headers_t* const headers = KafkaHeadersOf(message, address_.encoding);
+      const std::optional<std::string> key = KafkaKeyOf(message, address_.key);
       const rd_kafka_resp_err_t error = rd_kafka_producev(
           producer_->client, RD_KAFKA_V_RKT(producer_->topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
           RD_KAFKA_V_VALUE(const_cast<char*>(body.data()), body.size()),
           RD_KAFKA_V_KEY(key.has_value() ? key->data() : nullptr, key.has_value() ? key->size() : 0),
-          RD_KAFKA_V_HEADER(kEventIdHeader, message.event_id().data(), static_cast<ssize_t>(message.event_id().size())),
-          RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(++last_token_)), RD_KAFKA_V_END);
+          RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(reinterpret_cast<void*>(++last_token_)), RD_KAFKA_V_END);
       if (error == RD_KAFKA_RESP_ERR_NO_ERROR) {
         unreported_.emplace_hint(unreported_.end(), last_token_, std::move(parcel.done));
       } else {
+        rd_kafka_headers_destroy(headers);
         std::move(parcel.done)
             .Finish(StatusOf(error, error == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? "larger than g.message.max.bytes"
                                                                                   : rd_kafka_err2str(error)));
@@ -353,7 +333,7 @@ class KafkaTransport final : public Transport {
  public:
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
-    return "kafka:host:port[,host:port]/topic[?g.NAME=VALUE&t.NAME=VALUE&key=PARAM&timeout=5s]";
+    return "kafka:host:port[,host:port]/topic[?g.NAME=VALUE&t.NAME=VALUE&key=PARAM&timeout=5s&encoding=jsonrpc]";
   }
   absl::string_view description() const override {
     return "Produces to a topic of Apache Kafka. Success: all replicas in sync have the event.";

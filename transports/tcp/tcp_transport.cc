@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "transports/api/check.h"
+#include "transports/api/encoding.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/json_framer.h"
@@ -35,6 +36,7 @@ struct Peer {
   std::string method;       // replaces the event name in "method"
   std::string event_param;  // carries the event name when there are parameters
   bool reliable = false;
+  Encoding encoding = Encoding::kJsonRpc;
   absl::Duration timeout = kAttemptTimeout;
 };
 
@@ -52,7 +54,16 @@ absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
   peer.reliable = query.TakeBool("reliable", false);
   peer.timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(5));
   peer.event_param = query.TakeString("event_param", "");
+  peer.encoding = TakeEncoding(query, /*has_headers=*/false);
   if (absl::Status status = query.Done(); !status.ok()) return status;
+  if (peer.encoding == Encoding::kProtobuf) {
+    return absl::InvalidArgumentError(
+        "option \"encoding\": protobuf has no end that a stream of bytes could show; take one of JSON, or a datagram");
+  }
+  if (peer.encoding != Encoding::kJsonRpc && (peer.reliable || !peer.method.empty() || !peer.event_param.empty())) {
+    return absl::InvalidArgumentError(
+        "a method, \"reliable\" and \"event_param\" are JSON-RPC's; leave \"encoding\" out, or them");
+  }
   if (!simdjson::validate_utf8(peer.event_param)) {  // it goes into JSON
     return absl::InvalidArgumentError("option \"event_param\" is not UTF-8");
   }
@@ -89,7 +100,7 @@ class TcpLink final : public Link {
         continue;
       }
       if (shared_text) {
-        const absl::string_view text = parcel.message->jsonrpc();
+        const absl::string_view text = parcel.message->encoded(peer_.encoding);
         out_.append(text.data(), text.size());
       } else {
         const std::string id = peer_.reliable ? absl::StrCat(++last_id_) : "";
@@ -246,10 +257,10 @@ class TcpTransport final : public Transport {
  public:
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
-    return "tcp:host:port[/method][?reliable=1&timeout=1s&event_param=NAME]";
+    return "tcp:host:port[/method][?reliable=1&timeout=1s&event_param=NAME&encoding=jsonrpc]";
   }
   absl::string_view description() const override {
-    return "JSON-RPC over one connection. Success: written to the socket, or with reliable=1 answered without an "
+    return "JSON over one connection. Success: written to the socket, or with reliable=1 answered without an "
            "error.";
   }
   AckLevel ack_level() const override { return AckLevel::kWritten; }
@@ -261,6 +272,7 @@ class TcpTransport final : public Transport {
     if (peer->reliable) options.Add("reliable", "1");
     if (peer->timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(peer->timeout));
     if (!peer->event_param.empty()) options.Add("event_param", peer->event_param);
+    AddEncoding(peer->encoding, &options);
     Target target;
     target.canonical =
         absl::StrCat("tcp:", peer->address.ToString(), peer->method.empty() ? "" : "/", peer->method, options.text());

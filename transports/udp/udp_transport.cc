@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/encoding.h"
 #include "transports/io/datagram_link.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/name_lookup.h"
@@ -22,6 +23,23 @@ constexpr absl::Duration kAttemptTimeout = absl::Milliseconds(50);
 
 // OpenSIPS' limit (65,507 bytes less 50): an event fits both or neither.
 constexpr size_t kMaxPayload = 65457;
+
+struct Peer {
+  HostPort address;
+  Encoding encoding = Encoding::kJsonRpc;
+  absl::Duration timeout;
+};
+
+absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
+  absl::StatusOr<HostPort> address = ParseHostPort(uri.body);
+  if (!address.ok()) return address.status();
+  QueryReader query(uri);
+  Peer peer = {.address = *std::move(address)};
+  peer.encoding = TakeEncoding(query, /*has_headers=*/false);
+  peer.timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(1));
+  if (absl::Status status = query.Done(); !status.ok()) return status;
+  return peer;
+}
 
 // A socket to `peer` whose errors reach us, or -1 and errno.
 int ConnectTo(const SocketAddress& peer) {
@@ -53,9 +71,9 @@ int ConnectTo(const SocketAddress& peer) {
 
 class UdpLink final : public DatagramLink {
  public:
-  UdpLink(std::string name, const HostPort& peer, Loop& loop, Host& host)
-      : DatagramLink(std::move(name), kMaxPayload, loop, host),
-        lookup_(loop, peer,
+  UdpLink(std::string name, const Peer& peer, Loop& loop, Host& host)
+      : DatagramLink(std::move(name), peer.encoding, kMaxPayload, loop, host),
+        lookup_(loop, peer.address,
                 [this](absl::StatusOr<std::vector<SocketAddress>> addresses) { OnFound(std::move(addresses)); }) {}
 
  private:
@@ -76,31 +94,26 @@ class UdpLink final : public DatagramLink {
 class UdpTransport final : public Transport {
  public:
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
-  absl::string_view syntax() const override { return "udp:host:port[?timeout=50ms]"; }
+  absl::string_view syntax() const override { return "udp:host:port[?encoding=jsonrpc&timeout=50ms]"; }
   absl::string_view description() const override {
     return "One datagram per event. Success: the kernel took it and knows of no ICMP error.";
   }
   AckLevel ack_level() const override { return AckLevel::kHandedToKernel; }
 
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
-    absl::StatusOr<HostPort> peer = ParseHostPort(uri.body);
+    const absl::StatusOr<Peer> peer = ParsePeer(uri);
     if (!peer.ok()) return peer.status();
-    QueryReader query(uri);
-    Target target;
-    target.attempt_timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(1));
-    if (absl::Status status = query.Done(); !status.ok()) return status;
     QueryWriter options;
-    if (target.attempt_timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(target.attempt_timeout));
-    target.canonical = absl::StrCat("udp:", peer->ToString(), options.text());
-    target.masked = target.canonical;
-    target.ack_level = ack_level();
-    return target;
+    AddEncoding(peer->encoding, &options);
+    if (peer->timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(peer->timeout));
+    const std::string text = absl::StrCat("udp:", peer->address.ToString(), options.text());
+    return Target{.canonical = text, .masked = text, .ack_level = ack_level(), .attempt_timeout = peer->timeout};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
     const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
     EV_CHECK(uri.ok());
-    const absl::StatusOr<HostPort> peer = ParseHostPort(uri->body);
+    const absl::StatusOr<Peer> peer = ParsePeer(*uri);
     EV_CHECK(peer.ok());
     return std::make_unique<UdpLink>(target.masked, *peer, loop, host);
   }

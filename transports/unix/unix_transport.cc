@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/encoding.h"
 #include "transports/io/datagram_link.h"
 #include "transports/io/errno_text.h"
 
@@ -22,6 +23,31 @@ constexpr absl::string_view kSchemes[] = {"unix"};
 constexpr absl::Duration kAttemptTimeout = absl::Milliseconds(100);
 constexpr size_t kMaxPath = sizeof(sockaddr_un::sun_path) - 1;
 constexpr size_t kMaxPayload = std::numeric_limits<size_t>::max();  // a setting of the system: it will say EMSGSIZE
+
+struct Peer {
+  std::string path;
+  Encoding encoding = Encoding::kJsonRpc;
+  absl::Duration timeout;
+};
+
+absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
+  if (uri.body.empty() || uri.body[0] != '/') {
+    return absl::InvalidArgumentError("the path of a unix socket must be absolute; write unix:/path");
+  }
+  if (uri.body.back() == '/') {
+    return absl::InvalidArgumentError("the path names a directory; write the socket's: unix:/path/to/socket");
+  }
+  if (uri.body.size() > kMaxPath) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the path has ", uri.body.size(), " bytes; that of a unix socket has at most ", kMaxPath));
+  }
+  QueryReader query(uri);
+  Peer peer = {.path = uri.body};
+  peer.encoding = TakeEncoding(query, /*has_headers=*/false);
+  peer.timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(1));
+  if (absl::Status status = query.Done(); !status.ok()) return status;
+  return peer;
+}
 
 // What the errors of connect() mean at a unix socket, and the way out.
 absl::Status ConnectError(const std::string& name, int error) {
@@ -44,8 +70,8 @@ absl::Status ConnectError(const std::string& name, int error) {
 
 class UnixLink final : public DatagramLink {
  public:
-  UnixLink(std::string name, std::string path, Loop& loop, Host& host)
-      : DatagramLink(std::move(name), kMaxPayload, loop, host), path_(std::move(path)) {
+  UnixLink(std::string name, Peer peer, Loop& loop, Host& host)
+      : DatagramLink(std::move(name), peer.encoding, kMaxPayload, loop, host), path_(std::move(peer.path)) {
     loop.Post([this, alive = std::weak_ptr<bool>(alive_)] {
       if (!alive.expired()) Start();
     });
@@ -70,39 +96,28 @@ class UnixLink final : public DatagramLink {
 class UnixTransport final : public Transport {
  public:
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
-  absl::string_view syntax() const override { return "unix:/path[?timeout=100ms]"; }
+  absl::string_view syntax() const override { return "unix:/path[?encoding=jsonrpc&timeout=100ms]"; }
   absl::string_view description() const override {
     return "One datagram per event to a unix datagram socket. Success: it is in the receiver's queue.";
   }
   AckLevel ack_level() const override { return AckLevel::kHandedToKernel; }
 
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
-    if (uri.body.empty() || uri.body[0] != '/') {
-      return absl::InvalidArgumentError("the path of a unix socket must be absolute; write unix:/path");
-    }
-    if (uri.body.back() == '/') {
-      return absl::InvalidArgumentError("the path names a directory; write the socket's: unix:/path/to/socket");
-    }
-    if (uri.body.size() > kMaxPath) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the path has ", uri.body.size(), " bytes; that of a unix socket has at most ", kMaxPath));
-    }
-    QueryReader query(uri);
-    Target target;
-    target.attempt_timeout = query.TakeDuration("timeout", kAttemptTimeout, absl::Milliseconds(1), absl::Minutes(1));
-    if (absl::Status status = query.Done(); !status.ok()) return status;
+    const absl::StatusOr<Peer> peer = ParsePeer(uri);
+    if (!peer.ok()) return peer.status();
     QueryWriter options;
-    if (target.attempt_timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(target.attempt_timeout));
-    target.canonical = absl::StrCat("unix:", uri.body, options.text());
-    target.masked = target.canonical;
-    target.ack_level = ack_level();
-    return target;
+    AddEncoding(peer->encoding, &options);
+    if (peer->timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(peer->timeout));
+    const std::string text = absl::StrCat("unix:", peer->path, options.text());
+    return Target{.canonical = text, .masked = text, .ack_level = ack_level(), .attempt_timeout = peer->timeout};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    absl::StatusOr<Uri> uri = ParseUri(target.canonical);
+    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
     EV_CHECK(uri.ok());
-    return std::make_unique<UnixLink>(target.masked, std::move(uri->body), loop, host);
+    absl::StatusOr<Peer> peer = ParsePeer(*uri);
+    EV_CHECK(peer.ok());
+    return std::make_unique<UnixLink>(target.masked, *std::move(peer), loop, host);
   }
 };
 

@@ -22,7 +22,7 @@ using testing::HasSubstr;
 // something unread: to our side that looks like a late ICMP error.
 class PairLink final : public DatagramLink {
  public:
-  PairLink(int fd, Loop& loop, Host& host) : DatagramLink("pair:test", 1000, loop, host) {
+  PairLink(int fd, Loop& loop, Host& host) : DatagramLink("pair:test", Encoding::kJsonRpc, 1000, loop, host) {
     loop.Post([this, fd, alive = std::weak_ptr<int>(alive_)] {
       if (!alive.expired()) Ready(fd);
     });
