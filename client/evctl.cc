@@ -35,6 +35,7 @@ ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
           "subscribe: how long a failed subscriber is skipped; default: the server's");
 ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
 ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, or delivered");
+ABSL_FLAG(bool, canary, false, "probe: also deliver one event, E_EVENTVIRTUAL_PROBE");
 ABSL_FLAG(int, count, 0, "listen-udp: end after so many datagrams; 0: never");
 
 namespace eventvirtual {
@@ -349,6 +350,36 @@ int Transports(const std::vector<std::string>& words) {
   return kOk;
 }
 
+int Probe(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("probe takes URI");
+  v1::ProbeSubscriberRequest request;
+  request.set_uri(words[0]);
+  request.set_send_canary(absl::GetFlag(FLAGS_canary));
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::ProbeSubscriberResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->ProbeSubscriber(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  const bool good = response.code() == grpc::StatusCode::OK;
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    const absl::Duration latency =
+        absl::Seconds(response.latency().seconds()) + absl::Nanoseconds(response.latency().nanos());
+    std::printf("%s after %s\n",
+                !response.reachable()   ? "not reachable"
+                : !good                 ? "reachable, but the canary failed"
+                : request.send_canary() ? "canary delivered"
+                                        : "reachable",
+                absl::FormatDuration(absl::Trunc(latency, absl::Microseconds(10))).c_str());
+    if (good && request.send_canary()) {
+      std::printf("success proves: %s\n", Short(v1::AckLevel_Name(response.ack_level()), "ACK_LEVEL_").c_str());
+    }
+  }
+  if (!good && !Json()) std::fprintf(stderr, "evctl: %s\n", response.error().c_str());
+  return good ? kOk : kNotDelivered;
+}
+
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen-udp takes ADDR, such as 127.0.0.1:8081");
   const absl::Status status = ListenUdp(words[0], absl::GetFlag(FLAGS_count));
@@ -398,6 +429,13 @@ same again refreshes its expiry.
     {"events", "show the events and how often they were raised", "", Events},
     {"endpoints", "show the destinations, their health and counters", "", Endpoints},
     {"transports", "show the schemes a SOCKET may use", "", Transports},
+    {"probe URI", "try a destination, without a subscription",
+     R"(Connects to one subscriber and logs in there; says what to mend. Subscriptions that use it see nothing of this.
+  --canary   also deliver one event, E_EVENTVIRTUAL_PROBE
+
+  evctl probe rabbitmq:guest:guest@127.0.0.1/cdr --canary
+)",
+     Probe},
     {"listen-udp ADDR", "print what arrives at a UDP address",
      "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", Listen},
 };
@@ -408,7 +446,7 @@ Everywhere:
   -o text|json     json: one document per line
   --timeout=30s    how long to wait for an answer
 Exit: 0 done, 1 the server refused or a flag is wrong, 2 wrong words, 3 server unreachable,
-      4 not delivered to all (raise --wait=delivered)
+      4 not delivered to all (raise --wait=delivered), or not reachable (probe)
 )";
 
 const Command* FindCommand(absl::string_view name) {

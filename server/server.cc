@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
+#include "server/endpoint/prober.h"
 #include "server/ingest/ingest.h"
 #include "server/log/log.h"
 #include "server/registry/registry.h"
@@ -82,7 +83,8 @@ struct Server::Parts {
         dispatcher(registry),
         subscriptions(registry, defaults),
         events(registry, dispatcher),
-        operators(catalog, pool, loops[0], defaults),
+        prober(loops[0], EndpointLimitsOf(options).connect_timeout),
+        operators(catalog, pool, prober, loops[0], defaults),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
 
@@ -101,6 +103,7 @@ struct Server::Parts {
   Dispatcher dispatcher;
   SubscriptionService subscriptions;
   EventService events;
+  Prober prober;
   OperatorService operators;
   HealthService health;
   std::unique_ptr<Ingest> ingest;
@@ -186,6 +189,7 @@ void Server::Drain() {
   if (parts.ingest != nullptr) parts.ingest->Stop();
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
+  parts.prober.Stop();
   parts.health.EndWatches();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

@@ -1,10 +1,16 @@
 #include "server/rpc/operator_service.h"
 
 #include <string>
+#include <utility>
 #include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace eventvirtual {
 namespace {
+
+constexpr absl::string_view kCanary = "E_EVENTVIRTUAL_PROBE";
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -50,9 +56,27 @@ grpc::ServerUnaryReactor* OperatorService::ListEndpoints(grpc::CallbackServerCon
 }
 
 grpc::ServerUnaryReactor* OperatorService::ProbeSubscriber(grpc::CallbackServerContext* context,
-                                                           const v1::ProbeSubscriberRequest*,
-                                                           v1::ProbeSubscriberResponse*) {
-  return NotBuilt(context, "ProbeSubscriber is not built yet");
+                                                           const v1::ProbeSubscriberRequest* request,
+                                                           v1::ProbeSubscriberResponse* response) {
+  const absl::StatusOr<Destination> destination = catalog_.Resolve(request->uri());
+  if (!destination.ok()) {
+    return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", destination.status().message())));
+  }
+  MessageRef canary;
+  if (request->send_canary()) {
+    canary = Message::Make({.name = kCanary, .event_time = absl::Now(), .source = "eventvirtual"});
+  }
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  prober_.Probe(*destination, std::move(canary),
+                [reactor, response, ack_level = destination->target.ack_level](ProbeResult result) {
+                  response->set_reachable(result.reachable);
+                  response->set_ack_level(ToWire(ack_level));
+                  response->set_code(static_cast<int>(result.status.code()));
+                  response->set_error(std::string(result.status.message()));
+                  ToWire(result.latency, response->mutable_latency());
+                  reactor->Finish(grpc::Status::OK);
+                });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerContext* context,

@@ -4,6 +4,7 @@
 
 #include "eventvirtual/v1/operator.grpc.pb.h"
 #include "server/endpoint/endpoint_pool.h"
+#include "server/endpoint/prober.h"
 #include "server/rpc/wire.h"
 #include "transports/api/catalog.h"
 
@@ -11,8 +12,9 @@ namespace eventvirtual {
 
 class OperatorService final : public v1::OperatorService::CallbackService {
  public:
-  OperatorService(const Catalog& catalog, const EndpointPool& pool, const Clock& clock, WireDefaults defaults)
-      : catalog_(catalog), pool_(pool), clock_(clock), defaults_(defaults) {}
+  OperatorService(const Catalog& catalog, const EndpointPool& pool, Prober& prober, const Clock& clock,
+                  WireDefaults defaults)
+      : catalog_(catalog), pool_(pool), prober_(prober), clock_(clock), defaults_(defaults) {}
 
   grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context,
                                            const v1::ListTransportsRequest* request,
@@ -20,9 +22,11 @@ class OperatorService final : public v1::OperatorService::CallbackService {
   grpc::ServerUnaryReactor* ListEndpoints(grpc::CallbackServerContext* context, const v1::ListEndpointsRequest* request,
                                           v1::ListEndpointsResponse* response) override;
 
+  grpc::ServerUnaryReactor* ProbeSubscriber(grpc::CallbackServerContext* context,
+                                            const v1::ProbeSubscriberRequest* request,
+                                            v1::ProbeSubscriberResponse* response) override;
+
   // Not built yet: each answers UNIMPLEMENTED with a sentence.
-  grpc::ServerUnaryReactor* ProbeSubscriber(grpc::CallbackServerContext* context, const v1::ProbeSubscriberRequest*,
-                                            v1::ProbeSubscriberResponse*) override;
   grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context, const v1::SetEndpointModeRequest*,
                                             v1::SetEndpointModeResponse*) override;
   grpc::ServerUnaryReactor* ExplainDelivery(grpc::CallbackServerContext* context, const v1::ExplainDeliveryRequest*,
@@ -37,6 +41,7 @@ class OperatorService final : public v1::OperatorService::CallbackService {
  private:
   const Catalog& catalog_;
   const EndpointPool& pool_;
+  Prober& prober_;
   const Clock& clock_;
   const WireDefaults defaults_;
 };

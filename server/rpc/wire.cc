@@ -23,12 +23,6 @@ absl::Duration FromWire(const google::protobuf::Duration& duration) {
   return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
-void ToWire(absl::Duration duration, google::protobuf::Duration* out) {
-  const int64_t seconds = absl::IDivDuration(duration, absl::Seconds(1), &duration);
-  out->set_seconds(seconds);
-  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
-}
-
 void ToWire(absl::Time time, google::protobuf::Timestamp* out) {
   const timespec wall = absl::ToTimespec(time);
   out->set_seconds(wall.tv_sec);
@@ -167,6 +161,12 @@ v1::Attempt::Result ResultToWire(AttemptRecord::Result result) {
 }
 
 }  // namespace
+
+void ToWire(absl::Duration duration, google::protobuf::Duration* out) {
+  const int64_t seconds = absl::IDivDuration(duration, absl::Seconds(1), &duration);
+  out->set_seconds(seconds);
+  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(duration)));
+}
 
 ClockBridge::ClockBridge(const Clock& clock) : now_(clock.Now()), ahead_(absl::Now() - now_) {}
 

@@ -49,6 +49,7 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
 void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout,
             const ClockBridge& bridge, v1::EndpointStatus* out);
 v1::AckLevel ToWire(AckLevel level);
+void ToWire(absl::Duration duration, google::protobuf::Duration* out);
 
 // `received`, wall time: when the event happened, unless it says so itself.
 // INVALID_ARGUMENT: name missing or not visible ASCII, too many parameters, json_value that is not one JSON value.

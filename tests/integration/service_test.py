@@ -343,13 +343,59 @@ class ServiceTest(unittest.TestCase):
         unreachable = subprocess.run([EVCTL, "--server=127.0.0.1:%d" % free_port(), "list"], stderr=subprocess.PIPE)
         self.assertEqual(unreachable.returncode, 3)
 
+    def test_a_probe_says_what_to_mend_and_leaves_no_trace(self):
+        service = self.start()
+        receiver, uri = udp_receiver()
+        answer = json.loads(service.grpcurl("eventvirtual.v1.OperatorService/ProbeSubscriber",
+                                            {"uri": uri, "send_canary": True}))
+        self.assertEqual((answer["reachable"], answer["ack_level"]), (True, "ACK_LEVEL_HANDED_TO_KERNEL"))
+        self.assertEqual(receiver.recv(65536), b'{"jsonrpc":"2.0","method":"E_EVENTVIRTUAL_PROBE"}')
+        self.assertIn("canary delivered", service.evctl("probe", uri, "--canary").stdout)
+
+        dead = "tcp:127.0.0.1:%d" % free_port()
+        service.subscribe("E_P", dead)
+        refused = service.evctl("probe", dead, check=False)
+        self.assertEqual(refused.returncode, 4)
+        self.assertIn("not reachable", refused.stdout)
+        self.assertIn("Connection refused", refused.stderr)
+        listed = json.loads(service.evctl("endpoints", "-o", "json").stdout)
+        self.assertEqual((listed["health"], listed["offered"]), ("HEALTH_IDLE", "0"))
+
+        request = operator.ProbeSubscriberRequest(uri="rabbitmq:guest:s3cr3t@127.0.0.1:x/q")
+        self.assert_refused(grpc.StatusCode.INVALID_ARGUMENT, ["uri", "port"], service.operators.ProbeSubscriber, request)
+
+    def test_encodings_are_chosen_by_each_subscriber(self):
+        service = self.start()
+        receivers = {}
+        for encoding in ("jsonrpc", "json", "cloudevents", "protobuf"):
+            receivers[encoding], uri = udp_receiver()
+            service.subscribe("E_ENC", uri + "?encoding=" + encoding)
+        raised = event.RaiseRequest(wait=event.WAIT_DELIVERED)
+        raised.event.name = "E_ENC"
+        raised.event.event_id = "call-7"
+        raised.event.source = "sbc 1"
+        raised.event.attributes["traceparent"] = "00-1"
+        raised.event.params.add(name="n", int_value=5)
+        service.events.Raise(raised)
+        got = {encoding: receiver.recv(65536) for encoding, receiver in receivers.items()}
+        self.assertEqual(got["jsonrpc"], b'{"jsonrpc":"2.0","method":"E_ENC","params":{"n":5}}')
+        plain = json.loads(got["json"])
+        self.assertEqual((plain["event"], plain["event_id"], plain["params"]), ("E_ENC", "call-7", {"n": 5}))
+        cloud = json.loads(got["cloudevents"])
+        self.assertEqual((cloud["type"], cloud["id"], cloud["source"], cloud["data"], cloud["traceparent"]),
+                         ("E_ENC", "call-7", "sbc%201", {"n": 5}, "00-1"))
+        decoded = event.Event.FromString(got["protobuf"])
+        self.assertEqual((decoded.source, decoded.params[0].int_value, decoded.attributes["traceparent"]),
+                         ("sbc 1", 5, "00-1"))
+
     def test_evctl_explains_each_command(self):
         def evctl(*words):
             return subprocess.run([EVCTL, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
         listed = evctl("help").stdout.split("\n\n")[1].splitlines()
         commands = [line.split()[0] for line in listed]
-        self.assertEqual(len(commands), 10, listed)
+        self.assertIn("subscribe", commands, listed)
+        self.assertIn("listen-udp", commands, listed)
         for command in commands:
             for words in ((command, "--help"), ("help", command), (command, "-h", "--server=nowhere")):
                 shown = evctl(*words)

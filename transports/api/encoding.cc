@@ -123,7 +123,7 @@ void AppendCloudEvent(const Message& message, std::string* out) {
 
 // --- the wire format of protobuf, by the field numbers of proto/eventvirtual/v1/event.proto. Written here because
 // messages below the services know no protobuf, and this part of the format is this small
-// (docs/decisions/encodings.md); the tests read it back with the generated code.
+// (docs/decisions/0006-encodings.md); the tests read it back with the generated code.
 
 enum WireType { kVarint = 0, kFixed64 = 1, kLengthDelimited = 2 };
 

@@ -4,10 +4,12 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,12 +124,12 @@ class ServerProcess {
     posix_spawn_file_actions_destroy(&actions);
     const absl::Time give_up = absl::Now() + absl::Minutes(1);
     while (!Accepts(port_)) {
-      if (waitpid(pid_, nullptr, WNOHANG) != 0) {
+      if (EndsWithin(5)) {
+        waitpid(pid_, nullptr, 0);
         pid_ = -1;
         FAIL() << command_[0] << " ended while it started:\n" << ReadFile(output_);
       }
       ASSERT_LT(absl::Now(), give_up) << command_[0] << " does not listen:\n" << ReadFile(output_);
-      absl::SleepFor(absl::Milliseconds(5));
     }
   }
   void Kill() {
@@ -139,6 +141,15 @@ class ServerProcess {
   void Continue() { EXPECT_EQ(kill(pid_, SIGCONT), 0); }
 
  private:
+  // Whether the process ends, which nobody has waited for yet, in that time.
+  bool EndsWithin(int milliseconds) const {
+    const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
+    pollfd ended = {.fd = fd, .events = POLLIN};
+    const bool has_ended = poll(&ended, 1, milliseconds) == 1;
+    close(fd);
+    return has_ended;
+  }
+
   const std::vector<std::string> command_;
   const uint16_t port_;
   const std::string output_;
