@@ -350,7 +350,7 @@ absl::Duration Endpoint::NextPause(const absl::Status& why) {
   // event is lost because of a timer.
   const absl::Duration least = IsRefusedLogin(why) ? kPauseAfterRefusedLogin : limits_.reconnect_min;
   const absl::Duration most =
-      IsRefusedLogin(why) ? limits_.reconnect_max : std::min(limits_.reconnect_max, target_.attempt_timeout / 2);
+      IsRefusedLogin(why) ? limits_.refused_login_max : std::min(limits_.reconnect_max, target_.attempt_timeout / 2);
   const absl::Duration pause = std::min(std::max(least, pause_ * kPauseGrowth), most);
   return pause * std::uniform_real_distribution<>(1 - kPauseJitter, 1 + kPauseJitter)(jitter_);
 }

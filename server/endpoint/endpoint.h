@@ -53,7 +53,8 @@ struct EndpointLimits {
   uint64_t queue_bytes = 16 << 20;  // waiting and in flight; one larger message is taken by an idle endpoint
   absl::Duration connect_timeout = absl::Seconds(1);
   absl::Duration reconnect_min = absl::Milliseconds(100);
-  absl::Duration reconnect_max = absl::Seconds(30);
+  absl::Duration reconnect_max = absl::Milliseconds(750);
+  absl::Duration refused_login_max = absl::Seconds(30);  // instead, after a refused login
 };
 
 // A snapshot. What waits and what is in flight is what was accepted or sent and has not ended, so the books balance at

@@ -387,6 +387,20 @@ TEST(Endpoint, EveryAcceptedEventSeesARealConnectBeforeItsDeadline) {
   EXPECT_EQ(raised.outcome(), Outcome::kDelivered);
 }
 
+TEST(Endpoint, SendingResumesSoonAfterALongOutageHoweverPatientTheAttempts) {
+  World world;
+  world.fake->at("a").connect_error = absl::UnavailableError("refused");
+  world.Subscribe("E", "fake:a?timeout=1m");
+  for (int i = 0; i < 100; ++i) {
+    world.Raise("E");
+    world.loop.Advance(absl::Seconds(1));
+  }
+  world.fake->at("a").connect_error = absl::OkStatus();
+  world.Raise("E");
+  world.loop.Advance(absl::Milliseconds(900));
+  EXPECT_TRUE(world.fake->at("a").has_parcel());
+}
+
 TEST(Endpoint, ARefusedLoginIsNotHammered) {
   World world;
   world.fake->at("a").connect_error = absl::UnauthenticatedError("wrong password");
