@@ -90,7 +90,8 @@ struct Core {
     pool.AwaitEmpty();
   }
   static std::vector<std::unique_ptr<Transport>> Transports() {
-    std::vector<std::unique_ptr<Transport>> all = AllTransports();
+    static StreamListeners listeners;
+    std::vector<std::unique_ptr<Transport>> all = AllTransports(listeners);
     all.push_back(std::make_unique<InstantTransport>());
     return all;
   }

@@ -36,7 +36,7 @@ ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
 ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
 ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, or delivered");
 ABSL_FLAG(bool, canary, false, "probe: also deliver one event, E_EVENTVIRTUAL_PROBE");
-ABSL_FLAG(int, count, 0, "listen-udp: end after so many datagrams; 0: never");
+ABSL_FLAG(int, count, 0, "listen, listen-udp: end after so many events; 0: never");
 
 namespace eventvirtual {
 namespace {
@@ -381,6 +381,29 @@ int Probe(const std::vector<std::string>& words) {
 }
 
 int Listen(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("listen takes NAME");
+  grpc::ClientContext context;
+  const auto stub = v1::EventService::NewStub(Connect());
+  const auto stream = stub->Listen(&context);
+  v1::ListenRequest request;
+  request.set_name(words[0]);
+  stream->Write(request);
+  const int count = absl::GetFlag(FLAGS_count);
+  v1::ListenResponse response;
+  for (int taken = 0; (count == 0 || taken < count) && stream->Read(&response); ++taken) {
+    PrintJson(response.event());
+    request.Clear();
+    request.add_acks(response.delivery_id());
+    stream->Write(request);
+  }
+  stream->WritesDone();
+  while (stream->Read(&response)) {  // what came behind the last one is not acknowledged
+  }
+  const grpc::Status status = stream->Finish();
+  return status.ok() ? kOk : Failed(status);
+}
+
+int ListenDatagrams(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen-udp takes ADDR, such as 127.0.0.1:8081");
   const absl::Status status = ListenUdp(words[0], absl::GetFlag(FLAGS_count));
   if (status.ok()) return kOk;
@@ -436,8 +459,15 @@ same again refreshes its expiry.
   evctl probe rabbitmq:guest:guest@127.0.0.1/cdr --canary
 )",
      Probe},
+    {"listen NAME", "be the subscriber stream:NAME",
+     R"(Prints each event as one line of JSON and acknowledges it. Runs until it is stopped, or another listens to NAME.
+  --count=N   end after N events
+
+  evctl listen billing
+)",
+     Listen},
     {"listen-udp ADDR", "print what arrives at a UDP address",
-     "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", Listen},
+     "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", ListenDatagrams},
 };
 
 constexpr absl::string_view kCommonHelp = R"(

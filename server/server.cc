@@ -28,6 +28,7 @@
 #include "transports/api/catalog.h"
 #include "transports/io/event_loop.h"
 #include "transports/io/socket_file.h"
+#include "transports/stream/listeners.h"
 
 namespace eventvirtual {
 namespace {
@@ -76,13 +77,13 @@ struct Server::Parts {
   explicit Parts(const Options& options)
       : options(options),
         defaults{options.failover_timeout, options.attempt_timeout},
-        catalog(AllTransports()),
+        catalog(AllTransports(listeners)),
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options), LogHealth),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
         subscriptions(registry, defaults),
-        events(registry, dispatcher),
+        events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         operators(catalog, pool, prober, loops[0], defaults),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
@@ -96,6 +97,7 @@ struct Server::Parts {
 
   const Options options;
   const WireDefaults defaults;
+  StreamListeners listeners;
   Catalog catalog;
   std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
   EndpointPool pool;
@@ -190,6 +192,11 @@ void Server::Drain() {
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
+  // What has been raised still reaches those who listen, in half of the time at most: new raises may never end.
+  if (parts.events.HasListeners()) {
+    parts.dispatcher.AwaitIdle(std::max((deadline - absl::Now()) / 2, absl::ZeroDuration()));
+    parts.events.EndListeners();
+  }
   parts.health.EndWatches();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

@@ -4,6 +4,7 @@
 #include "transports/http/http_transport.h"
 #include "transports/kafka/kafka_transport.h"
 #include "transports/rabbitmq/rabbitmq_transport.h"
+#include "transports/stream/stream_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "transports/udp/udp_transport.h"
 #include "transports/unix/unix_transport.h"
@@ -11,12 +12,13 @@
 
 namespace eventvirtual {
 
-std::vector<std::unique_ptr<Transport>> AllTransports() {
+std::vector<std::unique_ptr<Transport>> AllTransports(StreamListeners& listeners) {
   std::vector<std::unique_ptr<Transport>> all;
   all.push_back(MakeFlatstoreTransport());
   all.push_back(MakeHttpTransport());
   all.push_back(MakeKafkaTransport());
   all.push_back(MakeRabbitmqTransport());
+  all.push_back(MakeStreamTransport(listeners));
   all.push_back(MakeTcpTransport());
   all.push_back(MakeUdpTransport());
   all.push_back(MakeUnixTransport());

@@ -6,10 +6,12 @@
 #include <vector>
 
 #include "transports/api/transport.h"
+#include "transports/stream/listeners.h"
 
 namespace eventvirtual {
 
-std::vector<std::unique_ptr<Transport>> AllTransports();
+// `listeners` outlives the transports.
+std::vector<std::unique_ptr<Transport>> AllTransports(StreamListeners& listeners);
 
 }  // namespace eventvirtual
 

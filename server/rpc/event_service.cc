@@ -53,6 +53,8 @@ bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
   return true;
 }
 
+grpc::Status ServerIsStopping() { return {grpc::StatusCode::UNAVAILABLE, "the server is stopping; listen again"}; }
+
 // For methods of a later version.
 template <typename Reactor>
 class Unimplemented final : public Reactor {
@@ -311,8 +313,30 @@ void EventService::EndStreams() {
 }
 
 grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* EventService::Listen(grpc::CallbackServerContext*) {
-  return new Unimplemented<grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>>(
-      "Listen comes with the stream: transport, which is not built yet");
+  auto* const stream = new ListenStream(listeners_, [this](ListenStream* ended) {
+    MutexLock lock(&mutex_);
+    listening_.erase(ended);
+  });
+  bool ending;
+  {
+    MutexLock lock(&mutex_);
+    listening_.insert(stream);
+    ending = ending_listeners_;
+  }
+  stream->Step();
+  if (ending) stream->End(ServerIsStopping());
+  return stream;
+}
+
+bool EventService::HasListeners() {
+  MutexLock lock(&mutex_);
+  return !listening_.empty();
+}
+
+void EventService::EndListeners() {
+  MutexLock lock(&mutex_);
+  ending_listeners_ = true;
+  for (ListenStream* stream : listening_) stream->End(ServerIsStopping());
 }
 
 grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* context,

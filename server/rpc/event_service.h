@@ -8,13 +8,16 @@
 #include "eventvirtual/v1/event.grpc.pb.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/registry/registry.h"
+#include "server/rpc/listen_stream.h"
 #include "transports/api/mutex.h"
+#include "transports/stream/listeners.h"
 
 namespace eventvirtual {
 
 class EventService final : public v1::EventService::CallbackService {
  public:
-  EventService(Registry& registry, Dispatcher& dispatcher) : registry_(registry), dispatcher_(dispatcher) {}
+  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners)
+      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners) {}
 
   grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                   v1::RaiseResponse* response) override;
@@ -28,15 +31,21 @@ class EventService final : public v1::EventService::CallbackService {
 
   // The server is stopping: streams read no further, answer what they have read, and end with OK. Any thread.
   void EndStreams();
+  bool HasListeners();  // any thread
+  // Who listens is sent away with UNAVAILABLE. Any thread.
+  void EndListeners();
 
  private:
   class Stream;
 
   Registry& registry_;
   Dispatcher& dispatcher_;
+  StreamListeners& listeners_;
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ending_listeners_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<Stream*> streams_ ABSL_GUARDED_BY(mutex_);
+  std::set<ListenStream*> listening_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace eventvirtual

@@ -92,7 +92,8 @@ void CheckUri(absl::string_view text) {
   EV_CHECK(body.ok() && body->body == uri->body && body->query.empty());
 
   // Every transport takes every body and query: most of what the fuzzer finds for one is worth a try on the others.
-  static const auto* const transports = new std::vector<std::unique_ptr<Transport>>(AllTransports());
+  static const auto* const transports =
+      new std::vector<std::unique_ptr<Transport>>(AllTransports(*new StreamListeners));
   for (const std::unique_ptr<Transport>& transport : *transports) {
     for (absl::string_view scheme : transport->schemes()) {
       const Uri own{std::string(scheme), uri->body, uri->query};

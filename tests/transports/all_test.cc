@@ -32,7 +32,8 @@ const char* Words(AckLevel level) {
 
 // Below each heading "## scheme, …": `an example` · ack level · attempt timeout.
 TEST(GuaranteesTest, TheExamplesAreWhatTheProgramSays) {
-  const Catalog catalog(AllTransports());
+  StreamListeners listeners;
+  const Catalog catalog(AllTransports(listeners));
   std::set<std::string> examples;
   std::ifstream document("docs/guarantees.md");
   for (std::string line; std::getline(document, line);) {
@@ -54,7 +55,8 @@ TEST(GuaranteesTest, TheExamplesAreWhatTheProgramSays) {
 // What ListTransports shows can be written as it is shown.
 TEST(AllTransports, DescribeThemselves) {
   std::set<std::string> schemes;
-  for (const auto& transport : AllTransports()) {
+  StreamListeners listeners;
+  for (const auto& transport : AllTransports(listeners)) {
     EXPECT_NE(transport->description(), "");
     for (absl::string_view scheme : transport->schemes()) {
       EXPECT_TRUE(schemes.emplace(scheme).second) << scheme;
