@@ -137,10 +137,14 @@ class ServerProcess {
     kill(pid_, SIGKILL);
     waitpid(std::exchange(pid_, -1), nullptr, 0);
   }
-  void Pause() { EXPECT_EQ(kill(pid_, SIGSTOP), 0); }
-  void Continue() { EXPECT_EQ(kill(pid_, SIGCONT), 0); }
+  void Pause() { Signal(SIGSTOP); }
+  void Continue() { Signal(SIGCONT); }  // nothing, if it does not run any more
 
  private:
+  void Signal(int signal) {
+    if (pid_ <= 0) return;  // -1 would be everybody
+    EXPECT_EQ(kill(pid_, signal), 0);
+  }
   // Whether the process ends, which nobody has waited for yet, in that time.
   bool EndsWithin(int milliseconds) const {
     const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));

@@ -1,0 +1,332 @@
+#include "transports/redis/redis_transport.h"
+
+#include <errno.h>
+#include <hiredis/hiredis.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <deque>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
+#include "transports/io/errno_text.h"
+#include "transports/io/stream_connector.h"
+#include "transports/redis/redis_address.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr absl::string_view kSchemes[] = {"redis", "rediss"};
+constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
+constexpr int kWindow = 256;
+constexpr size_t kReadSize = 16 << 10;
+constexpr int kReadsAtOnce = 16;        // then the loop goes on
+constexpr size_t kMaxReply = 64 << 10;  // bytes; those to our commands are short
+constexpr size_t kMaxErrorText = 200;
+
+// A reply to one of our commands. None of them is answered by an array.
+struct Reply {
+  int type;  // REDIS_REPLY_…
+  std::string text;
+  long long number;
+};
+
+// What hiredis' reader makes of what it reads. An array is "out of memory" to it, which ends the link: a peer cannot
+// make us reserve memory for a billion elements.
+redisReplyObjectFunctions kReplyFunctions = {
+    .createString = [](const redisReadTask* task, char* text, size_t size) -> void* {
+      return new Reply{task->type, std::string(text, std::min(size, kMaxErrorText)), 0};
+    },
+    .createArray = [](const redisReadTask*, int) -> void* { return nullptr; },
+    .createInteger = [](const redisReadTask*, long long number) -> void* {
+      return new Reply{REDIS_REPLY_INTEGER, "", number};
+    },
+    .createNil = [](const redisReadTask*) -> void* {
+      return new Reply{REDIS_REPLY_NIL, "", 0};
+    },
+    .freeObject = [](void* reply) { delete static_cast<Reply*>(reply); },
+};
+
+// What an error of Redis means. Its first word names the kind.
+absl::StatusCode CodeOf(absl::string_view error) {
+  const absl::string_view kind = error.substr(0, error.find(' '));
+  if (kind == "NOAUTH" || kind == "WRONGPASS") return absl::StatusCode::kUnauthenticated;
+  if (absl::StartsWith(error, "ERR invalid password") || absl::StartsWith(error, "ERR AUTH ") ||
+      absl::StartsWith(error, "ERR Client sent AUTH")) {
+    return absl::StatusCode::kUnauthenticated;
+  }
+  if (kind == "NOPERM") return absl::StatusCode::kPermissionDenied;
+  if (kind == "OOM") return absl::StatusCode::kResourceExhausted;
+  if (kind == "WRONGTYPE") return absl::StatusCode::kFailedPrecondition;
+  return absl::StatusCode::kUnavailable;  // LOADING, READONLY, MOVED, CLUSTERDOWN, MISCONF, NOREPLICAS, …
+}
+
+std::string Printable(absl::string_view text) {
+  std::string printable(text);
+  for (char& c : printable) c = absl::ascii_isprint(c) ? c : '?';
+  return printable;
+}
+
+// hiredis forms the commands and reads the replies; the socket is ours. Replies come in the order of the commands.
+class RedisLink final : public Link {
+ public:
+  RedisLink(RedisAddress address, Loop& loop, Host& host)
+      : address_(std::move(address)),
+        name_(address_.ToString(/*masked=*/true)),
+        loop_(loop),
+        host_(host),
+        reader_(redisReaderCreateWithFunctions(&kReplyFunctions)) {
+    EV_CHECK(reader_ != nullptr);
+    connector_ = std::make_unique<StreamConnector>(loop, address_.host, kConnectTimeout,
+                                                   [this](absl::StatusOr<int> fd) { OnConnected(std::move(fd)); });
+  }
+
+  ~RedisLink() override {
+    *alive_ = false;
+    connector_.reset();
+    watch_.reset();
+    if (fd_ >= 0) close(fd_);
+    redisReaderFree(reader_);
+  }
+
+  void Send(absl::Span<Parcel> parcels) override {
+    // One that has gone is noticed before the events go into its grave.
+    if (closed_.ok()) Read();
+    for (Parcel& parcel : parcels) {
+      if (!closed_.ok()) {
+        std::move(parcel.done).Finish(absl::Status(closed_.code(), closed_.message()));
+        continue;
+      }
+      AppendEvent(*parcel.message);
+      unanswered_.push_back(std::move(parcel.done));
+    }
+    if (closed_.ok()) Write();
+  }
+
+ private:
+  void OnConnected(absl::StatusOr<int> fd) {
+    if (!fd.ok()) return Close(absl::Status(fd.status().code(), absl::StrCat(name_, ": ", fd.status().message())));
+    fd_ = *fd;
+    watch_ = loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
+      if (ready.readable) Read();
+      if (ready.writable && closed_.ok()) Write();
+    });
+    if (!address_.password.empty()) {
+      if (address_.user.empty()) {
+        Append({"AUTH", address_.password});
+      } else {
+        Append({"AUTH", address_.user, address_.password});
+      }
+      ++greetings_;
+    }
+    if (address_.database != 0) {
+      Append({"SELECT", absl::StrCat(address_.database)});
+      ++greetings_;
+    }
+    Append({"PING"});  // a server that loads its data, or wants a password, says so now
+    ++greetings_;
+    Write();
+  }
+
+  void AppendEvent(const Message& message) {
+    const absl::string_view body = message.encoded(address_.encoding);
+    switch (address_.kind) {
+      case RedisAddress::Kind::kStream:
+        if (address_.max_length > 0) {
+          Append({"XADD", address_.key, "MAXLEN", "~", absl::StrCat(address_.max_length), "*", "event", message.name(),
+                  "event_id", message.event_id(), "body", body});
+        } else {
+          Append({"XADD", address_.key, "*", "event", message.name(), "event_id", message.event_id(), "body", body});
+        }
+        return;
+      case RedisAddress::Kind::kList:
+        return Append({"LPUSH", address_.key, body});
+      case RedisAddress::Kind::kChannel:
+        return Append({"PUBLISH", address_.key, body});
+    }
+  }
+
+  void Append(std::initializer_list<absl::string_view> words) {
+    const char* texts[16];
+    size_t sizes[16];
+    size_t count = 0;
+    EV_CHECK(words.size() <= std::size(texts));
+    for (absl::string_view word : words) {
+      texts[count] = word.data();
+      sizes[count++] = word.size();
+    }
+    char* command = nullptr;
+    const int size = redisFormatCommandArgv(&command, static_cast<int>(count), texts, sizes);
+    EV_CHECK(size > 0);
+    out_.append(command, size);
+    redisFreeCommand(command);
+  }
+
+  void Write() {
+    while (out_start_ < out_.size()) {
+      const ssize_t sent = send(fd_, out_.data() + out_start_, out_.size() - out_start_, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (sent < 0) {
+        if (errno == EINTR) continue;
+        if (errno == EAGAIN || errno == EWOULDBLOCK) break;
+        return Close(absl::UnavailableError(absl::StrCat(name_, ": ", ErrnoText(errno))));
+      }
+      out_start_ += sent;
+    }
+    if (out_start_ == out_.size()) {
+      out_.clear();
+      out_start_ = 0;
+    } else if (out_start_ > out_.size() / 2) {
+      out_.erase(0, out_start_);
+      out_start_ = 0;
+    }
+    watch_->Want({.readable = true, .writable = !out_.empty()});
+  }
+
+  void Read() {
+    char bytes[kReadSize];
+    for (int reads = 0; reads < kReadsAtOnce; ++reads) {
+      const ssize_t got = recv(fd_, bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (got < 0) {
+        if (errno == EINTR) continue;
+        if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+        return Close(absl::UnavailableError(absl::StrCat(name_, ": ", ErrnoText(errno))));
+      }
+      if (got == 0) return Close(absl::UnavailableError(absl::StrCat(name_, ": the server closed the connection")));
+      redisReaderFeed(reader_, bytes, got);
+      unread_ += got;
+      TakeReplies();
+      if (!closed_.ok()) return;
+    }
+  }
+
+  void TakeReplies() {
+    while (closed_.ok()) {
+      void* object = nullptr;
+      if (redisReaderGetReply(reader_, &object) != REDIS_OK) {
+        return Close(absl::UnavailableError(absl::StrCat(name_, ": what came is no reply of Redis to our commands (",
+                                                         Printable(reader_->errstr), ")")));
+      }
+      if (object == nullptr) {
+        if (unread_ <= kMaxReply) return;
+        return Close(absl::UnavailableError(
+            absl::StrCat(name_, ": a reply of more than ", kMaxReply, " bytes, which is none to our commands")));
+      }
+      unread_ = 0;
+      const std::unique_ptr<Reply> reply(static_cast<Reply*>(object));
+      if (greetings_ > 0) {
+        OnGreeting(*reply);
+      } else if (unanswered_.empty()) {
+        return Close(absl::UnavailableError(absl::StrCat(name_, ": a reply that nothing asked for")));
+      } else {
+        OnReply(*reply);
+      }
+    }
+  }
+
+  void OnGreeting(const Reply& reply) {
+    if (reply.type == REDIS_REPLY_ERROR) return Close(StatusOf(reply));
+    if (reply.type != REDIS_REPLY_STATUS) return Close(Strange());
+    if (--greetings_ == 0) host_.OnReady(kWindow);
+  }
+
+  void OnReply(const Reply& reply) {
+    Completion done = std::move(unanswered_.front());
+    unanswered_.pop_front();
+    if (reply.type == REDIS_REPLY_ERROR) {
+      // A server that has become a replica stays one: its name may lead elsewhere by now.
+      if (absl::StartsWith(reply.text, "READONLY")) Close(StatusOf(reply));
+      return std::move(done).Finish(StatusOf(reply));
+    }
+    if (reply.type != (address_.kind == RedisAddress::Kind::kStream ? REDIS_REPLY_STRING : REDIS_REPLY_INTEGER)) {
+      std::move(done).Finish(Strange());
+      return Close(Strange());
+    }
+    if (address_.kind == RedisAddress::Kind::kChannel && reply.number < address_.min_receivers) {
+      return std::move(done).Finish(absl::UnavailableError(
+          absl::StrCat(name_, ": ", reply.number, " received it; min_receivers is ", address_.min_receivers)));
+    }
+    std::move(done).Finish(absl::OkStatus());
+  }
+
+  absl::Status Strange() const {
+    return absl::UnavailableError(absl::StrCat(name_, ": what came is no reply of Redis to our commands"));
+  }
+  absl::Status StatusOf(const Reply& reply) const {
+    return absl::Status(CodeOf(reply.text), absl::StrCat(name_, ": ", Printable(reply.text)));
+  }
+
+  void Close(absl::Status why) {
+    if (!closed_.ok()) return;
+    closed_ = why;
+    watch_.reset();
+    std::deque<Completion> unanswered;
+    unanswered.swap(unanswered_);
+    for (Completion& done : unanswered) {
+      std::move(done).Finish(absl::Status(why.code(), absl::StrCat(why.message(), "; the event may have arrived")));
+    }
+    loop_.Post([this, alive = alive_, why] {
+      if (*alive) host_.OnClosed(why);
+    });
+  }
+
+  const RedisAddress address_;
+  const std::string name_;  // masked
+  Loop& loop_;
+  Host& host_;
+  redisReader* const reader_;
+  std::unique_ptr<StreamConnector> connector_;
+  int fd_ = -1;
+  std::unique_ptr<Loop::Watch> watch_;
+  absl::Status closed_;
+  int greetings_ = 0;  // replies to come before the first to an event
+
+  std::string out_;  // what stands before out_start_ has been written
+  size_t out_start_ = 0;
+  size_t unread_ = 0;                                                 // bytes since the last whole reply
+  std::deque<Completion> unanswered_;                                 // bounded by the window
+  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
+};
+
+class RedisTransport final : public Transport {
+ public:
+  absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
+  absl::string_view syntax() const override {
+    return "redis://[user:password@]host[:port]/stream:KEY (or list:KEY, channel:NAME)[?db=0&max_length=N&"
+           "min_receivers=1&timeout=1s&encoding=jsonrpc]";
+  }
+  absl::string_view description() const override {
+    return "Appends to a Redis stream, pushes to a list, or publishes to a channel. Success: Redis has said so, and on "
+           "a "
+           "channel that somebody received it.";
+  }
+  AckLevel ack_level() const override { return AckLevel::kConfirmed; }
+
+  absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
+    const absl::StatusOr<RedisAddress> address = ParseRedisAddress(uri);
+    if (!address.ok()) return address.status();
+    return Target{.canonical = address->ToString(/*masked=*/false),
+                  .masked = address->ToString(/*masked=*/true),
+                  .ack_level = AckLevel::kConfirmed,
+                  .attempt_timeout = address->timeout};
+  }
+
+  std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
+    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
+    EV_CHECK(uri.ok());
+    absl::StatusOr<RedisAddress> address = ParseRedisAddress(*uri);
+    EV_CHECK(address.ok());
+    return std::make_unique<RedisLink>(*std::move(address), loop, host);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> MakeRedisTransport() { return std::make_unique<RedisTransport>(); }
+
+}  // namespace eventvirtual
