@@ -1,0 +1,38 @@
+// MqttAddress: the text of an mqtt subscriber, understood.
+#ifndef EVENTVIRTUAL_TRANSPORTS_MQTT_MQTT_ADDRESS_H_
+#define EVENTVIRTUAL_TRANSPORTS_MQTT_MQTT_ADDRESS_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "transports/api/encoding.h"
+#include "transports/api/uri.h"
+
+namespace eventvirtual {
+
+// `mqtt://[user:password@]host[:port]/topic` or `mqtts://…`, and options; see the README.
+struct MqttAddress {
+  bool tls = false;
+  HostPort host;
+  std::string user, password;  // both empty: no login
+  std::string topic;           // UTF-8
+  int qos = 1;
+  bool retain = false;
+  bool require_subscribers = false;
+  std::string client_id;      // a prefix; the rest is made for each link
+  std::string ca, cert, key;  // paths of PEM files
+  bool verify = true;
+  absl::Duration timeout = absl::Seconds(2);
+  Encoding encoding = Encoding::kJsonRpc;
+
+  // The canonical text, or with `masked` the same with "***" for the password.
+  std::string ToString(bool masked) const;
+};
+
+// INVALID_ARGUMENT names the faulty part and what would be accepted, never the password.
+absl::StatusOr<MqttAddress> ParseMqttAddress(const Uri& uri);
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_TRANSPORTS_MQTT_MQTT_ADDRESS_H_
