@@ -83,7 +83,7 @@ TEST_F(MqttTest, ARetainedEventIsThereForWhoComesLater) {
 }
 
 TEST_F(MqttTest, TenThousandEventsAreAcknowledgedAndReadInOrder) {
-  MqttBroker broker("allow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\n");
+  MqttBroker broker("allow_anonymous true\nmax_queued_messages 0\nmax_inflight_messages 0\nset_tcp_nodelay true\n");
   MqttReader reader(broker);
   LinkUnderTest link(*transport_, broker.Uri("t"));
   const int window = link.WaitReady();
