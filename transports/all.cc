@@ -3,6 +3,7 @@
 #include "transports/flatstore/flatstore_transport.h"
 #include "transports/http/http_transport.h"
 #include "transports/kafka/kafka_transport.h"
+#include "transports/nats/nats_transport.h"
 #include "transports/rabbitmq/rabbitmq_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "transports/udp/udp_transport.h"
@@ -16,6 +17,7 @@ std::vector<std::unique_ptr<Transport>> AllTransports() {
   all.push_back(MakeFlatstoreTransport());
   all.push_back(MakeHttpTransport());
   all.push_back(MakeKafkaTransport());
+  all.push_back(MakeNatsTransport());
   all.push_back(MakeRabbitmqTransport());
   all.push_back(MakeTcpTransport());
   all.push_back(MakeUdpTransport());
