@@ -130,6 +130,9 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
   if (address.tls) {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(address.ca, address.cert, address.key);
     if (!files.ok()) return files.status();
+    if (absl::StrContains(files->key, "ENCRYPTED")) {  // OpenSSL would ask at the terminal
+      return absl::UnauthenticatedError(absl::StrCat("key=", address.key, ": the key is locked by a password"));
+    }
     set(natsOptions_SetSecure(made, true));
     set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
     set(natsOptions_SkipServerVerification(made, !address.verify));
