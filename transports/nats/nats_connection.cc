@@ -37,19 +37,20 @@ std::string Printable(absl::string_view text) {
 }
 
 absl::Status StatusOf(natsStatus status, absl::string_view detail) {
+  if (const size_t place = detail.find("): "); absl::StartsWith(detail, "(") && place != absl::string_view::npos) {
+    detail.remove_prefix(place + 3);  // a line of libnats' source
+  }
   std::string what = natsStatus_GetText(status);
   if (!detail.empty() && detail != what) absl::StrAppend(&what, ": ", Printable(detail));
   switch (status) {
     case NATS_CONNECTION_AUTH_FAILED:
       return absl::UnauthenticatedError(what);
     case NATS_SSL_ERROR:
-      return absl::StrContains(what, "certificate") ? absl::UnauthenticatedError(what) : absl::UnavailableError(what);
-    case NATS_NOT_PERMITTED:
-      return absl::PermissionDeniedError(what);
+      // What it says of a certificate, ours or the server's, and nothing else, holds this word.
+      if (!absl::StrContains(what, "cert")) return absl::UnavailableError(what);
+      return absl::UnauthenticatedError(absl::StrCat(what, " (ca=/path names more authorities to trust)"));
     case NATS_SECURE_CONNECTION_WANTED:
       return absl::FailedPreconditionError(absl::StrCat(what, "; the server has no TLS"));
-    case NATS_SECURE_CONNECTION_REQUIRED:
-      return absl::FailedPreconditionError(absl::StrCat(what, "; the server wants TLS: write natss://"));
     default:
       return absl::UnavailableError(what);
   }
@@ -182,6 +183,9 @@ absl::Status NatsConnection::Connect(const SocketAddress& to, natsOptions* optio
   if (status == NATS_OK) {
     closure.release();
     return absl::OkStatus();
+  }
+  if (status == NATS_SSL_ERROR && !address_.tls) {
+    return absl::FailedPreconditionError(absl::StrCat(to.ToString(), ": the server wants TLS: write natss://"));
   }
   const absl::Status why = LastError(status);
   return absl::Status(why.code(), absl::StrCat(to.ToString(), ": ", why.message()));
