@@ -473,12 +473,16 @@ TEST_F(NatsTest, TlsIsVerifiedUnlessToldOtherwise) {
   }
 }
 
-TEST_F(NatsTest, AServerWithoutTlsGetsNoPasswordFromNatss) {
-  NatsServer server;
-  LinkUnderTest link(*transport_, absl::StrCat("natss://alice:s3cr3t@127.0.0.1:", server.port(), "/secure"));
-  const absl::Status why = link.WaitClosed();
-  EXPECT_EQ(why.code(), absl::StatusCode::kFailedPrecondition) << why;
-  EXPECT_THAT(Text(why), AllOf(HasSubstr("no TLS"), Not(HasSubstr("s3cr3t"))));
+TEST_F(NatsTest, AServerWithoutTlsGetsNoLoginFromNatss) {
+  NatsServer server("trace: true");
+  {
+    LinkUnderTest link(*transport_, absl::StrCat("natss://alice:s3cr3t@127.0.0.1:", server.port(), "/secure"));
+    const absl::Status why = link.WaitClosed();
+    EXPECT_EQ(why.code(), absl::StatusCode::kFailedPrecondition) << why;
+    EXPECT_THAT(Text(why), AllOf(HasSubstr("no TLS"), Not(HasSubstr("s3cr3t"))));
+  }
+  EXPECT_GT(Connect(server, "open", "bob:s3cr3t@")->WaitReady(), 0);
+  EXPECT_THAT(server.Log(), AllOf(HasSubstr("bob"), Not(HasSubstr("alice"))));  // what it traces of a CONNECT
 }
 
 TEST_F(NatsTest, AClientCertificateIsShown) {
