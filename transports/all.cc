@@ -4,6 +4,7 @@
 #include "transports/http/http_transport.h"
 #include "transports/kafka/kafka_transport.h"
 #include "transports/mqtt/mqtt_transport.h"
+#include "transports/nats/nats_transport.h"
 #include "transports/rabbitmq/rabbitmq_transport.h"
 #include "transports/redis/redis_transport.h"
 #include "transports/stream/stream_transport.h"
@@ -20,6 +21,7 @@ std::vector<std::unique_ptr<Transport>> AllTransports(StreamListeners& listeners
   all.push_back(MakeHttpTransport());
   all.push_back(MakeKafkaTransport());
   all.push_back(MakeMqttTransport());
+  all.push_back(MakeNatsTransport());
   all.push_back(MakeRabbitmqTransport());
   all.push_back(MakeRedisTransport());
   all.push_back(MakeStreamTransport(listeners));
