@@ -80,6 +80,10 @@ class RabbitMQ:
                 assert self._process.poll() is None and time.monotonic() < deadline, "rabbitmq-server does not start: " + self.log()
                 time.sleep(0.05)  # between two looks at another process
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def stop(self):
         """In order."""
         self._end(signal.SIGTERM)
