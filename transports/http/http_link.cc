@@ -203,6 +203,8 @@ void HttpLink::Start(Parcel parcel) {
   add("Accept:");
   if (!peer_.headers.contains("user-agent")) add("User-Agent: eventvirtual");
   for (const auto& [name, value] : peer_.headers) add(absl::StrCat(name, ": ", value));
+  Headers(*exchange.message,
+          [&add](absl::string_view name, absl::string_view value) { add(absl::StrCat(name, ": ", value)); });
 
   const absl::string_view body = Body(*exchange.message, &exchange.room);
   curl_easy_setopt(exchange.curl, CURLOPT_POSTFIELDS, body.data());

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -40,6 +41,9 @@ class HttpLink : public Link {
   // The request's body. It stays valid while `message` and `*room` do: write into `room` what the message does not
   // keep.
   virtual absl::string_view Body(const Message& message, std::string* room) const = 0;
+  // Further headers for `message`. Values are printable ASCII.
+  using AddHeader = absl::FunctionRef<void(absl::string_view name, absl::string_view value)>;
+  virtual void Headers(const Message& /*message*/, AddHeader) const {}
   // What a 2xx answer says. `body` holds its first 64 KiB; `whole`: nothing came behind them.
   virtual absl::Status Check(absl::string_view body, bool whole) const = 0;
 

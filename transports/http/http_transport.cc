@@ -1,13 +1,16 @@
 #include "transports/http/http_transport.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "transports/api/check.h"
+#include "transports/api/encoding.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
 
@@ -28,8 +31,14 @@ absl::Status Decode(absl::string_view what, absl::string_view text, std::string*
   return absl::OkStatus();
 }
 
-absl::StatusOr<HttpPeer> ParsePeer(const Uri& uri) {
+struct Receiver {
   HttpPeer peer;
+  Encoding encoding = Encoding::kJsonRpc;
+};
+
+absl::StatusOr<Receiver> ParseReceiver(const Uri& uri) {
+  Receiver receiver;
+  HttpPeer& peer = receiver.peer;
   peer.tls = uri.scheme == "https";
   absl::string_view body = uri.body;
   if (!absl::ConsumePrefix(&body, "//")) {
@@ -66,11 +75,13 @@ absl::StatusOr<HttpPeer> ParsePeer(const Uri& uri) {
     return status;
   }
   if (absl::Status status = TakeHttpOptions(uri, query, &peer); !status.ok()) return status;
+  receiver.encoding = TakeEncoding(query, /*has_headers=*/true);
   if (absl::Status status = query.Done(); !status.ok()) return status;
-  return peer;
+  return receiver;
 }
 
-std::string TextOf(const HttpPeer& peer, bool masked) {
+std::string TextOf(const Receiver& receiver, bool masked) {
+  const HttpPeer& peer = receiver.peer;
   std::string text = peer.tls ? "https://" : "http://";
   if (peer.login.has_value()) {
     absl::StrAppend(&text, PercentEncode(peer.login->user, ""), ":",
@@ -81,17 +92,36 @@ std::string TextOf(const HttpPeer& peer, bool masked) {
   QueryWriter options;
   if (!peer.query.empty()) options.Add("query", masked ? "***" : peer.query);
   AddHttpOptions(peer, masked, &options);
+  AddEncoding(receiver.encoding, &options);
   return absl::StrCat(text, host, peer.path, options.text());
 }
 
-class JsonHttpLink final : public HttpLink {
+// A header's value is one line of printable ASCII (RFC 9110 section 5.5).
+bool IsHeaderValue(absl::string_view text) {
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(c) || c == ' '; });
+}
+
+class EventHttpLink final : public HttpLink {
  public:
-  JsonHttpLink(HttpPeer peer, std::string name, Loop& loop, Host& host)
-      : HttpLink(std::move(peer), "application/json", std::move(name), loop, host) {}
+  EventHttpLink(Receiver receiver, std::string name, Loop& loop, Host& host)
+      : HttpLink(std::move(receiver.peer), ContentType(receiver.encoding), std::move(name), loop, host),
+        encoding_(receiver.encoding) {}
 
  private:
-  absl::string_view Body(const Message& message, std::string*) const override { return message.jsonrpc(); }
+  absl::string_view Body(const Message& message, std::string*) const override { return message.encoded(encoding_); }
+  void Headers(const Message& message, AddHeader add) const override {
+    for (const auto& [name, value] : message.attributes()) {  // W3C Trace Context
+      if ((name == "traceparent" || name == "tracestate") && IsHeaderValue(value)) add(name, value);
+    }
+    if (encoding_ != Encoding::kCloudEventsBinary) return;
+    ForEachCloudEventAttribute(message, [add](absl::string_view name, absl::string_view value) {
+      add(absl::StrCat("ce-", name), CloudEventHeaderValue(value));
+    });
+  }
   absl::Status Check(absl::string_view, bool) const override { return absl::OkStatus(); }  // the status says it
+
+  const Encoding encoding_;
 };
 
 class HttpTransport final : public Transport {
@@ -99,28 +129,28 @@ class HttpTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "https://[user:password@]host[:port][/path][?query=a%3Db&timeout=5s&window=1&redirects=1&header.NAME=VALUE"
-           "&ca=/path&cert=/path&key=/path&verify=0]";
+           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&verify=0]";
   }
   absl::string_view description() const override {
-    return "Posts each event as JSON-RPC, over TLS with https. Success: the server answered with a status of 2xx.";
+    return "Posts each event, over TLS with https. Success: the server answered with a status of 2xx.";
   }
   AckLevel ack_level() const override { return AckLevel::kConfirmed; }
 
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
-    const absl::StatusOr<HttpPeer> peer = ParsePeer(uri);
-    if (!peer.ok()) return peer.status();
-    return Target{.canonical = TextOf(*peer, /*masked=*/false),
-                  .masked = TextOf(*peer, /*masked=*/true),
+    const absl::StatusOr<Receiver> receiver = ParseReceiver(uri);
+    if (!receiver.ok()) return receiver.status();
+    return Target{.canonical = TextOf(*receiver, /*masked=*/false),
+                  .masked = TextOf(*receiver, /*masked=*/true),
                   .ack_level = AckLevel::kConfirmed,
-                  .attempt_timeout = peer->timeout};
+                  .attempt_timeout = receiver->peer.timeout};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
     const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
     EV_CHECK(uri.ok());
-    absl::StatusOr<HttpPeer> peer = ParsePeer(*uri);
-    EV_CHECK(peer.ok());
-    return std::make_unique<JsonHttpLink>(*std::move(peer), target.masked, loop, host);
+    absl::StatusOr<Receiver> receiver = ParseReceiver(*uri);
+    EV_CHECK(receiver.ok());
+    return std::make_unique<EventHttpLink>(*std::move(receiver), target.masked, loop, host);
   }
 };
 

@@ -17,6 +17,8 @@
 #include "tests/transports/http/http_server.h"
 #include "tests/transports/io/link_under_test.h"
 #include "tests/transports/io/on_loop.h"
+#include "transports/api/encoding.h"
+#include "transports/api/encoding.h"
 
 namespace eventvirtual {
 namespace {
@@ -154,6 +156,37 @@ TEST_F(HttpTest, LoginQueryAndHeadersGoWithTheRequest) {
   EXPECT_EQ(request->Header("x-site"), "Berlin 1");
   EXPECT_EQ(request->Header("user-agent"), "ua");
   EXPECT_EQ(request->Header("expect"), std::nullopt) << "a round trip for nothing";
+}
+
+TEST_F(HttpTest, EachEncodingHasItsMediaTypeAndTheBinaryModeItsHeaders) {
+  HttpServer server(Answer("200 OK"));
+  const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-1"},
+                                                                        {"tracestate", "a\r\nX-Evil: 1"}};
+  EventFields fields{.name = "E_ACC", .event_id = "id 7", .source = "/sbc"};
+  fields.attributes = attributes;
+  const MessageRef message = Message::Make(fields);
+  for (const auto& [word, encoding] : {std::pair{"json", Encoding::kJson},
+                                       {"cloudevents", Encoding::kCloudEvents},
+                                       {"cloudevents-binary", Encoding::kCloudEventsBinary},
+                                       {"protobuf", Encoding::kProtobuf}}) {
+    LinkUnderTest link(*transport_, server.Url(absl::StrCat("/?encoding=", word)));
+    ASSERT_EQ(link.WaitReady(), 1);
+    ASSERT_TRUE(link.SendAndWait(message).ok());
+    const std::optional<HttpRequest> request = server.Receive(kPatience);
+    ASSERT_TRUE(request.has_value());
+    EXPECT_EQ(request->body, message->encoded(encoding)) << word;
+    EXPECT_EQ(request->Header("content-type"), std::string(ContentType(encoding)));
+    EXPECT_EQ(request->Header("traceparent"), "00-1");
+    EXPECT_EQ(request->Header("tracestate"), std::nullopt) << "no header's value";
+    EXPECT_EQ(request->Header("x-evil"), std::nullopt);
+    const bool binary = encoding == Encoding::kCloudEventsBinary;
+    EXPECT_EQ(request->Header("ce-id"), binary ? std::optional<std::string>("id%207") : std::nullopt);
+    if (!binary) continue;
+    EXPECT_EQ(request->Header("ce-specversion"), "1.0");
+    EXPECT_EQ(request->Header("ce-type"), "E_ACC");
+    EXPECT_EQ(request->Header("ce-source"), "/sbc");
+    EXPECT_EQ(request->Header("ce-traceparent"), "00-1");
+  }
 }
 
 TEST_F(HttpTest, AnEventIdCannotWriteHeaders) {
