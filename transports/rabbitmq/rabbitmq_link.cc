@@ -132,7 +132,7 @@ void RabbitmqLink::Close(absl::Status why) {
 void RabbitmqLink::Write() {
   while (alarm_.empty() && (out_start_ < out_.size() || stream_->wants_write())) {
     const absl::StatusOr<size_t> taken = stream_->Send(absl::string_view(out_).substr(out_start_));
-    if (!taken.ok()) return Close(Named(taken.status()));
+    if (!taken.ok()) return Lost(taken.status());
     if (*taken == 0) break;
     out_start_ += *taken;
   }
@@ -143,21 +143,32 @@ void RabbitmqLink::Write() {
 void RabbitmqLink::Read() {
   std::string bytes;
   const absl::Status state = stream_->Receive(&bytes);
+  TakeIn(bytes);
+  if (!closed_.ok()) return;
+  if (!state.ok()) return Lost(state);
+  Write();
+}
+
+void RabbitmqLink::TakeIn(absl::string_view bytes) {
   if (!bytes.empty()) heard_ = loop_.Now();
   frames_.Append(bytes);
   while (closed_.ok()) {
     const absl::StatusOr<std::optional<AmqpFrame>> frame = frames_.Next();
     if (!frame.ok()) return Confused(frame.status().message());
-    if (!frame->has_value()) break;
+    if (!frame->has_value()) return;
     if ((*frame)->kind == AmqpFrame::Kind::kMethod) OnMethod((*frame)->method, (*frame)->decoded);
     if ((*frame)->kind == AmqpFrame::Kind::kHeader) OnReturned(*(*frame)->properties);
     // The body of a returned message is of no interest.
   }
-  if (!closed_.ok()) return;
-  if (!state.ok()) {
-    return Close(Named(absl::Status(state.code(), absl::StrCat(state.message(), ready_ ? "" : " during the login"))));
-  }
-  Write();
+}
+
+// The connection is gone. A broker that has hung up has often said why before, and we have not read it yet.
+void RabbitmqLink::Lost(const absl::Status& how) {
+  std::string last_words;
+  const absl::Status state = stream_->Receive(&last_words);
+  TakeIn(last_words);
+  const absl::Status& why = absl::IsUnauthenticated(state) ? state : how;
+  Close(Named(absl::Status(why.code(), absl::StrCat(why.message(), ready_ ? "" : " during the login"))));
 }
 
 absl::Status RabbitmqLink::Named(const absl::Status& status) const {
@@ -261,6 +272,8 @@ absl::Status RabbitmqLink::BrokerError(int code, absl::string_view text) const {
       return absl::PermissionDeniedError(what);
     case AMQP_NOT_FOUND:
       return absl::NotFoundError(what);
+    case AMQP_PRECONDITION_FAILED:  // a message larger than the broker's max_message_size
+      return absl::InvalidArgumentError(what);
     default:
       return absl::UnavailableError(what);
   }

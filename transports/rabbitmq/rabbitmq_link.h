@@ -36,6 +36,8 @@ class RabbitmqLink final : public Link {
   void Close(absl::Status why);
   void Write();
   void Read();
+  void TakeIn(absl::string_view bytes);
+  void Lost(const absl::Status& how);
   void Confused(absl::string_view what);
   absl::Status Named(const absl::Status& status) const;
 

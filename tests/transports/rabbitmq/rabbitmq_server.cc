@@ -74,7 +74,7 @@ RabbitmqServer::RabbitmqServer() : port_(FreePort()), tls_port_(FreePort()), dis
       << "\nssl_options.certfile = " << folder_ / "server.pem"
       << "\nssl_options.keyfile = " << folder_ / "server.key"
       << "\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true"
-      << "\ndisk_free_limit.absolute = 1MB\nlog.console = false\n";
+      << "\nmax_message_size = 4194304\ndisk_free_limit.absolute = 1MB\nlog.console = false\n";
   const std::string cookie = folder_ / ".erlang.cookie";
   std::ofstream(cookie) << "eventvirtual";
   chmod(cookie.c_str(), 0400);
@@ -91,6 +91,10 @@ RabbitmqServer::~RabbitmqServer() {
 
 std::string RabbitmqServer::Uri(absl::string_view rest) const {
   return absl::StrCat("rabbitmq:127.0.0.1:", port_, "/", rest);
+}
+
+std::string RabbitmqServer::TlsOptions() const {
+  return absl::StrCat("ca=", File("ca.pem"), "&cert=", File("client.pem"), "&key=", File("client.key"));
 }
 
 std::vector<std::string> RabbitmqServer::Environment() const {

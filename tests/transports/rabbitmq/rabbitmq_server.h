@@ -14,8 +14,9 @@
 namespace eventvirtual {
 
 // Debian's rabbitmq-server on free loopback ports, with everything it writes in a folder under /tmp and without epmd:
-// it needs no network but loopback, no home and no particular user. Dies with the thread that started it. All methods
-// wait for what they cause, at most a minute, and fail the test when it does not happen.
+// it needs no network but loopback, no home and no particular user. It takes messages of up to 4 MiB. Dies with the
+// thread that started it. All methods wait for what they cause, at most a minute, and fail the test when it does not
+// happen.
 class RabbitmqServer {
  public:
   RabbitmqServer();   // starts
@@ -27,8 +28,11 @@ class RabbitmqServer {
   // "rabbitmq:127.0.0.1:PORT/" and `rest`.
   std::string Uri(absl::string_view rest) const;
 
-  // The port for TLS. Its certificate is for "localhost", and clients must have one of the same authority.
+  // The port for TLS, to which "localhost" leads: that is what the broker's certificate is for. Clients must have one
+  // of the same authority.
   uint16_t tls_port() const { return tls_port_; }
+  // The options that let a client in there: "ca=…&cert=…&key=…".
+  std::string TlsOptions() const;
   // What MakeCertificates() has written, of which the broker shows server.pem.
   std::string File(const std::string& name) const { return folder_ / name; }
 
