@@ -14,9 +14,7 @@ namespace {
 bool IsSchemeByte(char c) {
   return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '+' || c == '.' || c == '-';
 }
-bool IsOptionByte(char c) {
-  return absl::ascii_islower(c) || absl::ascii_isdigit(c) || c == '_' || c == '.' || c == '-';
-}
+bool IsOptionByte(char c) { return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-'; }
 
 int HexDigit(char c) {
   if (absl::ascii_isdigit(c)) return c - '0';

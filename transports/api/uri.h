@@ -28,7 +28,7 @@ struct Uri {
 };
 
 // Cuts one subscriber. A bare absolute path is a unix socket, as in OpenSIPS. The query is what follows the last '?' if
-// it reads as name=value pairs joined by '&', each name of [a-z0-9_.-]+; otherwise there is none.
+// it reads as name=value pairs joined by '&', each name of [A-Za-z0-9_.-]+; otherwise there is none.
 // INVALID_ARGUMENT: empty, no scheme, a scheme that is not [a-z][a-z0-9+.-]*, white space or control bytes, bad
 // escapes, a body that reads as one with a query itself. The message never repeats what stands behind the scheme: that
 // may hold a password.

@@ -1,9 +1,12 @@
 #include "transports/rabbitmq/amqp_frames.h"
 
+#include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/encoding.h"
 
 namespace eventvirtual {
 namespace {
@@ -12,9 +15,10 @@ namespace {
 constexpr size_t kFrameHead = 7;
 constexpr size_t kFrameExtra = kFrameHead + 1;
 constexpr char kFrameEnd = static_cast<char>(AMQP_FRAME_END);
+constexpr uint8_t kTlsAlert = 21;  // RFC 8446 section 5.1: how a TLS server answers to what is no TLS
 // Section 4.2.6.1: class (2 bytes), weight (2), size of the body (8), properties.
 constexpr size_t kHeaderHead = 12;
-constexpr size_t kMaxEncoded = 16 << 10;  // of one method or one set of properties: 16 headers of 2 × 255 bytes fit
+constexpr size_t kMaxEncoded = 16 << 10;  // of one method or one set of properties: twice what 16 headers may have
 constexpr absl::string_view kTagHeader = "x-eventvirtual-tag";  // "x-": headers exchanges do not match on it
 
 void AppendNumber(uint64_t number, int bytes, std::string* out) {
@@ -63,7 +67,8 @@ absl::StatusOr<std::optional<AmqpFrame>> AmqpFrameReader::Next() {
   const auto type = static_cast<uint8_t>(rest[0]);
   if (type != AMQP_FRAME_METHOD && type != AMQP_FRAME_HEADER && type != AMQP_FRAME_BODY &&
       type != AMQP_FRAME_HEARTBEAT) {
-    return absl::InvalidArgumentError("it does not speak AMQP 0-9-1");
+    return absl::InvalidArgumentError(type == kTlsAlert ? "it speaks TLS there; write amqps://host/vhost?…"
+                                                        : "it does not speak AMQP 0-9-1");
   }
   if (rest.size() < kFrameHead) return std::nullopt;
   const uint64_t size = ReadNumber(rest.substr(3, 4));
@@ -130,12 +135,20 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
                            std::string* out) {
   std::vector<amqp_table_entry_t> headers;
   for (const auto& [name, value] : address.headers) headers.push_back(TextEntry(name, value));
+  // CloudEvents' binding for AMQP, section 3.1.3.1; of its two prefixes the one that JMS clients can take.
+  std::vector<std::pair<std::string, std::string>> attributes;
+  if (address.encoding == Encoding::kCloudEventsBinary) {
+    ForEachCloudEventAttribute(message, [&attributes](absl::string_view name, absl::string_view value) {
+      attributes.emplace_back(absl::StrCat("cloudEvents_", name), std::string(value));
+    });
+  }
+  for (const auto& [name, value] : attributes) headers.push_back(TextEntry(name, value));
   headers.push_back(Entry(kTagHeader, AMQP_FIELD_KIND_I64));
   headers.back().value.value.i64 = static_cast<int64_t>(tag);
   amqp_basic_properties_t properties = {
       ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG |
                 AMQP_BASIC_MESSAGE_ID_FLAG,
-      .content_type = AmqpBytes("application/json"),
+      .content_type = AmqpBytes(ContentType(address.encoding)),
       .headers = Table(headers),
       .delivery_mode =
           static_cast<uint8_t>(address.persistent ? AMQP_DELIVERY_PERSISTENT : AMQP_DELIVERY_NONPERSISTENT),
@@ -150,13 +163,15 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
   if (size < 0 || kFrameExtra + kHeaderHead + size > frame_max) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the properties do not fit: an event id may have 255 bytes (this one has ", message.event_id().size(),
-        "), and with the headers of the subscriber a little less than ", frame_max));
+        "), and with all headers a little less than ", std::min<size_t>(frame_max, kMaxEncoded)));
   }
-  const absl::string_view body = message.jsonrpc();
-  // Mandatory: without it the broker drops what no queue takes, and confirms it.
-  AppendAmqpMethod<amqp_basic_publish_t>(
-      kAmqpChannel, AMQP_BASIC_PUBLISH_METHOD,
-      {.exchange = AmqpBytes(address.exchange), .routing_key = AmqpBytes(address.routing_key), .mandatory = 1}, out);
+  const absl::string_view body = message.encoded(address.encoding);
+  // Without `mandatory` the broker drops what no queue takes, and confirms it.
+  AppendAmqpMethod<amqp_basic_publish_t>(kAmqpChannel, AMQP_BASIC_PUBLISH_METHOD,
+                                         {.exchange = AmqpBytes(address.exchange),
+                                          .routing_key = AmqpBytes(address.routing_key),
+                                          .mandatory = address.mandatory},
+                                         out);
   std::string header;
   AppendNumber(AMQP_BASIC_CLASS, 2, &header);
   AppendNumber(0, 2, &header);

@@ -8,36 +8,45 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "transports/api/encoding.h"
 
 namespace eventvirtual {
 namespace {
 
+constexpr uint16_t kPort = 5672;
+constexpr uint16_t kTlsPort = 5671;
 constexpr size_t kMaxText = 255;    // bytes of an AMQP short string
 constexpr size_t kMaxHeaders = 16;  // keeps the properties of a message far below the size of a frame
 constexpr int kMaxHeartbeat = 3600;
 constexpr absl::string_view kKeep = "/:@*#+,!$'()";  // readable, and without a meaning in params, key and query
-constexpr absl::string_view kParams = "exchange=NAME, persistent, vhost=NAME, heartbeat=SECONDS, header.NAME=VALUE";
+constexpr absl::string_view kParams =
+    "exchange=NAME, persistent, mandatory=0, vhost=NAME, heartbeat=SECONDS, header.NAME=VALUE";
+constexpr absl::string_view kHeaderPrefix = "header.";
+// Of headers that are ours: context attributes in the binary mode of CloudEvents, and the tag of amqp_frames.
+constexpr absl::string_view kOwnHeaders[] = {"cloudEvents_", "cloudEvents:", "x-eventvirtual-"};
 
 bool IsParamName(absl::string_view name) {
-  return name == "exchange" || name == "persistent" || name == "vhost" || name == "heartbeat" || name == "tls_domain" ||
-         absl::StartsWith(name, "header.");
+  return name == "exchange" || name == "persistent" || name == "mandatory" || name == "vhost" || name == "heartbeat" ||
+         name == "tls_domain" || absl::StartsWith(name, kHeaderPrefix);
 }
 
 // `what` names the part in errors; the text itself may be a password and is never repeated.
+absl::Status Check(absl::string_view what, absl::string_view text) {
+  if (text.size() > kMaxText) {
+    return absl::InvalidArgumentError(absl::StrCat(what, " is longer than the ", kMaxText, " bytes that AMQP allows"));
+  }
+  if (absl::StrContains(text, '\0')) return absl::InvalidArgumentError(absl::StrCat(what, " must not hold %00"));
+  return absl::OkStatus();
+}
+
 absl::Status Decode(absl::string_view what, absl::string_view text, std::string* out) {
   std::optional<std::string> decoded = PercentDecode(text);
   if (!decoded.has_value()) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": a '%' must be followed by two hexadecimal digits; write a '%' itself as %25"));
   }
-  if (decoded->size() > kMaxText) {
-    return absl::InvalidArgumentError(absl::StrCat(what, " is longer than the ", kMaxText, " bytes that AMQP allows"));
-  }
-  if (decoded->find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat(what, " must not hold %00"));
-  }
   *out = *std::move(decoded);
-  return absl::OkStatus();
+  return Check(what, *out);
 }
 
 absl::Status ParseLogin(absl::string_view text, BrokerAddress* address) {
@@ -48,13 +57,41 @@ absl::Status ParseLogin(absl::string_view text, BrokerAddress* address) {
   return Decode("the password", login.second, &address->password);
 }
 
+// Reads `[user[:password]@]host[:port]`.
+absl::Status ParseAuthority(absl::string_view text, uint16_t default_port, BrokerAddress* address) {
+  if (const size_t at = text.rfind('@'); at != absl::string_view::npos) {
+    if (absl::Status status = ParseLogin(text.substr(0, at), address); !status.ok()) return status;
+    text.remove_prefix(at + 1);
+  }
+  absl::StatusOr<HostPort> host = ParseHostPort(text, default_port);
+  if (!host.ok()) return host.status();
+  address->host = *std::move(host);
+  return absl::OkStatus();
+}
+
+absl::Status AddHeader(const std::string& name, std::string value, BrokerAddress* address) {
+  if (name.empty()) return absl::InvalidArgumentError("a header has no name; write header.NAME=VALUE");
+  for (absl::string_view own : kOwnHeaders) {
+    if (absl::StartsWith(name, own)) {
+      return absl::InvalidArgumentError(absl::StrCat("headers whose names begin with ", own, " are written by us"));
+    }
+  }
+  if (address->headers.size() == kMaxHeaders) {
+    return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxHeaders, " headers"));
+  }
+  if (!address->headers.emplace(name, std::move(value)).second) {
+    return absl::InvalidArgumentError(absl::StrCat("parameter \"", kHeaderPrefix, name, "\" is given twice"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseParam(absl::string_view param, std::set<std::string>* seen, BrokerAddress* address) {
   const std::pair<absl::string_view, absl::string_view> cut = absl::StrSplit(param, absl::MaxSplits('=', 1));
   const std::string name(cut.first);
   if (name == "tls_domain") {
     return absl::InvalidArgumentError(
-        "tls_domain: TLS to a broker is not supported yet; remove it, or reach the broker through a TLS proxy on this "
-        "host");
+        "tls_domain names a domain of OpenSIPS' own TLS; for TLS write amqps://user:password@host/vhost?ca=/path and "
+        "routing_key=…, exchange=… behind it");
   }
   if (!IsParamName(name)) {
     return absl::InvalidArgumentError(absl::StrCat("parameter \"", name, "\" before '?' is unknown; known: ", kParams));
@@ -63,11 +100,11 @@ absl::Status ParseParam(absl::string_view param, std::set<std::string>* seen, Br
     return absl::InvalidArgumentError(absl::StrCat("parameter \"", name, "\" is given twice"));
   }
   const bool bare = param.size() == name.size();
-  if (name == "persistent") {
+  if (name == "persistent" || name == "mandatory") {
     if (!bare && cut.second != "1" && cut.second != "0") {
-      return absl::InvalidArgumentError("parameter \"persistent\" is neither 1 nor 0");
+      return absl::InvalidArgumentError(absl::StrCat("parameter \"", name, "\" is neither 1 nor 0"));
     }
-    address->persistent = bare || cut.second == "1";
+    (name == "persistent" ? address->persistent : address->mandatory) = bare || cut.second == "1";
     return absl::OkStatus();
   }
   if (bare) return absl::InvalidArgumentError(absl::StrCat("parameter \"", name, "\" has no value; known: ", kParams));
@@ -85,40 +122,29 @@ absl::Status ParseParam(absl::string_view param, std::set<std::string>* seen, Br
     address->heartbeat = absl::Seconds(seconds);
     return absl::OkStatus();
   }
-  std::string header;
-  if (absl::Status status = Decode(name, absl::StripPrefix(cut.first, "header."), &header); !status.ok()) return status;
-  if (header.empty()) return absl::InvalidArgumentError("a header has no name; write header.NAME=VALUE");
-  if (address->headers.size() == kMaxHeaders) {
-    return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxHeaders, " headers"));
+  std::string header, value;
+  if (absl::Status status = Decode(name, absl::StripPrefix(cut.first, kHeaderPrefix), &header); !status.ok()) {
+    return status;
   }
-  const auto [place, is_new] = address->headers.emplace(header, "");
-  if (!is_new) return absl::InvalidArgumentError(absl::StrCat("parameter \"", name, "\" is given twice"));
-  return Decode(name, cut.second, &place->second);
+  if (absl::Status status = Decode(name, cut.second, &value); !status.ok()) return status;
+  return AddHeader(header, std::move(value), address);
 }
 
-}  // namespace
+// --- rabbitmq:host/[params?]routing_key[?options]
 
-absl::StatusOr<BrokerAddress> ParseBrokerAddress(const Uri& uri) {
-  BrokerAddress address;
+absl::Status ParseOpensips(const Uri& uri, QueryReader& query, BrokerAddress* address) {
   const absl::string_view body = uri.body;
   const size_t slash = body.find('/');
   if (slash == absl::string_view::npos) {
     return absl::InvalidArgumentError("no '/' behind the host; write rabbitmq:host/routing_key");
   }
-  absl::string_view authority = body.substr(0, slash);
-  if (const size_t at = authority.rfind('@'); at != absl::string_view::npos) {
-    if (absl::Status status = ParseLogin(authority.substr(0, at), &address); !status.ok()) return status;
-    authority.remove_prefix(at + 1);
-  }
-  absl::StatusOr<HostPort> host = ParseHostPort(authority, 5672);
-  if (!host.ok()) return host.status();
-  address.host = *std::move(host);
+  if (absl::Status status = ParseAuthority(body.substr(0, slash), kPort, address); !status.ok()) return status;
 
   absl::string_view key = body.substr(slash + 1);
   if (const size_t mark = key.find('?'); mark != absl::string_view::npos) {
     std::set<std::string> seen;
     for (absl::string_view param : absl::StrSplit(key.substr(0, mark), ';', absl::SkipEmpty())) {
-      if (absl::Status status = ParseParam(param, &seen, &address); !status.ok()) return status;
+      if (absl::Status status = ParseParam(param, &seen, address); !status.ok()) return status;
     }
     key.remove_prefix(mark + 1);
   } else if (const size_t equals = key.find('=');
@@ -128,38 +154,151 @@ absl::StatusOr<BrokerAddress> ParseBrokerAddress(const Uri& uri) {
                      "=…\" stands where the routing key does; write the parameters before a "
                      "'?', as in exchange=NAME?routing_key, or a '=' of the key as %3D"));
   }
-  if (absl::Status status = Decode("the routing key", key, &address.routing_key); !status.ok()) return status;
-  if (address.exchange.empty() && address.routing_key.empty()) {
+  if (absl::Status status = Decode("the routing key", key, &address->routing_key); !status.ok()) return status;
+  address->timeout = query.TakeDuration("timeout", address->timeout, absl::Milliseconds(1), absl::Minutes(5));
+  address->encoding = TakeEncoding(query, /*has_headers=*/true);
+  return absl::OkStatus();
+}
+
+std::string OpensipsText(const BrokerAddress& address, absl::string_view login) {
+  const BrokerAddress defaults;
+  std::vector<std::string> params;
+  if (!address.exchange.empty()) params.push_back(absl::StrCat("exchange=", PercentEncode(address.exchange, kKeep)));
+  if (address.persistent) params.push_back("persistent");
+  if (!address.mandatory) params.push_back("mandatory=0");
+  if (address.vhost != defaults.vhost) params.push_back(absl::StrCat("vhost=", PercentEncode(address.vhost, kKeep)));
+  if (address.heartbeat != defaults.heartbeat) {
+    params.push_back(absl::StrCat("heartbeat=", absl::ToInt64Seconds(address.heartbeat)));
+  }
+  for (const auto& [name, value] : address.headers) {
+    params.push_back(absl::StrCat(kHeaderPrefix, PercentEncode(name, kKeep), "=", PercentEncode(value, kKeep)));
+  }
+  QueryWriter options;
+  if (address.timeout != defaults.timeout) options.Add("timeout", absl::FormatDuration(address.timeout));
+  AddEncoding(address.encoding, &options);
+  return absl::StrCat("rabbitmq:", login, address.host.ToString(), "/", absl::StrJoin(params, ";"),
+                      params.empty() ? "" : "?", PercentEncode(address.routing_key, kKeep), options.text());
+}
+
+// --- amqp[s]://host[/vhost]?options
+
+absl::Status TakePath(absl::string_view name, QueryReader& query, std::string* path) {
+  *path = query.TakeString(name, "");
+  if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
+    return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeTlsOptions(QueryReader& query, BrokerAddress* address) {
+  address->verify = query.TakeBool("verify", address->verify);
+  for (const auto& [name, path] : {std::pair{"ca", &address->ca}, {"cert", &address->cert}, {"key", &address->key}}) {
+    if (absl::Status status = TakePath(name, query, path); !status.ok()) return status;
+  }
+  if (address->cert.empty() != address->key.empty()) {
+    return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
+  }
+  if (!address->verify && !address->ca.empty()) {
+    return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ParseAmqpUri(const Uri& uri, QueryReader& query, BrokerAddress* address) {
+  absl::string_view body = uri.body;
+  if (!absl::ConsumePrefix(&body, "//")) {
     return absl::InvalidArgumentError(
-        "the routing key is empty; without exchange=NAME it is the name of the queue: rabbitmq:host/queue");
+        absl::StrCat("no \"//\" behind the scheme; write ", uri.scheme, "://host/vhost?routing_key=KEY"));
+  }
+  const size_t slash = body.find('/');
+  const absl::string_view vhost = slash == absl::string_view::npos ? "" : body.substr(slash + 1);
+  const uint16_t port = address->tls() ? kTlsPort : kPort;
+  if (absl::Status status = ParseAuthority(body.substr(0, slash), port, address); !status.ok()) return status;
+  if (absl::StrContains(vhost, '?')) {
+    return absl::InvalidArgumentError(
+        "what stands behind '?' does not read as options; write name=value, joined by '&', and a '?' of the virtual "
+        "host as %3F");
+  }
+  if (absl::StrContains(vhost, '/')) {
+    return absl::InvalidArgumentError(
+        "a second '/' stands behind the host; write a '/' of the virtual host as %2F, as in /%2F for \"/\"");
+  }
+  // By the letter of the specification "amqp://host/" names a virtual host without a name. RabbitMQ has none, and those
+  // who write it mean "/", as most clients do.
+  if (!vhost.empty()) {
+    if (absl::Status status = Decode("the virtual host", vhost, &address->vhost); !status.ok()) return status;
   }
 
+  address->exchange = query.TakeString("exchange", "");
+  address->routing_key = query.TakeString("routing_key", "");
+  address->persistent = query.TakeBool("persistent", address->persistent);
+  address->mandatory = query.TakeBool("mandatory", address->mandatory);
+  address->heartbeat =
+      absl::Seconds(query.TakeInt("heartbeat", absl::ToInt64Seconds(address->heartbeat), 0, kMaxHeartbeat));
+  address->timeout = query.TakeDuration("timeout", address->timeout, absl::Milliseconds(1), absl::Minutes(5));
+  address->encoding = TakeEncoding(query, /*has_headers=*/true);
+  if (absl::Status status = Check("option \"exchange\"", address->exchange); !status.ok()) return status;
+  if (absl::Status status = Check("option \"routing_key\"", address->routing_key); !status.ok()) return status;
+  for (const auto& option : uri.query) {
+    if (!absl::StartsWith(option.first, kHeaderPrefix)) continue;
+    std::string value = query.TakeString(option.first, "");
+    const std::string name(absl::StripPrefix(option.first, kHeaderPrefix));
+    for (absl::string_view text : {absl::string_view(name), absl::string_view(value)}) {
+      if (absl::Status status = Check(option.first, text); !status.ok()) return status;
+    }
+    if (absl::Status status = AddHeader(name, std::move(value), address); !status.ok()) return status;
+  }
+  return address->tls() ? TakeTlsOptions(query, address) : absl::OkStatus();
+}
+
+std::string AmqpUriText(const BrokerAddress& address, absl::string_view login) {
+  const BrokerAddress defaults;
+  QueryWriter options;
+  if (!address.exchange.empty()) options.Add("exchange", address.exchange);
+  if (!address.routing_key.empty()) options.Add("routing_key", address.routing_key);
+  if (address.persistent) options.Add("persistent", "1");
+  if (!address.mandatory) options.Add("mandatory", "0");
+  if (address.heartbeat != defaults.heartbeat) {
+    options.Add("heartbeat", absl::StrCat(absl::ToInt64Seconds(address.heartbeat)));
+  }
+  for (const auto& [name, value] : address.headers) options.Add(absl::StrCat(kHeaderPrefix, name), value);
+  if (address.timeout != defaults.timeout) options.Add("timeout", absl::FormatDuration(address.timeout));
+  AddEncoding(address.encoding, &options);
+  if (!address.verify) options.Add("verify", "0");
+  if (!address.ca.empty()) options.Add("ca", address.ca);
+  if (!address.cert.empty()) options.Add("cert", address.cert);
+  if (!address.key.empty()) options.Add("key", address.key);
+  const std::string vhost = address.vhost == defaults.vhost ? "" : absl::StrCat("/", PercentEncode(address.vhost, ""));
+  return absl::StrCat(address.scheme, "://", login, address.host.ToString(), vhost, options.text());
+}
+
+}  // namespace
+
+absl::StatusOr<BrokerAddress> ParseBrokerAddress(const Uri& uri) {
+  BrokerAddress address;
+  address.scheme = uri.scheme;
+  const bool opensips = uri.scheme == "rabbitmq";
   QueryReader query(uri);
-  address.timeout = query.TakeDuration("timeout", address.timeout, absl::Milliseconds(1), absl::Minutes(5));
+  if (absl::Status status = opensips ? ParseOpensips(uri, query, &address) : ParseAmqpUri(uri, query, &address);
+      !status.ok()) {
+    return status;
+  }
   if (absl::Status status = query.Done(); !status.ok()) return status;
+  if (address.exchange.empty() && address.routing_key.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the routing key is empty; without exchange=NAME it is the name of the queue: ",
+                     opensips ? "rabbitmq:host/queue" : absl::StrCat(uri.scheme, "://host/vhost?routing_key=QUEUE")));
+  }
   return address;
 }
 
 std::string BrokerAddress::ToString(bool masked) const {
   const BrokerAddress defaults;
-  std::string text = "rabbitmq:";
+  std::string login;
   if (user != defaults.user || password != defaults.password) {
-    absl::StrAppend(&text, PercentEncode(user, ""), ":", masked ? "***" : PercentEncode(password, ""), "@");
+    login = absl::StrCat(PercentEncode(user, ""), ":", masked ? "***" : PercentEncode(password, ""), "@");
   }
-  absl::StrAppend(&text, host.ToString(), "/");
-  std::vector<std::string> params;
-  if (!exchange.empty()) params.push_back(absl::StrCat("exchange=", PercentEncode(exchange, kKeep)));
-  if (persistent) params.push_back("persistent");
-  if (vhost != defaults.vhost) params.push_back(absl::StrCat("vhost=", PercentEncode(vhost, kKeep)));
-  if (heartbeat != defaults.heartbeat) params.push_back(absl::StrCat("heartbeat=", absl::ToInt64Seconds(heartbeat)));
-  for (const auto& [name, value] : headers) {
-    params.push_back(absl::StrCat("header.", PercentEncode(name, kKeep), "=", PercentEncode(value, kKeep)));
-  }
-  if (!params.empty()) absl::StrAppend(&text, absl::StrJoin(params, ";"), "?");
-  absl::StrAppend(&text, PercentEncode(routing_key, kKeep));
-  QueryWriter options;
-  if (timeout != defaults.timeout) options.Add("timeout", absl::FormatDuration(timeout));
-  return absl::StrCat(text, options.text());
+  return scheme == defaults.scheme ? OpensipsText(*this, login) : AmqpUriText(*this, login);
 }
 
 }  // namespace eventvirtual

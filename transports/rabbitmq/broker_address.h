@@ -1,4 +1,4 @@
-// BrokerAddress: the text of a rabbitmq subscriber, understood.
+// BrokerAddress: the text of a subscriber at an AMQP broker, understood.
 #ifndef EVENTVIRTUAL_TRANSPORTS_RABBITMQ_BROKER_ADDRESS_H_
 #define EVENTVIRTUAL_TRANSPORTS_RABBITMQ_BROKER_ADDRESS_H_
 
@@ -7,13 +7,18 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "transports/api/message.h"
 #include "transports/api/uri.h"
 
 namespace eventvirtual {
 
-// `[user[:password]@]host[:port]/[params?]routing_key[?timeout=2s]`; the README has the whole grammar. Every text is
-// decoded and at most 255 bytes long, what AMQP's short strings hold (AMQP 0-9-1 section 4.2.5.3).
+// Written in one of two ways, of which the README has the grammar:
+//   rabbitmq:[user[:password]@]host[:port]/[params?]routing_key[?options]      OpenSIPS' own
+//   amqp[s]://[user[:password]@]host[:port][/vhost]?options                    RabbitMQ's URI specification
+// Every text but the paths is decoded and at most 255 bytes long, what AMQP's short strings hold (AMQP 0-9-1 section
+// 4.2.5.3).
 struct BrokerAddress {
+  std::string scheme = "rabbitmq";  // rabbitmq, amqp or amqps
   HostPort host;
   std::string user = "guest";
   std::string password = "guest";
@@ -21,9 +26,16 @@ struct BrokerAddress {
   std::string exchange;
   std::string routing_key;
   bool persistent = false;
+  bool mandatory = true;                         // what no queue takes comes back, and has failed
   absl::Duration heartbeat = absl::Seconds(10);  // whole seconds; zero: none
   std::map<std::string, std::string> headers;
   absl::Duration timeout = absl::Seconds(2);
+  Encoding encoding = Encoding::kJsonRpc;
+  // With TLS:
+  bool verify = true;         // the broker's certificate and its name
+  std::string ca, cert, key;  // paths of PEM files; empty: the system's authorities, no certificate
+
+  bool tls() const { return scheme == "amqps"; }
 
   // The canonical text, or with `masked` the same with "***" for the password.
   std::string ToString(bool masked) const;

@@ -118,6 +118,7 @@ TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
        {}},
       {"rabbitmq:h/?pike", "rabbitmq", "h/?pike", {}},
       {"rabbitmq:h/pike?timeout=2s", "rabbitmq", "h/pike", {{"timeout", "2s"}}},
+      {"amqp://h/v?header.Site-1=b&exchange=x", "amqp", "//h/v", {{"header.Site-1", "b"}, {"exchange", "x"}}},
       {"kafka:h:1,h2:2/topic?g.a=b&t.c=d", "kafka", "h:1,h2:2/topic", {{"g.a", "b"}, {"t.c", "d"}}},
   };
   for (const Case& expected : cases) {

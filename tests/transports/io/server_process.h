@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <sstream>
 #include <string>
@@ -24,6 +25,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
@@ -56,7 +58,8 @@ inline std::string ReadFile(const std::string& path) {
 }
 
 // Writes into `folder`: ca.pem, an authority; server.pem and server.key, its certificate for the name "localhost";
-// client.pem and client.key; locked.key, the client's key behind a password. PEM all, elliptic curve P-256.
+// expired.pem, the same until yesterday; client.pem and client.key; locked.key, the client's key behind a password. PEM
+// all, elliptic curve P-256.
 inline void MakeCertificates(const TemporaryFolder& folder) {
   const std::string script = folder / "make-certificates";
   std::ofstream(script) << "cd " << folder / ""
@@ -69,6 +72,7 @@ for name in server client; do
   printf 'subjectAltName=DNS:localhost' > san
   openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out $name.pem
 done
+openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days -1 -extfile san -out expired.pem
 openssl ec -aes128 -passout pass:x -in client.key -out locked.key
 chmod a+r *.key
 )";
@@ -96,41 +100,75 @@ inline uint16_t FreePort() {
   }
 }
 
-// Dies with the thread that started it. A command that does not exist, or does not listen in time, fails the test.
+// Starts `command` (its first word is a path), which dies with this thread; what it says goes to the file `output`.
+// `environment`, as NAME=value, stands for ours; empty: ours.
+inline pid_t Spawn(const std::vector<std::string>& command, const std::string& output,
+                   std::vector<std::string> environment = {}) {
+  std::vector<std::string> words = {"/usr/bin/setpriv", "--pdeathsig", "KILL", "--"};
+  words.insert(words.end(), command.begin(), command.end());
+  std::vector<char*> argv, envp;
+  for (std::string& word : words) argv.push_back(word.data());
+  for (std::string& entry : environment) envp.push_back(entry.data());
+  argv.push_back(nullptr);
+  envp.push_back(nullptr);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
+  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
+  pid_t pid = -1;
+  EXPECT_EQ(posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), environment.empty() ? environ : envp.data()), 0);
+  posix_spawn_file_actions_destroy(&actions);
+  return pid;
+}
+
+// The same for a tool: waits for its end, and fails the test if it does not succeed.
+inline void Run(const std::vector<std::string>& command, const std::string& output,
+                std::vector<std::string> environment = {}) {
+  const pid_t pid = Spawn(command, output, std::move(environment));
+  ASSERT_GT(pid, 0);
+  int status = -1;
+  waitpid(pid, &status, 0);
+  EXPECT_EQ(status, 0) << absl::StrJoin(command, " ") << ":\n" << ReadFile(output);
+}
+
+// A server that dies with the thread that started it. All methods wait for what they cause, at most a minute, and fail
+// the test when it does not happen: the command does not exist, ends, or is not ready in time.
 class ServerProcess {
  public:
-  // Runs `command` (its first word is a path), which listens on `port`, and waits until it does. What it says goes to
-  // the file `output`.
+  // See Spawn(). Waits until something listens on `port`.
   ServerProcess(std::vector<std::string> command, uint16_t port, std::string output)
-      : command_(std::move(command)), port_(port), output_(std::move(output)) {
+      : ServerProcess(std::move(command), {}, std::move(output), [port] { return Accepts(port); }) {}
+  // Waits until `ready` says so, which is asked again and again.
+  ServerProcess(std::vector<std::string> command, std::vector<std::string> environment, std::string output,
+                std::function<bool()> ready)
+      : command_(std::move(command)),
+        environment_(std::move(environment)),
+        output_(std::move(output)),
+        ready_(std::move(ready)) {
     Start();
   }
   ~ServerProcess() { Kill(); }
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;
 
-  void Start() {
-    std::vector<std::string> words = {"/usr/bin/setpriv", "--pdeathsig", "KILL", "--"};
-    words.insert(words.end(), command_.begin(), command_.end());
-    std::vector<char*> argv;
-    for (std::string& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output_.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
-    posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    ASSERT_EQ(posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ), 0);
-    posix_spawn_file_actions_destroy(&actions);
-    const absl::Time give_up = absl::Now() + absl::Minutes(1);
-    while (!Accepts(port_)) {
-      if (EndsWithin(5)) {
-        waitpid(pid_, nullptr, 0);
+  void Start() {  // again
+    ASSERT_EQ(pid_, -1) << command_[0] << " runs already";
+    pid_ = Spawn(command_, output_, environment_);
+    const absl::Time give_up = absl::Now() + kStartPatience;
+    while (pid_ > 0 && !ready_()) {
+      if (EndsWithin(absl::Milliseconds(5))) {
         pid_ = -1;
         FAIL() << command_[0] << " ended while it started:\n" << ReadFile(output_);
       }
-      ASSERT_LT(absl::Now(), give_up) << command_[0] << " does not listen:\n" << ReadFile(output_);
+      ASSERT_LT(absl::Now(), give_up) << command_[0] << " does not come up:\n" << ReadFile(output_);
     }
+  }
+  void Stop() {  // in order
+    if (pid_ <= 0) return;
+    kill(pid_, SIGTERM);
+    ASSERT_TRUE(EndsWithin(kStartPatience)) << command_[0] << " does not stop";
+    pid_ = -1;
   }
   void Kill() {
     if (pid_ <= 0) return;
@@ -141,22 +179,25 @@ class ServerProcess {
   void Continue() { Signal(SIGCONT); }  // nothing, if it does not run any more
 
  private:
+  static constexpr absl::Duration kStartPatience = absl::Minutes(1);
+
   void Signal(int signal) {
     if (pid_ <= 0) return;  // -1 would be everybody
     EXPECT_EQ(kill(pid_, signal), 0);
   }
-  // Whether the process ends, which nobody has waited for yet, in that time.
-  bool EndsWithin(int milliseconds) const {
+  // Whether the process ends in that time; it is reaped then.
+  bool EndsWithin(absl::Duration patience) const {
     const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
     pollfd ended = {.fd = fd, .events = POLLIN};
-    const bool has_ended = poll(&ended, 1, milliseconds) == 1;
+    const bool has_ended = poll(&ended, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) == 1;
     close(fd);
+    if (has_ended) waitpid(pid_, nullptr, 0);
     return has_ended;
   }
 
-  const std::vector<std::string> command_;
-  const uint16_t port_;
+  const std::vector<std::string> command_, environment_;
   const std::string output_;
+  const std::function<bool()> ready_;
   pid_t pid_ = -1;
 };
 

@@ -1,70 +1,20 @@
 #include "tests/transports/kafka/kafka_server.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <random>
-#include <sstream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 namespace eventvirtual {
 namespace {
 
-constexpr absl::Duration kStartPatience = absl::Minutes(1);
-constexpr int kPauseMs = 50;  // between two tries to reach a broker that starts
 constexpr int kAnswerMs = 20000;
-
-std::string MakeFolder() {
-  char name[] = "/tmp/evXXXXXX";
-  EXPECT_NE(mkdtemp(name), nullptr);
-  return name;
-}
-
-// Below the range from which the system gives ports to clients: while the broker is down, none of them may take its
-// port.
-uint16_t FreePort() {
-  std::random_device random;
-  while (true) {
-    const auto port = static_cast<uint16_t>(std::uniform_int_distribution<>(10000, 32000)(random));
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    const sockaddr_in address = LoopbackAddress(port);
-    const bool free = bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-    close(fd);
-    if (free) return port;
-  }
-}
-
-// Waits until the process has ended and reaps it; false when it still runs after `timeout_ms`.
-bool Ended(pid_t pid, int timeout_ms) {
-  const int fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-  pollfd ended = {.fd = fd, .events = POLLIN};
-  const bool has_ended = poll(&ended, 1, timeout_ms) == 1;
-  close(fd);
-  if (has_ended) waitpid(pid, nullptr, 0);
-  return has_ended;
-}
-
-std::string ReadFile(const std::string& path) {
-  std::stringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 rd_kafka_t* NewClient(rd_kafka_type_t type, const std::string& bootstrap) {
   rd_kafka_conf_t* const conf = rd_kafka_conf_new();
@@ -80,9 +30,12 @@ rd_kafka_t* NewClient(rd_kafka_type_t type, const std::string& bootstrap) {
 }
 
 // Whether the broker answers and leads all partitions of all topics.
-bool Serves(rd_kafka_t* client) {
+bool Serves(const std::string& bootstrap) {
+  rd_kafka_t* const client = NewClient(RD_KAFKA_PRODUCER, bootstrap);
   const struct rd_kafka_metadata* metadata = nullptr;
-  if (rd_kafka_metadata(client, 1, nullptr, &metadata, 500) != RD_KAFKA_RESP_ERR_NO_ERROR) return false;
+  const bool answers = rd_kafka_metadata(client, 1, nullptr, &metadata, 500) == RD_KAFKA_RESP_ERR_NO_ERROR;
+  rd_kafka_destroy(client);
+  if (!answers) return false;
   bool serves = metadata->broker_cnt == 1;
   for (int i = 0; i < metadata->topic_cnt; ++i) {
     const rd_kafka_metadata_topic& topic = metadata->topics[i];
@@ -95,38 +48,33 @@ bool Serves(rd_kafka_t* client) {
 }  // namespace
 
 KafkaServer::KafkaServer()
-    : folder_(MakeFolder()),
-      port_(FreePort()),
-      proxied_port_(FreePort()),
-      secure_port_(FreePort()),
-      controller_port_(FreePort()) {
+    : port_(FreePort()), proxied_port_(FreePort()), secure_port_(FreePort()), controller_port_(FreePort()) {
   MakeCertificate();
   const std::string protocols = "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT";
   const std::string direct = absl::StrCat("DIRECT://127.0.0.1:", port_);
-  std::ofstream(folder_ + "/server.properties")
+  std::ofstream(folder_ / "server.properties")
       << "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:" << controller_port_
       << "\nlisteners=" << direct << ",PROXIED://127.0.0.1:" << proxied_port_ << ",SECURE://127.0.0.1:" << secure_port_
       << ",CONTROLLER://127.0.0.1:" << controller_port_ << "\nadvertised.listeners=" << direct
       << ",PROXIED://127.0.0.1:" << proxy_.port() << ",SECURE://localhost:" << secure_port_
       << "\nlistener.security.protocol.map=" << protocols << "\ninter.broker.listener.name=DIRECT"
-      << "\ncontroller.listener.names=CONTROLLER\nlog.dirs=" << folder_ << "/data"
+      << "\ncontroller.listener.names=CONTROLLER\nlog.dirs=" << folder_ / "data"
       << "\nauto.create.topics.enable=false\nnum.io.threads=2\nnum.network.threads=2\nmessage.max.bytes=5000000"
       // A killed broker is let in again only after its old session has ended; nine seconds by default.
       << "\nbroker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=200"
       << "\nlistener.name.secure.sasl.enabled.mechanisms=PLAIN\nlistener.name.secure.plain.sasl.jaas.config="
       << "org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"s3cr3t\";"
-      << "\nlistener.name.secure.ssl.keystore.location=" << folder_ << "/keys"
+      << "\nlistener.name.secure.ssl.keystore.location=" << folder_ / "keys"
       << "\nlistener.name.secure.ssl.keystore.type=PKCS12\nlistener.name.secure.ssl.keystore.password=keystore\n";
-  Run(Java("kafka.tools.StorageTool",
-           {"format", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA", "--config", folder_ + "/server.properties"}));
-  Start();
+  const std::string properties = folder_ / "server.properties";
+  Run(Java("kafka.tools.StorageTool", {"format", "--cluster-id", "AAAAAAAAAAAAAAAAAAAAAA", "--config", properties}),
+      folder_ / "output", Environment());
+  process_ = std::make_unique<ServerProcess>(Java("kafka.Kafka", {properties}), Environment(), folder_ / "output",
+                                             [this] { return Serves(bootstrap()); });
 }
 
 KafkaServer::~KafkaServer() {
-  if (testing::Test::HasFailure()) std::cerr << ReadFile(folder_ + "/output");
-  Kill();
-  std::error_code error;
-  std::filesystem::remove_all(folder_, error);
+  if (testing::Test::HasFailure()) std::cerr << ReadFile(folder_ / "output");
 }
 
 std::string KafkaServer::Uri(absl::string_view rest) const { return absl::StrCat("kafka:", bootstrap(), "/", rest); }
@@ -140,16 +88,16 @@ std::string KafkaServer::SecureUri(absl::string_view rest) const {
 }
 
 void KafkaServer::MakeCertificate() {
-  const std::vector<std::string> keystore = {"-keystore",  folder_ + "/keys", "-storetype", "PKCS12",
-                                             "-storepass", "keystore",        "-alias",     "broker"};
+  const std::vector<std::string> keystore = {"-keystore",  folder_ / "keys", "-storetype", "PKCS12",
+                                             "-storepass", "keystore",       "-alias",     "broker"};
   std::vector<std::string> make = {"/usr/bin/keytool", "-genkeypair", "-keyalg",           "EC",        "-dname",
                                    "CN=localhost",     "-ext",        "san=dns:localhost", "-validity", "2"};
   make.insert(make.end(), keystore.begin(), keystore.end());
-  Run(make);
-  std::vector<std::string> print = {"/usr/bin/keytool", "-exportcert", "-rfc", "-file", folder_ + "/certificate"};
+  Run(make, folder_ / "output", Environment());
+  std::vector<std::string> print = {"/usr/bin/keytool", "-exportcert", "-rfc", "-file", folder_ / "certificate"};
   print.insert(print.end(), keystore.begin(), keystore.end());
-  Run(print);
-  certificate_ = ReadFile(folder_ + "/certificate");
+  Run(print, folder_ / "output", Environment());
+  certificate_ = ReadFile(folder_ / "certificate");
 }
 
 std::vector<std::string> KafkaServer::Java(const std::string& main_class,
@@ -169,65 +117,9 @@ std::vector<std::string> KafkaServer::Java(const std::string& main_class,
   return words;
 }
 
-pid_t KafkaServer::Spawn(std::vector<std::string> words) const {
-  const std::vector<std::string> die_with_us = {"/usr/bin/setpriv", "--pdeathsig", "KILL", "--"};
-  words.insert(words.begin(), die_with_us.begin(), die_with_us.end());
-  std::vector<std::string> environment = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + folder_};
-  std::vector<char*> argv, envp;
-  for (std::string& word : words) argv.push_back(word.data());
-  for (std::string& entry : environment) envp.push_back(entry.data());
-  argv.push_back(nullptr);
-  envp.push_back(nullptr);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, (folder_ + "/output").c_str(),
-                                   O_WRONLY | O_CREAT | O_APPEND, 0644);
-  posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-  pid_t pid = -1;
-  EXPECT_EQ(posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), envp.data()), 0);
-  posix_spawn_file_actions_destroy(&actions);
-  return pid;
+std::vector<std::string> KafkaServer::Environment() const {
+  return {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=" + folder_ / ""};
 }
-
-void KafkaServer::Run(const std::vector<std::string>& command) {
-  const pid_t pid = Spawn(command);
-  ASSERT_GT(pid, 0);
-  int status = -1;
-  waitpid(pid, &status, 0);
-  EXPECT_EQ(status, 0) << absl::StrJoin(command, " ") << ":\n" << ReadFile(folder_ + "/output");
-}
-
-void KafkaServer::Start() {
-  ASSERT_EQ(pid_, -1) << "it runs already";
-  pid_ = Spawn(Java("kafka.Kafka", {folder_ + "/server.properties"}));
-  ASSERT_GT(pid_, 0);
-  const absl::Time give_up = absl::Now() + kStartPatience;
-  rd_kafka_t* const client = NewClient(RD_KAFKA_PRODUCER, bootstrap());
-  while (!Serves(client)) {
-    if (Ended(pid_, kPauseMs)) {
-      pid_ = -1;
-      ADD_FAILURE() << "Kafka ended while it started:\n" << ReadFile(folder_ + "/output");
-      break;
-    }
-    if (absl::Now() > give_up) {
-      ADD_FAILURE() << "Kafka does not come up:\n" << ReadFile(folder_ + "/output");
-      break;
-    }
-  }
-  rd_kafka_destroy(client);
-}
-
-void KafkaServer::Kill() {
-  if (pid_ <= 0) return;
-  kill(pid_, SIGKILL);
-  waitpid(pid_, nullptr, 0);
-  pid_ = -1;
-}
-
-void KafkaServer::Pause() { EXPECT_EQ(kill(pid_, SIGSTOP), 0); }
-void KafkaServer::Continue() { EXPECT_EQ(kill(pid_, SIGCONT), 0); }
 
 KafkaTopic::KafkaTopic(const KafkaServer& server, const std::string& name,
                        const std::map<std::string, std::string>& settings)

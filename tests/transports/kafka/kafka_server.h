@@ -3,10 +3,10 @@
 #define EVENTVIRTUAL_TESTS_TRANSPORTS_KAFKA_KAFKA_SERVER_H_
 
 #include <librdkafka/rdkafka.h>
-#include <sys/types.h>
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "tests/transports/io/server_process.h"
 #include "tests/transports/io/tcp_proxy.h"
 
 namespace eventvirtual {
@@ -38,22 +39,21 @@ class KafkaServer {
   std::string SecureUri(absl::string_view rest) const;
   const std::string& certificate() const { return certificate_; }  // PEM, of the broker, signed by itself
 
-  void Start();  // again, on the same ports and with what it kept on disk
-  void Kill();   // SIGKILL
-  void Pause();  // SIGSTOP
-  void Continue();
+  void Start() { process_->Start(); }  // again, on the same ports and with what it kept on disk
+  void Kill() { process_->Kill(); }    // SIGKILL
+  void Pause() { process_->Pause(); }  // SIGSTOP
+  void Continue() { process_->Continue(); }
 
  private:
   void MakeCertificate();
-  void Run(const std::vector<std::string>& command);
-  pid_t Spawn(std::vector<std::string> words) const;
+  std::vector<std::string> Environment() const;
   std::vector<std::string> Java(const std::string& main_class, const std::vector<std::string>& arguments) const;
 
-  const std::string folder_;
+  const TemporaryFolder folder_;
   const uint16_t port_, proxied_port_, secure_port_, controller_port_;
   TcpProxy proxy_{proxied_port_};
   std::string certificate_;
-  pid_t pid_ = -1;
+  std::unique_ptr<ServerProcess> process_;
 };
 
 // A client of the broker as others write it, blocking: what it reads is what a consumer reads. For one topic of one

@@ -18,14 +18,21 @@ namespace {
 // A real broker, and before it a proxy that is stopped and stalled: rabbitmq_transport_test does that to the broker.
 class BrokerPeer final : public ConformancePeer {
  public:
-  explicit BrokerPeer(const RabbitmqServer& server) : client_(server), proxy_(server.port()) {
+  BrokerPeer(const RabbitmqServer& server, bool tls)
+      : tls_options_(tls ? server.TlsOptions() : ""), client_(server), proxy_(tls ? server.tls_port() : server.port()) {
     client_.DeclareQueue("conformance");
     client_.Drain("conformance");
   }
 
   Transport& transport() override { return *transport_; }
-  std::string uri() const override { return absl::StrCat("rabbitmq:127.0.0.1:", proxy_.port(), "/conformance"); }
-  std::string uri_with_password() const override { return "rabbitmq:alice:s3cr3t@127.0.0.1:1/conformance"; }
+  std::string uri() const override {
+    if (tls_options_.empty()) return absl::StrCat("rabbitmq:127.0.0.1:", proxy_.port(), "/conformance");
+    return absl::StrCat("amqps://localhost:", proxy_.port(), "?routing_key=conformance&", tls_options_);
+  }
+  std::string uri_with_password() const override {
+    return tls_options_.empty() ? "rabbitmq:alice:s3cr3t@127.0.0.1:1/conformance"
+                                : "amqps://alice:s3cr3t@127.0.0.1:1/v?routing_key=conformance";
+  }
   void Start() override { proxy_.Start(); }
   void Stop() override { proxy_.Stop(); }
   Stalled stalled() const override { return Stalled::kUnanswered; }
@@ -47,6 +54,7 @@ class BrokerPeer final : public ConformancePeer {
 
  private:
   const std::unique_ptr<Transport> transport_ = MakeRabbitmqTransport();
+  const std::string tls_options_;  // empty: no TLS
   RabbitmqClient client_;
   TcpProxy proxy_;
   std::deque<std::string> received_;
@@ -60,11 +68,19 @@ class RabbitmqConformance : public testing::TestWithParam<ConformanceCase> {
 };
 
 TEST_P(RabbitmqConformance, Holds) {
-  BrokerPeer peer(*server_);
+  BrokerPeer peer(*server_, /*tls=*/false);
+  GetParam().run(peer);
+}
+
+class AmqpsConformance : public RabbitmqConformance {};
+
+TEST_P(AmqpsConformance, Holds) {
+  BrokerPeer peer(*server_, /*tls=*/true);
   GetParam().run(peer);
 }
 
 INSTANTIATE_TEST_SUITE_P(Rabbitmq, RabbitmqConformance, testing::ValuesIn(ConformanceCases()), ConformanceCaseName);
+INSTANTIATE_TEST_SUITE_P(Amqps, AmqpsConformance, testing::ValuesIn(ConformanceCases()), ConformanceCaseName);
 
 }  // namespace
 }  // namespace eventvirtual

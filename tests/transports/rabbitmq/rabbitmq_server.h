@@ -2,8 +2,6 @@
 #ifndef EVENTVIRTUAL_TESTS_TRANSPORTS_RABBITMQ_RABBITMQ_SERVER_H_
 #define EVENTVIRTUAL_TESTS_TRANSPORTS_RABBITMQ_RABBITMQ_SERVER_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -11,12 +9,14 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "tests/transports/io/server_process.h"
 
 namespace eventvirtual {
 
 // Debian's rabbitmq-server on free loopback ports, with everything it writes in a folder under /tmp and without epmd:
-// it needs no network but loopback, no home and no particular user. Dies with the thread that started it. All methods
-// wait for what they cause, at most a minute, and fail the test (EXPECT) when it does not happen.
+// it needs no network but loopback, no home and no particular user. It takes messages of up to 4 MiB. Dies with the
+// thread that started it. All methods wait for what they cause, at most a minute, and fail the test when it does not
+// happen.
 class RabbitmqServer {
  public:
   RabbitmqServer();   // starts
@@ -28,22 +28,29 @@ class RabbitmqServer {
   // "rabbitmq:127.0.0.1:PORT/" and `rest`.
   std::string Uri(absl::string_view rest) const;
 
+  // The port for TLS, to which "localhost" leads: that is what the broker's certificate is for. Clients must have one
+  // of the same authority.
+  uint16_t tls_port() const { return tls_port_; }
+  // The options that let a client in there: "ca=…&cert=…&key=…".
+  std::string TlsOptions() const;
+  // What MakeCertificates() has written, of which the broker shows server.pem.
+  std::string File(const std::string& name) const { return folder_ / name; }
+
   void Start();                                         // again, on the same ports and with what it kept on disk
-  void Stop();                                          // in order
-  void Kill();                                          // SIGKILL
-  void Pause();                                         // SIGSTOP
-  void Continue();                                      // SIGCONT
+  void Stop() { process_->Stop(); }                     // in order
+  void Kill() { process_->Kill(); }                     // SIGKILL
+  void Pause() { process_->Pause(); }                   // SIGSTOP
+  void Continue() { process_->Continue(); }             // SIGCONT
   void Ctl(const std::vector<std::string>& arguments);  // rabbitmqctl
 
  private:
   // The environment that keeps server and rabbitmqctl inside folder_.
   std::vector<std::string> Environment() const;
-  pid_t Spawn(const std::vector<std::string>& command, const std::string& output) const;
 
-  const std::string folder_;
-  const uint16_t port_;
+  const TemporaryFolder folder_;
+  const uint16_t port_, tls_port_;
   const uint16_t distribution_port_;  // for rabbitmqctl
-  pid_t pid_ = -1;
+  std::unique_ptr<ServerProcess> process_;
 };
 
 // A client of the broker as others write it, blocking: what it sees is what a consumer sees.
@@ -57,7 +64,7 @@ class RabbitmqClient {
     std::map<std::string, std::string> headers;  // those that are texts
   };
 
-  explicit RabbitmqClient(const RabbitmqServer& server);
+  explicit RabbitmqClient(const RabbitmqServer& server, const std::string& vhost = "/");
   ~RabbitmqClient();
 
   // `arguments`: x-max-length and the like; a text of digits is sent as a number.
@@ -65,7 +72,9 @@ class RabbitmqClient {
                     const std::map<std::string, std::string>& arguments = {});
   void DeclareExchange(const std::string& name, const std::string& type);
   void DeleteExchange(const std::string& name);
-  void Bind(const std::string& queue, const std::string& exchange, const std::string& routing_key);
+  // `arguments`: what a headers exchange compares, and x-match.
+  void Bind(const std::string& queue, const std::string& exchange, const std::string& routing_key,
+            const std::map<std::string, std::string>& arguments = {});
   // Takes all that is in the queue now.
   std::vector<Received> Drain(const std::string& queue);
 
