@@ -36,12 +36,25 @@ std::string Printable(absl::string_view text) {
   return printable;
 }
 
+absl::string_view WordsFor(natsStatus status) {
+  switch (status) {
+    case NATS_TIMEOUT:
+      return "the server does not answer";
+    case NATS_CONNECTION_CLOSED:
+      return "the server closed the connection";
+    case NATS_NO_SERVER:
+      return "no server accepts connections there";
+    default:
+      return natsStatus_GetText(status);
+  }
+}
+
 absl::Status StatusOf(natsStatus status, absl::string_view detail) {
   if (const size_t place = detail.find("): "); absl::StartsWith(detail, "(") && place != absl::string_view::npos) {
     detail.remove_prefix(place + 3);  // a line of libnats' source
   }
-  std::string what = natsStatus_GetText(status);
-  if (!detail.empty() && detail != what) absl::StrAppend(&what, ": ", Printable(detail));
+  std::string what(WordsFor(status));
+  if (!detail.empty() && detail != natsStatus_GetText(status)) absl::StrAppend(&what, ": ", Printable(detail));
   switch (status) {
     case NATS_CONNECTION_AUTH_FAILED:
       return absl::UnauthenticatedError(what);
@@ -128,6 +141,8 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       made, [](natsConnection*, natsSubscription*, natsStatus, void*) {}, nullptr));
   if (!address.user.empty()) set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.c_str()));
   if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.c_str()));
+  // Also without natss: libnats goes over to TLS where the server wants it.
+  set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
   if (address.tls) {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(address.ca, address.cert, address.key);
     if (!files.ok()) return files.status();
@@ -135,7 +150,6 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       return absl::UnauthenticatedError(absl::StrCat("key=", address.key, ": the key is locked by a password"));
     }
     set(natsOptions_SetSecure(made, true));
-    set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
     set(natsOptions_SkipServerVerification(made, !address.verify));
     if (!files->ca.empty()) set(natsOptions_SetCATrustedCertificates(made, files->ca.c_str()));
     if (!files->cert.empty()) set(natsOptions_SetCertificatesChain(made, files->cert.c_str(), files->key.c_str()));

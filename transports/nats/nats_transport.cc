@@ -203,7 +203,7 @@ void Session::Close(const absl::Status& why) {
     std::move(done).Finish(absl::Status(
         named.code(), absl::StrCat(named.message(), may_have_arrived ? "; the event may have arrived" : "")));
   }
-  Post([named](NatsLink& link) { link.OnClosed(Fresh(named)); });
+  Post([closed = Fresh(named)](NatsLink& link) { link.OnClosed(closed); });
 }
 
 void Session::Finish(uint64_t token, const absl::Status& outcome) {

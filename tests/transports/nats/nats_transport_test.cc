@@ -326,8 +326,10 @@ TEST_F(NatsTest, KilledUnderLoadAndRestartedItHasAllThatWasConfirmed) {
       }
     }
     if (round == 2) break;
-    EXPECT_TRUE(absl::IsUnavailable(link->WaitClosed()));
-    EXPECT_FALSE(Connect(server, "killed?jetstream=1")->WaitClosed().ok());
+    const absl::Status why = link->WaitClosed(), refused = Connect(server, "killed?jetstream=1")->WaitClosed();
+    EXPECT_TRUE(absl::IsUnavailable(why)) << why;
+    EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    EXPECT_THAT(Text(refused), HasSubstr("no server accepts connections there"));
     server.process().Start();
     NatsClient client(server);  // waits for JetStream to have recovered
     const absl::Time give_up = absl::Now() + kPatience;
@@ -387,6 +389,7 @@ TEST_F(NatsTest, APausedServerConfirmsNothingAndAllThatWaitedWhenItGoesOn) {
     const size_t first = link->Send({MakeMessage("E_PAUSED")});
     const absl::Status refused = Connect(server, rest)->WaitClosed();  // a new link has no use for such a server
     EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    EXPECT_THAT(Text(refused), HasSubstr("the server does not answer"));
     EXPECT_EQ(link->Reported(), first);
     server.process().Continue();
     EXPECT_TRUE(link->Outcome(first).ok()) << link->Outcome(first);
