@@ -61,6 +61,10 @@ absl::Status CheckSubject(absl::string_view subject) {
       return absl::InvalidArgumentError(absl::StrCat("character ", i + 1, " of the subject is the wildcard '",
                                                      std::string(1, c), "'; events are published to one subject"));
     }
+    if (c == '?') {
+      return absl::InvalidArgumentError(
+          "there is a '?' in the subject; what follows it must read as options: jetstream=1");
+    }
     if (!absl::ascii_isgraph(c)) {
       return absl::InvalidArgumentError(
           absl::StrCat("character ", i + 1, " of the subject is not printable ASCII; spaces are not allowed"));

@@ -1,6 +1,7 @@
 #include "transports/nats/nats_connection.h"
 
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <simdjson.h>
 #include <unistd.h>
 
@@ -23,7 +24,7 @@
 namespace eventvirtual {
 namespace {
 
-constexpr absl::Duration kConnectTimeout = absl::Seconds(2);  // for all addresses together
+constexpr absl::Duration kConnectTimeout = absl::Seconds(1);  // for all addresses together
 constexpr absl::Duration kPingInterval = absl::Seconds(10);   // the third that stays unanswered ends an idle link
 constexpr int64_t kJetStreamMessageTooLarge = 10054;          // nats-server: server/errors.json
 constexpr absl::string_view kHeaderFrame = "NATS/1.0\r\n\r\n";
@@ -36,12 +37,25 @@ std::string Printable(absl::string_view text) {
   return printable;
 }
 
+absl::string_view WordsFor(natsStatus status) {
+  switch (status) {
+    case NATS_TIMEOUT:
+      return "the server does not answer";
+    case NATS_CONNECTION_CLOSED:
+      return "the server closed the connection";
+    case NATS_NO_SERVER:
+      return "no server accepts connections there";
+    default:
+      return natsStatus_GetText(status);
+  }
+}
+
 absl::Status StatusOf(natsStatus status, absl::string_view detail) {
   if (const size_t place = detail.find("): "); absl::StartsWith(detail, "(") && place != absl::string_view::npos) {
     detail.remove_prefix(place + 3);  // a line of libnats' source
   }
-  std::string what = natsStatus_GetText(status);
-  if (!detail.empty() && detail != what) absl::StrAppend(&what, ": ", Printable(detail));
+  std::string what(WordsFor(status));
+  if (!detail.empty() && detail != natsStatus_GetText(status)) absl::StrAppend(&what, ": ", Printable(detail));
   switch (status) {
     case NATS_CONNECTION_AUTH_FAILED:
       return absl::UnauthenticatedError(what);
@@ -65,7 +79,7 @@ absl::Status LastError(natsStatus status) {
 
 int64_t Milliseconds(absl::Duration duration) { return std::max<int64_t>(absl::ToInt64Milliseconds(duration), 1); }
 
-// How long a server may say nothing while we wait for it: as long as an endpoint waits before it gives a link up.
+// How long a server may say nothing while we wait for it: no less than an endpoint waits before it gives a link up.
 int64_t PatienceMs(const NatsAddress& address) {
   return Milliseconds(std::max(2 * address.timeout, absl::Duration(absl::Seconds(5))));
 }
@@ -93,6 +107,28 @@ absl::Status OutcomeOf(natsMsg* answer, simdjson::dom::parser& parser) {
                    detail, ")");
   if (detail == kJetStreamMessageTooLarge) return absl::InvalidArgumentError(what);
   return code == 404 ? absl::NotFoundError(what) : absl::UnavailableError(what);
+}
+
+// libnats shakes hands over TLS on a blocking socket and without a deadline, which it does not give away. But it does
+// so on the thread that connects, and OpenSSL tells there when a handshake begins.
+thread_local const NatsReports* connecting = nullptr;
+
+void OnHandshake(const SSL* tls, int where, int /*result*/) {
+  if ((where & SSL_CB_HANDSHAKE_START) != 0 && connecting != nullptr) connecting->on_handshake(SSL_get_fd(tls));
+}
+
+// Called for each SSL object of this process.
+void OnNewTls(void* tls, void*, CRYPTO_EX_DATA*, int, long, void*) {  // NOLINT: the type is OpenSSL's
+  if (connecting != nullptr) SSL_set_info_callback(static_cast<SSL*>(tls), OnHandshake);
+}
+
+natsStatus ConnectWith(const NatsReports& reports, natsOptions* options, natsConnection** connection) {
+  static const int watched = SSL_get_ex_new_index(0, nullptr, OnNewTls, nullptr, nullptr);
+  EV_CHECK(watched >= 0);
+  connecting = &reports;
+  const natsStatus status = natsConnection_Connect(connection, options);
+  connecting = nullptr;
+  return status;
 }
 
 // What libnats holds until it will not call any more.
@@ -128,6 +164,8 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       made, [](natsConnection*, natsSubscription*, natsStatus, void*) {}, nullptr));
   if (!address.user.empty()) set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.c_str()));
   if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.c_str()));
+  // Also without natss: libnats goes over to TLS where the server wants it.
+  set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
   if (address.tls) {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(address.ca, address.cert, address.key);
     if (!files.ok()) return files.status();
@@ -135,7 +173,6 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       return absl::UnauthenticatedError(absl::StrCat("key=", address.key, ": the key is locked by a password"));
     }
     set(natsOptions_SetSecure(made, true));
-    set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
     set(natsOptions_SkipServerVerification(made, !address.verify));
     if (!files->ca.empty()) set(natsOptions_SetCATrustedCertificates(made, files->ca.c_str()));
     if (!files->cert.empty()) set(natsOptions_SetCertificatesChain(made, files->cert.c_str(), files->key.c_str()));
@@ -179,7 +216,7 @@ absl::Status NatsConnection::Connect(const SocketAddress& to, natsOptions* optio
   auto closure = std::make_unique<Reports>(reports);
   natsOptions_SetClosedCB(options, on_closed, closure.get());
   natsOptions_SetURL(options, absl::StrCat(address_.tls ? "tls://" : "nats://", to.ToString()).c_str());
-  const natsStatus status = natsConnection_Connect(&connection_, options);
+  const natsStatus status = ConnectWith(*reports, options, &connection_);
   if (status == NATS_OK) {
     closure.release();
     return absl::OkStatus();
@@ -216,9 +253,9 @@ absl::Status NatsConnection::ListenForAnswers(const Reports& reports) {
       status != NATS_OK) {
     return LastError(status);
   }
-  const natsStatus status = natsSubscription_SetOnCompleteCB(
+  // Refused only when the connection has ended meanwhile. Its thread may still use the closure: it is not freed then.
+  natsSubscription_SetOnCompleteCB(
       answers_, [](void* answers) { delete static_cast<Answers*>(answers); }, closure.release());
-  EV_CHECK(status == NATS_OK);
   const absl::Status allowed = Flush();
   if (allowed.code() != absl::StatusCode::kPermissionDenied) return allowed;
   return absl::PermissionDeniedError("this login may not subscribe to _INBOX.>, where JetStream's answers go");

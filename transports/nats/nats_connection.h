@@ -18,14 +18,18 @@
 
 namespace eventvirtual {
 
-// What libnats' own threads report. They may still do so for a moment when the connection has been destroyed.
+// What is heard of a connection, on threads of libnats, and perhaps still for a moment when it has been destroyed.
 struct NatsReports {
+  // TLS begins on this socket, which is libnats' own: during Open(), on its thread. libnats may then wait for ever for
+  // a server that has stopped, until somebody shuts the socket down.
+  std::function<void(int socket)> on_handshake;
   std::function<void(absl::Status why)> on_closed;                         // never OK
   std::function<void(uint64_t token, absl::Status outcome)> on_published;  // JetStream's answer
 };
 
-// One connection, which is never made again by the library. All of it may block, the destructor too, for a few
-// seconds or twice the address's timeout: for a Worker. Statuses lack the name of the subscriber.
+// One connection, which is never made again by the library. All of it may block, the destructor too: for a
+// few seconds or twice the address's timeout, and with TLS as on_handshake says. For a Worker. Statuses lack the name
+// of the subscriber.
 class NatsConnection {
  public:
   // Tries `addresses`, one after the other. Reads the TLS files.

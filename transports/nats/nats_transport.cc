@@ -1,5 +1,9 @@
 #include "transports/nats/nats_transport.h"
 
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <limits>
 #include <string>
 #include <utility>
@@ -34,6 +38,9 @@ class Session : public std::enable_shared_from_this<Session> {
  public:
   Session(const NatsAddress& address, NatsLink* link, Loop* loop)
       : address_(address), name_(address_.ToString(/*masked=*/true)), link_(link), loop_(loop) {}
+  ~Session() {
+    if (tls_socket_ >= 0) close(tls_socket_);
+  }
 
   // The loop's: takes over what Work() is to publish. True if somebody must call Work() for that.
   bool TakeOver(absl::Span<Parcel> parcels);
@@ -50,6 +57,9 @@ class Session : public std::enable_shared_from_this<Session> {
     MessageRef message;
     uint64_t token;
   };
+
+  // Keeps a hand on the socket, to shut it down when the link goes: TLS is where libnats knows no deadlines.
+  void Hold(int socket);
 
   // Any thread's.
   void Post(absl::AnyInvocable<void(NatsLink&) &&> task);
@@ -71,6 +81,7 @@ class Session : public std::enable_shared_from_this<Session> {
   Mutex mutex_;
   Loop* loop_ ABSL_GUARDED_BY(mutex_);  // null once the link has gone
   absl::Status ended_ ABSL_GUARDED_BY(mutex_);
+  int tls_socket_ ABSL_GUARDED_BY(mutex_) = -1;  // a duplicate of libnats' own
   bool working_ ABSL_GUARDED_BY(mutex_) = false;
   uint64_t last_token_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);                      // not yet in the worker's hands
@@ -139,6 +150,7 @@ void Session::Open(const std::vector<SocketAddress>& addresses) {
   // libnats holds them, perhaps longer than anybody wants to know.
   const std::weak_ptr<Session> weak = weak_from_this();
   auto reports = std::make_shared<NatsReports>();
+  reports->on_handshake = [this](int socket) { Hold(socket); };  // not after Open()
   reports->on_closed = [weak](const absl::Status& why) {
     if (const std::shared_ptr<Session> session = weak.lock()) session->Close(why);
   };
@@ -149,6 +161,13 @@ void Session::Open(const std::vector<SocketAddress>& addresses) {
   if (!opened.ok()) return Close(opened.status());
   connection_ = *std::move(opened);
   Post([](NatsLink& link) { link.OnOpen(); });
+}
+
+void Session::Hold(int socket) {
+  MutexLock lock(&mutex_);
+  if (tls_socket_ >= 0) close(tls_socket_);  // of an address that was tried before
+  tls_socket_ = fcntl(socket, F_DUPFD_CLOEXEC, 0);
+  if (!ended_.ok()) shutdown(socket, SHUT_RDWR);
 }
 
 void Session::Work() {
@@ -194,6 +213,7 @@ void Session::Close(const absl::Status& why) {
     MutexLock lock(&mutex_);
     if (!ended_.ok()) return;
     ended_ = Fresh(named);
+    if (tls_socket_ >= 0) shutdown(tls_socket_, SHUT_RDWR);
     unreported.swap(unreported_);
     waiting.swap(waiting_);
   }
@@ -203,7 +223,7 @@ void Session::Close(const absl::Status& why) {
     std::move(done).Finish(absl::Status(
         named.code(), absl::StrCat(named.message(), may_have_arrived ? "; the event may have arrived" : "")));
   }
-  Post([named](NatsLink& link) { link.OnClosed(Fresh(named)); });
+  Post([closed = Fresh(named)](NatsLink& link) { link.OnClosed(closed); });
 }
 
 void Session::Finish(uint64_t token, const absl::Status& outcome) {

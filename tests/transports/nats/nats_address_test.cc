@@ -77,6 +77,7 @@ TEST(NatsAddress, FaultsAreNamedWithTheirPlace) {
            Row{"nats://h/", "the subject is empty"},
            Row{"nats://h/a.*", "character 3 of the subject is the wildcard '*'"},
            Row{"nats://h/a.>", "character 3 of the subject is the wildcard '>'"},
+           Row{"nats://h/a?jetstream", "must read as options: jetstream=1"},
            Row{"nats://h/a..b", "the token at character 3 of the subject is empty"},
            Row{"nats://h/.a", "the token at character 1 of the subject is empty"},
            Row{"nats://h/a.", "the last token of the subject is empty"},

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
@@ -13,13 +14,16 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/io/link_under_test.h"
 #include "tests/transports/io/loopback_listener.h"
 #include "tests/transports/io/on_loop.h"
+#include "tests/transports/io/tcp_proxy.h"
 #include "tests/transports/nats/nats_server.h"
 #include "transports/api/encoding.h"
 #include "transports/io/event_loop.h"
@@ -326,8 +330,10 @@ TEST_F(NatsTest, KilledUnderLoadAndRestartedItHasAllThatWasConfirmed) {
       }
     }
     if (round == 2) break;
-    EXPECT_TRUE(absl::IsUnavailable(link->WaitClosed()));
-    EXPECT_FALSE(Connect(server, "killed?jetstream=1")->WaitClosed().ok());
+    const absl::Status why = link->WaitClosed(), refused = Connect(server, "killed?jetstream=1")->WaitClosed();
+    EXPECT_TRUE(absl::IsUnavailable(why)) << why;
+    EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    EXPECT_THAT(Text(refused), HasSubstr("no server accepts connections there"));
     server.process().Start();
     NatsClient client(server);  // waits for JetStream to have recovered
     const absl::Time give_up = absl::Now() + kPatience;
@@ -387,6 +393,7 @@ TEST_F(NatsTest, APausedServerConfirmsNothingAndAllThatWaitedWhenItGoesOn) {
     const size_t first = link->Send({MakeMessage("E_PAUSED")});
     const absl::Status refused = Connect(server, rest)->WaitClosed();  // a new link has no use for such a server
     EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+    EXPECT_THAT(Text(refused), HasSubstr("the server does not answer"));
     EXPECT_EQ(link->Reported(), first);
     server.process().Continue();
     EXPECT_TRUE(link->Outcome(first).ok()) << link->Outcome(first);
@@ -499,6 +506,76 @@ TEST_F(NatsTest, AClientCertificateIsShown) {
       LinkUnderTest(*transport_, absl::StrCat(url, cert, server.File("locked.key"))).WaitClosed();
   EXPECT_TRUE(absl::IsUnauthenticated(locked)) << locked;
   EXPECT_THAT(Text(locked), HasSubstr("locked"));
+}
+
+// The workers of links and what libnats has started on them, which are called the same.
+struct NatsThreads {
+  int all = 0, asleep = 0;
+  NatsThreads() {
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+      const std::string stat = ReadFile(thread.path() / "stat");  // "17 (nats) S …"
+      all += absl::StrContains(stat, "(nats)") ? 1 : 0;
+      asleep += absl::StrContains(stat, "(nats) S") ? 1 : 0;
+    }
+  }
+};
+
+// libnats waits without a deadline here: only the end of the link ends its threads.
+TEST_F(NatsTest, AStoppedServerHoldsNoThreadOverTlsOnceTheLinkHasGone) {
+  NatsServer server(kTls, /*certificates=*/true);
+  TcpProxy proxy(server.port());
+  for (bool stall : {false, true}) {
+    LinkUnderTest link(
+        *transport_, absl::StrCat("natss://localhost:", proxy.port(), "/secure?timeout=1m&ca=", server.File("ca.pem")));
+    ASSERT_GT(link.WaitReady(), 0);
+    ASSERT_TRUE(link.SendAndWait(MakeMessage("E_BEFORE")).ok());
+    const int working = NatsThreads().all;
+    const absl::Time give_up = absl::Now() + kPatience;
+    if (stall) {
+      proxy.Stall();
+      link.Send(std::vector<MessageRef>(200, MessageOfSize(100000)));
+      for (int idle = 0; idle < 200 && absl::Now() < give_up; ++idle) {  // until the worker has to wait
+        if (NatsThreads().asleep < working) idle = 0;
+      }
+    }
+    link.Destroy();
+    while (NatsThreads().all > working - 3 && absl::Now() < give_up) {
+    }
+    EXPECT_EQ(NatsThreads().all, working - 3) << stall;
+  }
+  proxy.Resume();
+}
+
+TEST_F(NatsTest, AServerThatStopsInTheHandshakeIsLeftWhenTheLinkGoes) {
+  EventLoop loop("server");
+  Signal greeted, left;
+  int client = -1;
+  std::unique_ptr<Loop::Watch> watch;
+  std::unique_ptr<LoopbackListener> server;
+  OnLoop(loop, [&] {
+    server = std::make_unique<LoopbackListener>(loop, 0, [&](int fd) {
+      client = fd;
+      const absl::string_view info = "INFO {\"server_id\":\"A\",\"version\":\"2.9.10\",\"tls_required\":true}\r\n";
+      send(fd, info.data(), info.size(), MSG_NOSIGNAL);
+      watch = loop.NewWatch(fd, [&](Loop::Readiness) {
+        char bytes[4096];
+        const ssize_t got = recv(client, bytes, sizeof(bytes), MSG_DONTWAIT);
+        if (got > 0) return greeted.Set();  // to which it never answers
+        watch.reset();
+        left.Set();
+      });
+      watch->Want({.readable = true});
+    });
+  });
+  LinkUnderTest link(*transport_, absl::StrCat("natss://127.0.0.1:", server->port(), "/a"));
+  EXPECT_TRUE(greeted.Wait());
+  link.Destroy();
+  EXPECT_TRUE(left.Wait());
+  OnLoop(loop, [&] {
+    server.reset();
+    watch.reset();
+    close(client);
+  });
 }
 
 // --- servers that a server advertises
