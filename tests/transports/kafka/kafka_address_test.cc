@@ -73,7 +73,7 @@ TEST(KafkaAddressTest, WhatIsWrongIsNamedWithWhatWouldBeTaken) {
       {"kafka:h:1/", "topic behind '/' is empty"},
       {"kafka:h:1/a/b", "byte 2 of the topic"},
       {"kafka:h:1/..", "must not be"},
-      {"kafka:h:1/t?linger.ms=5", "\"linger.ms\" is unknown; known: key, timeout, g.batch"},
+      {"kafka:h:1/t?linger.ms=5", "\"linger.ms\" is unknown; known: key, timeout, encoding, g.batch"},
       {"kafka:h:1/t?g.plugin.library.paths=/tmp/x.so", "\"g.plugin.library.paths\" is unknown"},
       {"kafka:h:1/t?g.ssl.key.location=/etc/shadow", "\"g.ssl.key.location\" is unknown"},
       {"kafka:h:1/t?g.sasl.kerberos.kinit.cmd=reboot", "is unknown"},
