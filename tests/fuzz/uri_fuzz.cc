@@ -58,7 +58,8 @@ void CheckCanonical(const Transport& transport, const Uri& uri, absl::string_vie
 // What is shown of `user:password@host` is the same whatever the password is.
 void CheckMask(const Transport& transport, const Uri& uri) {
   if (!absl::StrContains(transport.syntax(), "password")) return;
-  const absl::string_view login = absl::string_view(uri.body).substr(0, uri.body.find('/'));
+  const size_t begin = absl::StartsWith(uri.body, "//") ? 2 : 0;
+  const absl::string_view login = absl::string_view(uri.body).substr(0, uri.body.find('/', begin));
   const size_t colon = login.find(':'), at = login.rfind('@');
   if (at == absl::string_view::npos || colon > at) return;
   std::string masked;

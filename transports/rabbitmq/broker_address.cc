@@ -69,7 +69,8 @@ absl::Status ParseAuthority(absl::string_view text, uint16_t default_port, Broke
   return absl::OkStatus();
 }
 
-absl::Status AddHeader(const std::string& name, std::string value, BrokerAddress* address) {
+// `written` is how the name stands in the text, for errors: decoded it may be no UTF-8.
+absl::Status AddHeader(absl::string_view written, const std::string& name, std::string value, BrokerAddress* address) {
   if (name.empty()) return absl::InvalidArgumentError("a header has no name; write header.NAME=VALUE");
   for (absl::string_view own : kOwnHeaders) {
     if (absl::StartsWith(name, own)) {
@@ -80,7 +81,7 @@ absl::Status AddHeader(const std::string& name, std::string value, BrokerAddress
     return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxHeaders, " headers"));
   }
   if (!address->headers.emplace(name, std::move(value)).second) {
-    return absl::InvalidArgumentError(absl::StrCat("parameter \"", kHeaderPrefix, name, "\" is given twice"));
+    return absl::InvalidArgumentError(absl::StrCat("parameter \"", written, "\" is given twice"));
   }
   return absl::OkStatus();
 }
@@ -127,7 +128,7 @@ absl::Status ParseParam(absl::string_view param, std::set<std::string>* seen, Br
     return status;
   }
   if (absl::Status status = Decode(name, cut.second, &value); !status.ok()) return status;
-  return AddHeader(header, std::move(value), address);
+  return AddHeader(name, header, std::move(value), address);
 }
 
 // --- rabbitmq:host/[params?]routing_key[?options]
@@ -246,7 +247,7 @@ absl::Status ParseAmqpUri(const Uri& uri, QueryReader& query, BrokerAddress* add
     for (absl::string_view text : {absl::string_view(name), absl::string_view(value)}) {
       if (absl::Status status = Check(option.first, text); !status.ok()) return status;
     }
-    if (absl::Status status = AddHeader(name, std::move(value), address); !status.ok()) return status;
+    if (absl::Status status = AddHeader(option.first, name, std::move(value), address); !status.ok()) return status;
   }
   return address->tls() ? TakeTlsOptions(query, address) : absl::OkStatus();
 }

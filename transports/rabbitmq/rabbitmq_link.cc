@@ -74,7 +74,7 @@ void RabbitmqLink::PrepareTls() {
   reader_->Run([this, alive = alive_, &loop = loop_, ca = address_.ca, cert = address_.cert, key = address_.key,
                 verify = address_.verify] {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
-    absl::StatusOr<TlsContext> context = files.ok() ? MakeTlsContext(*files, verify) : files.status();
+    absl::StatusOr<TlsContext> context = files.ok() ? MakeTlsContext(*files, verify) : Fresh(files.status());
     loop.Post([this, alive, context = std::move(context)]() mutable {
       if (!*alive) return;
       if (!context.ok()) return Close(Named(context.status()));

@@ -128,7 +128,7 @@ TEST(BrokerAddress, ErrorsNameThePartAndTheWayOut) {
            Row{"rabbitmq:h/heartbeat=-1?q", "\"heartbeat\" is not a number of seconds from 0 (none) to 3600"},
            Row{"rabbitmq:h/heartbeat=10s?q", "\"heartbeat\" is not a number of seconds"},
            Row{"rabbitmq:h/header.=x?q", "a header has no name"},
-           Row{"rabbitmq:h/header.a=1;header.%61=2?q", "parameter \"header.a\" is given twice"},
+           Row{"rabbitmq:h/header.a=1;header.%61=2?q", "parameter \"header.%61\" is given twice"},
            Row{"rabbitmq:h/q?timeout=0", "option \"timeout\" is not a time"},
            Row{"rabbitmq:h/q?persistent=1", "option \"persistent\" is unknown; known: timeout, encoding"},
            Row{"rabbitmq:h/" + std::string(256, 'k'), "the routing key is longer than the 255 bytes"},
