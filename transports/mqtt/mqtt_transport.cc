@@ -14,11 +14,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/mutex.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/worker.h"
 #include "transports/mqtt/mqtt_address.h"
@@ -81,9 +83,11 @@ class MqttLink final : public Link {
       return;
     }
     reader_ = std::make_unique<Worker>("mqtt-tls");
-    reader_->Run([this, alive = alive_, &loop, address = address_] {
+    reader_->Run([this, alive = alive_, way = way_, address = address_] {
       absl::StatusOr<SslContext> made = MakeSslContext(address);
-      loop.Post([this, alive, made = std::move(made)]() mutable {
+      MutexLock lock(&way->mutex);
+      if (way->loop == nullptr) return;
+      way->loop->Post([this, alive, made = std::move(made)]() mutable {
         if (!*alive) return;
         if (!made.ok()) return Close(made.status());
         tls_ = *std::move(made);
@@ -94,6 +98,10 @@ class MqttLink final : public Link {
 
   ~MqttLink() override {
     *alive_ = false;
+    {
+      MutexLock lock(&way_->mutex);
+      way_->loop = nullptr;
+    }
     watch_.reset();
     if (client_ != nullptr) {
       if (ready_ && closed_.ok()) mosquitto_disconnect(client_);  // in order, if the socket takes it
@@ -113,6 +121,13 @@ class MqttLink final : public Link {
   }
 
  private:
+  // The worker's way to the loop, which may go when the link has gone.
+  struct Way {
+    explicit Way(Loop* loop) : loop(loop) {}
+    Mutex mutex;
+    Loop* loop ABSL_GUARDED_BY(mutex);
+  };
+
   void LookUp() {
     lookup_ =
         std::make_unique<NameLookup>(loop_, address_.host, [this](absl::StatusOr<std::vector<SocketAddress>> found) {
@@ -310,6 +325,7 @@ class MqttLink final : public Link {
   const std::string name_;  // masked
   Loop& loop_;
   Host& host_;
+  const std::shared_ptr<Way> way_ = std::make_shared<Way>(&loop_);
   std::unique_ptr<Worker> reader_;
   SslContext tls_;
   std::unique_ptr<NameLookup> lookup_;
