@@ -78,6 +78,10 @@ HttpLink::HttpLink(HttpPeer peer, absl::string_view content_type, std::string na
 
 HttpLink::~HttpLink() {
   *alive_ = false;
+  {
+    MutexLock lock(&way_->mutex);
+    way_->loop = nullptr;
+  }
   for (const std::unique_ptr<Exchange>& exchange : busy_) curl_multi_remove_handle(multi_, exchange->curl);
   busy_.clear();
   idle_.clear();
@@ -89,9 +93,11 @@ HttpLink::~HttpLink() {
 
 void HttpLink::ReadFiles() {
   reader_ = std::make_unique<Worker>("http-files");
-  reader_->Run([this, alive = alive_, &loop = loop_, ca = peer_.ca, cert = peer_.cert, key = peer_.key] {
+  reader_->Run([this, alive = alive_, way = way_, ca = peer_.ca, cert = peer_.cert, key = peer_.key] {
     absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
-    loop.Post([this, alive, files = std::move(files)]() mutable {
+    MutexLock lock(&way->mutex);
+    if (way->loop == nullptr) return;
+    way->loop->Post([this, alive, files = std::move(files)]() mutable {
       if (!*alive) return;
       if (!files.ok()) return Close(absl::UnavailableError(absl::StrCat(name_, ": ", files.status().message())));
       tls_files_ = *std::move(files);

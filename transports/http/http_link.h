@@ -9,12 +9,14 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "transports/api/mutex.h"
 #include "transports/api/transport.h"
 #include "transports/http/http_options.h"
 #include "transports/io/name_lookup.h"
@@ -82,6 +84,13 @@ class HttpLink : public Link {
   bool ready_ = false;
   absl::Status closed_;
 
+  // The reader's way to the loop, which may go when the link has gone.
+  struct Way {
+    explicit Way(Loop* loop) : loop(loop) {}
+    Mutex mutex;
+    Loop* loop ABSL_GUARDED_BY(mutex);
+  };
+  const std::shared_ptr<Way> way_ = std::make_shared<Way>(&loop_);
   std::unique_ptr<Worker> reader_;
   TlsFiles tls_files_;
   std::unique_ptr<NameLookup> lookup_;
