@@ -197,8 +197,9 @@ absl::StatusOr<std::unique_ptr<NatsConnection>> NatsConnection::Open(const NatsA
     if (status.code() != absl::StatusCode::kUnavailable) break;
   }
   if (status.ok()) status = connection->ListenForAnswers(reports);
-  if (!status.ok()) return status;
-  return connection;
+  if (status.ok()) return connection;
+  reports->on_closed(status);  // before the end of the connection is reported, which says less
+  return status;
 }
 
 absl::Status NatsConnection::Connect(const SocketAddress& to, natsOptions* options, const Reports& reports) {
