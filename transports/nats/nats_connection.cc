@@ -63,6 +63,8 @@ absl::Status StatusOf(natsStatus status, absl::string_view detail) {
       // What it says of a certificate, ours or the server's, and nothing else, holds this word.
       if (!absl::StrContains(what, "cert")) return absl::UnavailableError(what);
       return absl::UnauthenticatedError(absl::StrCat(what, " (ca=/path names more authorities to trust)"));
+    case NATS_NOT_PERMITTED:
+      return absl::PermissionDeniedError(what);
     case NATS_SECURE_CONNECTION_WANTED:
       return absl::FailedPreconditionError(absl::StrCat(what, "; the server has no TLS"));
     default:
@@ -164,15 +166,14 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       made, [](natsConnection*, natsSubscription*, natsStatus, void*) {}, nullptr));
   if (!address.user.empty()) set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.c_str()));
   if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.c_str()));
-  // Also without natss: libnats goes over to TLS where the server wants it.
-  set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
   if (address.tls) {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(address.ca, address.cert, address.key);
     if (!files.ok()) return files.status();
     if (absl::StrContains(files->key, "ENCRYPTED")) {  // OpenSSL would ask at the terminal
       return absl::UnauthenticatedError(absl::StrCat("key=", address.key, ": the key is locked by a password"));
     }
-    set(natsOptions_SetSecure(made, true));
+    set(natsOptions_SetSecure(made, true));  // reads all authorities of the system
+    set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
     set(natsOptions_SkipServerVerification(made, !address.verify));
     if (!files->ca.empty()) set(natsOptions_SetCATrustedCertificates(made, files->ca.c_str()));
     if (!files->cert.empty()) set(natsOptions_SetCertificatesChain(made, files->cert.c_str(), files->key.c_str()));
@@ -196,8 +197,9 @@ absl::StatusOr<std::unique_ptr<NatsConnection>> NatsConnection::Open(const NatsA
     if (status.code() != absl::StatusCode::kUnavailable) break;
   }
   if (status.ok()) status = connection->ListenForAnswers(reports);
-  if (!status.ok()) return status;
-  return connection;
+  if (status.ok()) return connection;
+  reports->on_closed(status);  // before the end of the connection is reported, which says less
+  return status;
 }
 
 absl::Status NatsConnection::Connect(const SocketAddress& to, natsOptions* options, const Reports& reports) {
@@ -301,10 +303,11 @@ absl::Status NatsConnection::Publish(const Message& message, uint64_t token) {
 
 absl::Status NatsConnection::Flush() {
   const natsStatus status = natsConnection_FlushTimeout(connection_, PatienceMs(address_));
-  if (status != NATS_OK) return LastError(status);
-  // What the server says against a message comes before its PONG.
+  // What the server says against a message comes before its PONG, and may end the wait for it.
   const char* detail = "";
-  if (natsConnection_GetLastError(connection_, &detail) != NATS_NOT_PERMITTED) return absl::OkStatus();
+  const bool refused =
+      status == NATS_NOT_PERMITTED || natsConnection_GetLastError(connection_, &detail) == NATS_NOT_PERMITTED;
+  if (!refused) return status == NATS_OK ? absl::OkStatus() : LastError(status);
   return absl::PermissionDeniedError(
       absl::StrCat("this login may not publish to the subject \"", address_.subject, "\""));
 }

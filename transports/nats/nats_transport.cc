@@ -167,7 +167,8 @@ void Session::Hold(int socket) {
   MutexLock lock(&mutex_);
   if (tls_socket_ >= 0) close(tls_socket_);  // of an address that was tried before
   tls_socket_ = fcntl(socket, F_DUPFD_CLOEXEC, 0);
-  if (!ended_.ok()) shutdown(socket, SHUT_RDWR);
+  // Without natss libnats would go over to TLS where the server wants it, and check no name.
+  if (!ended_.ok() || !address_.tls) shutdown(socket, SHUT_RDWR);
 }
 
 void Session::Work() {

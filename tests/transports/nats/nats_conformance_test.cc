@@ -74,7 +74,10 @@ class JetStreamPeer final : public ServerPeer {
 class NatsConformance : public testing::TestWithParam<ConformanceCase> {
  protected:
   static void SetUpTestSuite() { server_ = new NatsServer("max_payload: 4MB"); }
-  static void TearDownTestSuite() { delete std::exchange(server_, nullptr); }
+  static void TearDownTestSuite() {
+    delete std::exchange(server_, nullptr);
+    WaitForNatsThreads();
+  }
   static inline NatsServer* server_ = nullptr;
 };
 

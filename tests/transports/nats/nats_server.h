@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
@@ -151,6 +153,27 @@ class NatsClient {
   jsCtx* jetstream_ = nullptr;
   natsSubscription* subscription_ = nullptr;
 };
+
+// The workers of links and what libnats has started on them, which are called the same.
+struct NatsThreads {
+  int all = 0, asleep = 0;
+  NatsThreads() {
+    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
+      const std::string stat = ReadFile(thread.path() / "stat");  // "17 (nats) S …"
+      all += absl::StrContains(stat, "(nats)") ? 1 : 0;
+      asleep += absl::StrContains(stat, "(nats) S") ? 1 : 0;
+    }
+  }
+};
+
+// A link leaves the end of its connection to a worker: waits until the last one is done, and libnats with it.
+inline void WaitForNatsThreads() {
+  EXPECT_EQ(nats_CloseAndWait(absl::ToInt64Milliseconds(kPatience)), NATS_OK);
+  const absl::Time give_up = absl::Now() + kPatience;
+  while (NatsThreads().all > 0 && absl::Now() < give_up) {
+  }
+  EXPECT_EQ(NatsThreads().all, 0);
+}
 
 }  // namespace eventvirtual
 

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
@@ -14,7 +13,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -51,6 +49,8 @@ MessageRef WithId(absl::string_view id, absl::string_view text) {
 
 class NatsTest : public testing::Test {
  protected:
+  static void TearDownTestSuite() { WaitForNatsThreads(); }
+
   // A link to "nats://[login]127.0.0.1:PORT/" and `rest`.
   std::unique_ptr<LinkUnderTest> Connect(const NatsServer& server, absl::string_view rest,
                                          absl::string_view login = "") {
@@ -507,18 +507,6 @@ TEST_F(NatsTest, AClientCertificateIsShown) {
   EXPECT_TRUE(absl::IsUnauthenticated(locked)) << locked;
   EXPECT_THAT(Text(locked), HasSubstr("locked"));
 }
-
-// The workers of links and what libnats has started on them, which are called the same.
-struct NatsThreads {
-  int all = 0, asleep = 0;
-  NatsThreads() {
-    for (const auto& thread : std::filesystem::directory_iterator("/proc/self/task")) {
-      const std::string stat = ReadFile(thread.path() / "stat");  // "17 (nats) S …"
-      all += absl::StrContains(stat, "(nats)") ? 1 : 0;
-      asleep += absl::StrContains(stat, "(nats) S") ? 1 : 0;
-    }
-  }
-};
 
 // libnats waits without a deadline here: only the end of the link ends its threads.
 TEST_F(NatsTest, AStoppedServerHoldsNoThreadOverTlsOnceTheLinkHasGone) {
