@@ -134,21 +134,16 @@ bool EventLoop::OnLoop() const { return current_loop == this; }
 
 void EventLoop::Post(absl::AnyInvocable<void() &&> task) {
   absl::AnyInvocable<void() &&> refused;  // destroyed outside the lock
-  bool wake = false;
-  {
-    MutexLock lock(&mutex_);
-    if (stopping_) {
-      refused = std::move(task);
-    } else {
-      tasks_.push_back(std::move(task));
-      wake = !awake_;
-      awake_ = true;
-    }
+  MutexLock lock(&mutex_);
+  if (stopping_) {
+    refused = std::move(task);
+    return;
   }
-  if (wake) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
-  }
+  tasks_.push_back(std::move(task));
+  if (std::exchange(awake_, true)) return;
+  // Still under the lock: once the task is seen, this loop may be destroyed, and the descriptor with it.
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
 }
 
 std::unique_ptr<Loop::Timer> EventLoop::NewTimer(absl::AnyInvocable<void()> on_time) {
