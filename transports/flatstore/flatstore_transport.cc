@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/functional/any_invocable.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -20,6 +19,7 @@
 #include "transports/api/check.h"
 #include "transports/api/mutex.h"
 #include "transports/flatstore/flat_file.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/worker.h"
 
 namespace eventvirtual {
@@ -180,46 +180,27 @@ std::string Canonical(const Options& all) {
   return absl::StrCat("flatstore:", options.path, query.text());
 }
 
-class FlatstoreLink;
-
 // What the link and its thread share; the thread may outlive the link by as long as the disk hangs.
-struct Store : std::enable_shared_from_this<Store> {
-  Store(FlatFileOptions options, Loop* loop) : file(std::move(options)), loop(loop) {}
+struct Store {
+  Store(FlatFileOptions options, Loop& loop) : file(std::move(options)), box(std::make_shared<Mailbox>(loop)) {}
 
-  // From the thread: runs `task` on the loop, unless the link has gone.
-  void Report(absl::AnyInvocable<void(FlatstoreLink&) &&> task);
-  bool Abandoned() {
-    MutexLock lock(&mutex);
-    return loop == nullptr;
-  }
-  // From the loop: the link goes, and the loop may follow it.
-  void Abandon() {
-    MutexLock lock(&mutex);
-    loop = nullptr;
-  }
-
-  FlatFile file;                  // the thread's
-  FlatstoreLink* link = nullptr;  // the loop's; null once the link has gone
-
-  Mutex mutex;
-  Loop* loop ABSL_GUARDED_BY(mutex);  // null once the link has gone
+  FlatFile file;  // the thread's
+  const std::shared_ptr<Mailbox> box;
 };
 
 class FlatstoreLink final : public Link {
  public:
   FlatstoreLink(std::shared_ptr<Store> store, Loop& loop, Host& host)
       : loop_(loop), host_(host), store_(std::move(store)), worker_(std::make_unique<Worker>("ev-flatstore")) {
-    store_->link = this;
-    worker_->Run([store = store_, now = loop_.Now()] {
-      if (store->Abandoned()) return;
+    worker_->Run([this, store = store_, now = loop_.Now()] {
+      if (store->box->left()) return;
       absl::Status status = store->file.Open(now);
-      store->Report([status = std::move(status)](FlatstoreLink& link) { link.OnOpened(status); });
+      store->box->Post([this, status = std::move(status)] { OnOpened(status); });
     });
   }
 
   ~FlatstoreLink() override {
-    store_->link = nullptr;
-    store_->Abandon();
+    store_->box->Leave();
     // close() may wait for a disk or a file server as well, so the thread does it, as its last task, and then ends: the
     // task owns its worker.
     Worker* const worker = worker_.get();
@@ -253,10 +234,10 @@ class FlatstoreLink final : public Link {
     if (waiting_.messages.empty()) return;
     Batch batch = std::exchange(waiting_, {});
     writing_ = std::move(batch.completions);
-    worker_->Run([store = store_, messages = std::move(batch.messages), now = loop_.Now()] {
-      if (store->Abandoned()) return;
+    worker_->Run([this, store = store_, messages = std::move(batch.messages), now = loop_.Now()] {
+      if (store->box->left()) return;
       FlatFile::Appended appended = store->file.Append(messages, now);
-      store->Report([appended = std::move(appended)](FlatstoreLink& link) { link.OnWritten(appended); });
+      store->box->Post([this, appended = std::move(appended)] { OnWritten(appended); });
     });
   }
 
@@ -280,14 +261,6 @@ class FlatstoreLink final : public Link {
   std::vector<Completion> writing_;  // of the batch the thread has; empty: it has none
   std::unique_ptr<Worker> worker_;
 };
-
-void Store::Report(absl::AnyInvocable<void(FlatstoreLink&) &&> task) {
-  MutexLock lock(&mutex);
-  if (loop == nullptr) return;
-  loop->Post([store = shared_from_this(), task = std::move(task)]() mutable {
-    if (store->link != nullptr) std::move(task)(*store->link);
-  });
-}
 
 // A link that was refused because too many before it are still stuck on the disk.
 class StuckLink final : public Link {
@@ -346,7 +319,7 @@ class FlatstoreTransport final : public Transport {
                                               " have not returned yet: its disk or server does not answer")),
           loop, host);
     }
-    auto store = std::make_shared<Store>(std::move(options->file), &loop);
+    auto store = std::make_shared<Store>(std::move(options->file), loop);
     stores_.emplace_back(target.canonical, store);
     return std::make_unique<FlatstoreLink>(std::move(store), loop, host);
   }

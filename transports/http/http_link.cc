@@ -77,11 +77,7 @@ HttpLink::HttpLink(HttpPeer peer, absl::string_view content_type, std::string na
 }
 
 HttpLink::~HttpLink() {
-  *alive_ = false;
-  {
-    MutexLock lock(&way_->mutex);
-    way_->loop = nullptr;
-  }
+  box_->Leave();
   for (const std::unique_ptr<Exchange>& exchange : busy_) curl_multi_remove_handle(multi_, exchange->curl);
   busy_.clear();
   idle_.clear();
@@ -93,12 +89,9 @@ HttpLink::~HttpLink() {
 
 void HttpLink::ReadFiles() {
   reader_ = std::make_unique<Worker>("http-files");
-  reader_->Run([this, alive = alive_, way = way_, ca = peer_.ca, cert = peer_.cert, key = peer_.key] {
+  reader_->Run([this, box = box_, ca = peer_.ca, cert = peer_.cert, key = peer_.key] {
     absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
-    MutexLock lock(&way->mutex);
-    if (way->loop == nullptr) return;
-    way->loop->Post([this, alive, files = std::move(files)]() mutable {
-      if (!*alive) return;
+    box->Post([this, files = std::move(files)]() mutable {
       if (!files.ok()) return Close(absl::UnavailableError(absl::StrCat(name_, ": ", files.status().message())));
       tls_files_ = *std::move(files);
       LookUp();
@@ -315,9 +308,7 @@ void HttpLink::Close(absl::Status why) {
     curl_multi_remove_handle(multi_, exchange->curl);
     std::move(exchange->done).Finish(Fresh(closed_));
   }
-  loop_.Post([this, alive = alive_] {
-    if (*alive) host_.OnClosed(Fresh(closed_));
-  });
+  box_->Post([this] { host_.OnClosed(Fresh(closed_)); });
 }
 
 // --- what curl calls

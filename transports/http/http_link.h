@@ -9,16 +9,15 @@
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "transports/api/mutex.h"
 #include "transports/api/transport.h"
 #include "transports/http/http_options.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/tls_files.h"
 #include "transports/io/worker.h"
@@ -84,13 +83,7 @@ class HttpLink : public Link {
   bool ready_ = false;
   absl::Status closed_;
 
-  // The reader's way to the loop, which may go when the link has gone.
-  struct Way {
-    explicit Way(Loop* loop) : loop(loop) {}
-    Mutex mutex;
-    Loop* loop ABSL_GUARDED_BY(mutex);
-  };
-  const std::shared_ptr<Way> way_ = std::make_shared<Way>(&loop_);
+  const std::shared_ptr<Mailbox> box_ = std::make_shared<Mailbox>(loop_);
   std::unique_ptr<Worker> reader_;
   TlsFiles tls_files_;
   std::unique_ptr<NameLookup> lookup_;
@@ -100,8 +93,7 @@ class HttpLink : public Link {
   CURLM* const multi_;
   std::unique_ptr<Loop::Timer> timer_;
   absl::flat_hash_map<curl_socket_t, std::unique_ptr<Loop::Watch>> watches_;
-  std::vector<std::unique_ptr<Exchange>> idle_, busy_;          // together at most a window
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
+  std::vector<std::unique_ptr<Exchange>> idle_, busy_;  // together at most a window
 };
 
 }  // namespace eventvirtual

@@ -12,12 +12,10 @@
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
-#include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/mutex.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/worker.h"
 #include "transports/kafka/kafka_address.h"
 #include "transports/kafka/kafka_record.h"
@@ -65,33 +63,6 @@ int ConnectSocket(int fd, const sockaddr* address, int length, const char* /*bro
   setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof(kUserTimeoutMs));
   return connect(fd, address, length) == 0 || errno == EINPROGRESS ? 0 : errno;
 }
-
-class KafkaLink;
-
-// The way from the worker to the link. The worker may outlive the link, and the loop, by as long as a broker or a name
-// server makes librdkafka wait.
-struct Mailbox : std::enable_shared_from_this<Mailbox> {
-  Mailbox(KafkaLink* link, Loop* loop) : link(link), loop(loop) {}
-
-  // Runs `task` on the loop, unless the link has gone.
-  void Post(absl::AnyInvocable<void(KafkaLink&) &&> task) {
-    MutexLock lock(&mutex);
-    if (loop == nullptr) return;
-    loop->Post([box = shared_from_this(), task = std::move(task)]() mutable {
-      if (box->link != nullptr) std::move(task)(*box->link);
-    });
-  }
-  // From the loop: the link goes, and the loop may follow it.
-  void Leave() {
-    link = nullptr;
-    MutexLock lock(&mutex);
-    loop = nullptr;
-  }
-
-  KafkaLink* link;  // the loop's; null once the link has gone
-  Mutex mutex;
-  Loop* loop ABSL_GUARDED_BY(mutex);  // null once the link has gone
-};
 
 // A librdkafka producer of one topic. It may block when it is opened and closed, which a worker does; in between it
 // belongs to the loop.
@@ -158,7 +129,7 @@ class KafkaLink final : public Link {
         loop_(loop),
         host_(host),
         worker_(std::make_unique<Worker>("kafka")),
-        box_(std::make_shared<Mailbox>(this, &loop)),
+        box_(std::make_shared<Mailbox>(loop)),
         producer_(std::make_shared<Producer>()) {
     absl::StatusOr<KafkaConf> made = MakeKafkaConf(address_);
     EV_CHECK(made.ok());  // Canonicalize() has looked at it
@@ -171,9 +142,9 @@ class KafkaLink final : public Link {
       static_cast<KafkaLink*>(link)->OnError(static_cast<rd_kafka_resp_err_t>(error), reason);
     });
     rd_kafka_conf_set_connect_cb(conf, ConnectSocket);
-    worker_->Run([box = box_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
+    worker_->Run([this, box = box_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
       absl::Status opened = producer->Open(std::move(conf), topic);
-      box->Post([opened = std::move(opened)](KafkaLink& link) mutable { link.OnOpened(std::move(opened)); });
+      box->Post([this, opened = std::move(opened)]() mutable { OnOpened(std::move(opened)); });
     });
   }
 
@@ -232,9 +203,9 @@ class KafkaLink final : public Link {
   }
 
   void AskForTopic() {
-    worker_->Run([box = box_, producer = producer_] {
+    worker_->Run([this, box = box_, producer = producer_] {
       const rd_kafka_resp_err_t error = producer->AskForTopic();
-      box->Post([error](KafkaLink& link) { link.OnTopic(error); });
+      box->Post([this, error] { OnTopic(error); });
     });
   }
 
@@ -307,7 +278,7 @@ class KafkaLink final : public Link {
       std::move(done).Finish(absl::Status(why.code(), absl::StrCat(why.message(), kMayHaveArrived)));
     }
     unreported_.clear();
-    box_->Post([why](KafkaLink& link) { link.host_.OnClosed(why); });
+    box_->Post([this, why] { host_.OnClosed(why); });
   }
 
   const KafkaAddress address_;

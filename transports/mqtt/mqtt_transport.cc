@@ -14,13 +14,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/mutex.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/worker.h"
 #include "transports/mqtt/mqtt_address.h"
@@ -83,12 +82,9 @@ class MqttLink final : public Link {
       return;
     }
     reader_ = std::make_unique<Worker>("mqtt-tls");
-    reader_->Run([this, alive = alive_, way = way_, address = address_] {
+    reader_->Run([this, box = box_, address = address_] {
       absl::StatusOr<SslContext> made = MakeSslContext(address);
-      MutexLock lock(&way->mutex);
-      if (way->loop == nullptr) return;
-      way->loop->Post([this, alive, made = std::move(made)]() mutable {
-        if (!*alive) return;
+      box->Post([this, made = std::move(made)]() mutable {
         if (!made.ok()) return Close(made.status());
         tls_ = *std::move(made);
         LookUp();
@@ -97,11 +93,7 @@ class MqttLink final : public Link {
   }
 
   ~MqttLink() override {
-    *alive_ = false;
-    {
-      MutexLock lock(&way_->mutex);
-      way_->loop = nullptr;
-    }
+    box_->Leave();
     watch_.reset();
     if (client_ != nullptr) {
       if (ready_ && closed_.ok()) mosquitto_disconnect(client_);  // in order, if the socket takes it
@@ -121,13 +113,6 @@ class MqttLink final : public Link {
   }
 
  private:
-  // The worker's way to the loop, which may go when the link has gone.
-  struct Way {
-    explicit Way(Loop* loop) : loop(loop) {}
-    Mutex mutex;
-    Loop* loop ABSL_GUARDED_BY(mutex);
-  };
-
   void LookUp() {
     lookup_ =
         std::make_unique<NameLookup>(loop_, address_.host, [this](absl::StatusOr<std::vector<SocketAddress>> found) {
@@ -209,8 +194,8 @@ class MqttLink final : public Link {
     if (error == MOSQ_ERR_SUCCESS || error == MOSQ_ERR_CONN_PENDING) return true;
     const absl::Status why = ErrorOf(error, tried_);
     if (!connected_ && absl::IsUnavailable(why) && next_ < addresses_.size()) {
-      loop_.Post([this, alive = alive_] {  // not inside a callback of the client that goes
-        if (*alive && closed_.ok()) TryNext();
+      box_->Post([this] {  // not inside a callback of the client that goes
+        if (closed_.ok()) TryNext();
       });
     } else {
       Close(why);
@@ -246,8 +231,8 @@ class MqttLink final : public Link {
       return Close(absl::FailedPreconditionError(absl::StrCat("the broker takes qos up to ", most_qos)));
     }
     ready_ = true;
-    loop_.Post([this, alive = alive_, window = std::min<int>(kWindow, receive_maximum)] {
-      if (*alive && closed_.ok()) host_.OnReady(window);
+    box_->Post([this, window = std::min<int>(kWindow, receive_maximum)] {
+      if (closed_.ok()) host_.OnReady(window);
     });
   }
 
@@ -316,16 +301,14 @@ class MqttLink final : public Link {
       std::move(done).Finish(
           absl::Status(closed_.code(), absl::StrCat(closed_.message(), "; the event may have arrived")));
     }
-    loop_.Post([this, alive = alive_] {
-      if (*alive) host_.OnClosed(closed_);
-    });
+    box_->Post([this] { host_.OnClosed(closed_); });
   }
 
   const MqttAddress address_;
   const std::string name_;  // masked
   Loop& loop_;
   Host& host_;
-  const std::shared_ptr<Way> way_ = std::make_shared<Way>(&loop_);
+  const std::shared_ptr<Mailbox> box_ = std::make_shared<Mailbox>(loop_);
   std::unique_ptr<Worker> reader_;
   SslContext tls_;
   std::unique_ptr<NameLookup> lookup_;
@@ -342,10 +325,9 @@ class MqttLink final : public Link {
   bool connected_ = false;  // the broker has answered
   bool ready_ = false;
   absl::Status closed_;
-  bool publishing_ = false;                                           // inside mosquitto_publish_v5()
-  int written_inside_ = 0;                                            // the id of what was written inside it
-  absl::flat_hash_map<int, Completion> unacknowledged_;               // by packet id; bounded by the window
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
+  bool publishing_ = false;                              // inside mosquitto_publish_v5()
+  int written_inside_ = 0;                               // the id of what was written inside it
+  absl::flat_hash_map<int, Completion> unacknowledged_;  // by packet id; bounded by the window
 };
 
 class MqttTransport final : public Transport {

@@ -11,10 +11,10 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
-#include "absl/functional/any_invocable.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/api/mutex.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/worker.h"
 #include "transports/nats/nats_address.h"
@@ -36,8 +36,11 @@ class NatsLink;
 // publishes what the loop has handed over, as much as there is, and then waits for the server once for all of it.
 class Session : public std::enable_shared_from_this<Session> {
  public:
-  Session(const NatsAddress& address, NatsLink* link, Loop* loop)
-      : address_(address), name_(address_.ToString(/*masked=*/true)), link_(link), loop_(loop) {}
+  Session(const NatsAddress& address, NatsLink& link, Loop& loop)
+      : address_(address),
+        name_(address_.ToString(/*masked=*/true)),
+        link_(link),
+        box_(std::make_shared<Mailbox>(loop)) {}
   ~Session() {
     if (tls_socket_ >= 0) close(tls_socket_);
   }
@@ -62,7 +65,6 @@ class Session : public std::enable_shared_from_this<Session> {
   void Hold(int socket);
 
   // Any thread's.
-  void Post(absl::AnyInvocable<void(NatsLink&) &&> task);
   void Close(const absl::Status& why);
   void Finish(uint64_t token, const absl::Status& outcome);
   absl::Status Named(const absl::Status& status) const {
@@ -74,12 +76,12 @@ class Session : public std::enable_shared_from_this<Session> {
   }
 
   const NatsAddress address_;
-  const std::string name_;                      // masked
-  NatsLink* link_;                              // the loop's; null once the link has gone
+  const std::string name_;  // masked
+  NatsLink& link_;          // for tasks in the box
+  const std::shared_ptr<Mailbox> box_;
   std::unique_ptr<NatsConnection> connection_;  // the worker's
 
   Mutex mutex_;
-  Loop* loop_ ABSL_GUARDED_BY(mutex_);  // null once the link has gone
   absl::Status ended_ ABSL_GUARDED_BY(mutex_);
   int tls_socket_ ABSL_GUARDED_BY(mutex_) = -1;  // a duplicate of libnats' own
   bool working_ ABSL_GUARDED_BY(mutex_) = false;
@@ -93,7 +95,7 @@ class NatsLink final : public Link {
   NatsLink(const NatsAddress& address, Loop& loop, Host& host)
       : host_(host),
         worker_(std::make_unique<Worker>("nats")),
-        session_(std::make_shared<Session>(address, this, &loop)) {
+        session_(std::make_shared<Session>(address, *this, loop)) {
     lookup_ =
         std::make_unique<NameLookup>(loop, address.host, [this](absl::StatusOr<std::vector<SocketAddress>> addresses) {
           if (!addresses.ok()) return host_.OnClosed(addresses.status());
@@ -140,10 +142,8 @@ bool Session::TakeOver(absl::Span<Parcel> parcels) {
 }
 
 void Session::Leave() {
-  link_ = nullptr;
+  box_->Leave();
   Close(absl::UnavailableError("the link was given up"));
-  MutexLock lock(&mutex_);
-  loop_ = nullptr;
 }
 
 void Session::Open(const std::vector<SocketAddress>& addresses) {
@@ -160,7 +160,7 @@ void Session::Open(const std::vector<SocketAddress>& addresses) {
   absl::StatusOr<std::unique_ptr<NatsConnection>> opened = NatsConnection::Open(address_, addresses, reports);
   if (!opened.ok()) return Close(opened.status());
   connection_ = *std::move(opened);
-  Post([](NatsLink& link) { link.OnOpen(); });
+  box_->Post([&link = link_] { link.OnOpen(); });
 }
 
 void Session::Hold(int socket) {
@@ -198,14 +198,6 @@ void Session::Work() {
   }
 }
 
-void Session::Post(absl::AnyInvocable<void(NatsLink&) &&> task) {
-  MutexLock lock(&mutex_);
-  if (loop_ == nullptr) return;
-  loop_->Post([self = shared_from_this(), task = std::move(task)]() mutable {
-    if (self->link_ != nullptr) std::move(task)(*self->link_);
-  });
-}
-
 void Session::Close(const absl::Status& why) {
   const absl::Status named = Named(why);
   absl::btree_map<uint64_t, Completion> unreported;
@@ -224,7 +216,7 @@ void Session::Close(const absl::Status& why) {
     std::move(done).Finish(absl::Status(
         named.code(), absl::StrCat(named.message(), may_have_arrived ? "; the event may have arrived" : "")));
   }
-  Post([closed = Fresh(named)](NatsLink& link) { link.OnClosed(closed); });
+  box_->Post([&link = link_, closed = Fresh(named)] { link.OnClosed(closed); });
 }
 
 void Session::Finish(uint64_t token, const absl::Status& outcome) {

@@ -40,7 +40,7 @@ RabbitmqLink::RabbitmqLink(BrokerAddress address, Loop& loop, Host& host)
 }
 
 RabbitmqLink::~RabbitmqLink() {
-  *alive_ = false;
+  box_->Leave();
   connector_.reset();
   watch_.reset();
   if (ready_ && closed_.ok() && out_.empty()) {  // a farewell spares the broker a warning in its log
@@ -71,17 +71,16 @@ void RabbitmqLink::Send(absl::Span<Parcel> parcels) {
 
 void RabbitmqLink::PrepareTls() {
   reader_ = std::make_unique<Worker>("amqp-files");
-  reader_->Run([this, alive = alive_, &loop = loop_, ca = address_.ca, cert = address_.cert, key = address_.key,
-                verify = address_.verify] {
-    const absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
-    absl::StatusOr<TlsContext> context = files.ok() ? MakeTlsContext(*files, verify) : Fresh(files.status());
-    loop.Post([this, alive, context = std::move(context)]() mutable {
-      if (!*alive) return;
-      if (!context.ok()) return Close(Named(context.status()));
-      tls_ = *std::move(context);
-      Connect();
-    });
-  });
+  reader_->Run(
+      [this, box = box_, ca = address_.ca, cert = address_.cert, key = address_.key, verify = address_.verify] {
+        const absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
+        absl::StatusOr<TlsContext> context = files.ok() ? MakeTlsContext(*files, verify) : Fresh(files.status());
+        box->Post([this, context = std::move(context)]() mutable {
+          if (!context.ok()) return Close(Named(context.status()));
+          tls_ = *std::move(context);
+          Connect();
+        });
+      });
 }
 
 void RabbitmqLink::Connect() {
@@ -122,9 +121,7 @@ void RabbitmqLink::Close(absl::Status why) {
   watch_.reset();
   if (tick_ != nullptr) tick_->Cancel();
   EndUpTo(last_tag_, why);
-  loop_.Post([this, alive = alive_, why] {
-    if (*alive) host_.OnClosed(why);
-  });
+  box_->Post([this, why] { host_.OnClosed(why); });
 }
 
 // While the broker blocks publishers it reads nothing: what it had not read before waits here, and what a link that

@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "transports/api/transport.h"
 #include "transports/io/byte_stream.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/stream_connector.h"
 #include "transports/io/worker.h"
 #include "transports/rabbitmq/amqp_frames.h"
@@ -55,6 +56,7 @@ class RabbitmqLink final : public Link {
   const std::string name_;  // masked
   Loop& loop_;
   Host& host_;
+  const std::shared_ptr<Mailbox> box_ = std::make_shared<Mailbox>(loop_);
   std::unique_ptr<Worker> reader_;
   TlsContext tls_;  // null: no TLS
   std::unique_ptr<StreamConnector> connector_;
@@ -74,7 +76,6 @@ class RabbitmqLink final : public Link {
   uint64_t last_tag_ = 0;  // delivery tag of the last message sent on this channel
   absl::btree_map<uint64_t, Completion> unconfirmed_;
   std::string return_reason_;  // between a basic.return and the properties of its message
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
 };
 
 }  // namespace eventvirtual

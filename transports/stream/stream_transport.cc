@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/io/mailbox.h"
 
 namespace eventvirtual {
 namespace {
@@ -30,14 +31,12 @@ absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
 class StreamLink final : public Link {
  public:
   StreamLink(StreamListeners& listeners, const std::string& name, std::string shown, Loop& loop, Host& host)
-      : shown_(std::move(shown)), loop_(loop), host_(host), listener_(listeners.Find(name)) {
-    const bool joined = listener_ && listener_->Join(this, [this, alive = alive_, &loop](absl::Status why) {
-      loop.Post([this, alive, why = std::move(why)]() mutable {
-        if (*alive) Close(std::move(why));
-      });
+      : shown_(std::move(shown)), host_(host), box_(std::make_shared<Mailbox>(loop)), listener_(listeners.Find(name)) {
+    const bool joined = listener_ && listener_->Join(this, [this, box = box_](absl::Status why) {
+      box->Post([this, why = std::move(why)]() mutable { Close(std::move(why)); });
     });
-    loop_.Post([this, alive = alive_, joined] {
-      if (!*alive || closed_) return;
+    box_->Post([this, joined] {
+      if (closed_) return;
       if (joined) {
         host_.OnReady(kStreamWindow);
       } else {
@@ -47,7 +46,7 @@ class StreamLink final : public Link {
   }
 
   ~StreamLink() override {
-    *alive_ = false;
+    box_->Leave();
     if (listener_) listener_->Leave(this);
   }
 
@@ -60,11 +59,10 @@ class StreamLink final : public Link {
   }
 
   const std::string shown_;
-  Loop& loop_;
   Host& host_;
+  const std::shared_ptr<Mailbox> box_;
   const Ref<StreamListener> listener_;
   bool closed_ = false;
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // of the loop; posted tasks look at it first
 };
 
 class StreamTransport final : public Transport {
