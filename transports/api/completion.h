@@ -10,6 +10,10 @@
 
 namespace eventvirtual {
 
+// A copy of `status` that shares no memory with it: what a status holds is counted without locks that ThreadSanitizer
+// sees, so one that goes to another thread, or to several, goes as a copy of its own.
+inline absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
+
 // Reported exactly once: by Finish(), or, destroyed unfinished, as UNAVAILABLE. So a broken transport fails messages;
 // it can never hang a raise. Move-only. Any thread, any time, also inside Link::Send() and after the link has gone.
 //

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/http/http_refusal.h"
+#include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
 
 namespace eventvirtual {
@@ -19,9 +20,6 @@ constexpr long kMaxIdleSeconds = 4;    // many servers close an idle connection 
 constexpr long kMaxLifeSeconds = 300;  // of a connection, so that one to an address that the name has left ends
 constexpr size_t kMaxAnswer = 64 << 10;
 constexpr int kMaxHops = 5;
-
-// A copy that shares nothing: a status that goes to another thread must not.
-absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
 
 // An event id may be any text; a header's value may not.
 std::string HeaderValue(absl::string_view text) {
@@ -267,7 +265,8 @@ bool HttpLink::FollowsRedirect(Exchange& exchange) {
 
 absl::Status HttpLink::OutcomeOf(const Exchange& exchange, CURLcode result) const {
   if (exchange.cut || (result == CURLE_OK && exchange.begun)) return AnswerOutcome(exchange);
-  std::string what = Printable(exchange.error[0] != '\0' ? exchange.error : curl_easy_strerror(result));
+  const absl::string_view said = exchange.error[0] != '\0' ? exchange.error : curl_easy_strerror(result);
+  std::string what = Printable(said.substr(0, kMaxErrorText));
   if (result == CURLE_OK) what = "the answer broke off";
   const char* const hint = exchange.requests > 0 ? "; the event may have arrived" : "";
   switch (result) {

@@ -6,14 +6,9 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "transports/io/printable.h"
 
 namespace eventvirtual {
-namespace {
-
-constexpr size_t kMaxErrorText = 200;
-
-}  // namespace
-
 absl::Status RefusalOf(const HttpRefusal& refusal, absl::string_view name) {
   const std::string what = absl::StrCat(name, ": the server answered ", refusal.status);
   switch (refusal.status) {
@@ -33,7 +28,8 @@ absl::Status RefusalOf(const HttpRefusal& refusal, absl::string_view name) {
   }
   if (refusal.status / 100 == 3) {
     return absl::UnavailableError(
-        absl::StrCat(what, refusal.redirected_to.empty() ? "" : ", a redirection to ", Printable(refusal.redirected_to),
+        absl::StrCat(what, refusal.redirected_to.empty() ? "" : ", a redirection to ",
+                     Printable(absl::string_view(refusal.redirected_to).substr(0, kMaxErrorText)),
                      "; subscribe to the final address, or set redirects=1 for 307 and 308 within this server"));
   }
   if (refusal.retry_after <= absl::ZeroDuration()) return absl::UnavailableError(what);
@@ -53,14 +49,6 @@ std::string OriginOf(const char* text) {
   };
   return absl::AsciiStrToLower(
       absl::StrCat(part(CURLUPART_SCHEME), "://", part(CURLUPART_HOST), ":", part(CURLUPART_PORT)));
-}
-
-std::string Printable(absl::string_view text) {
-  std::string printable(text.substr(0, kMaxErrorText));
-  for (char& c : printable) {
-    if (!absl::ascii_isprint(c)) c = '?';
-  }
-  return printable;
 }
 
 }  // namespace eventvirtual

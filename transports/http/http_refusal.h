@@ -24,9 +24,8 @@ absl::Status RefusalOf(const HttpRefusal& refusal, absl::string_view name);
 // a token.
 std::string OriginOf(const char* url);
 
-// At most 200 bytes of `text`, with a '?' for each that is not printable ASCII: what a server or its certificate says
-// may be anything, and goes into logs and protobuf strings.
-std::string Printable(absl::string_view text);
+// So many bytes are shown of what a server, or its certificate, says.
+inline constexpr size_t kMaxErrorText = 200;
 
 }  // namespace eventvirtual
 

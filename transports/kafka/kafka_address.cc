@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "transports/io/printable.h"
 
 namespace eventvirtual {
 namespace {
@@ -73,7 +74,7 @@ absl::Status Set(absl::string_view name, const std::string& value, rd_kafka_conf
   if (rd_kafka_conf_set(conf, property.c_str(), value.c_str(), error, sizeof(error)) == RD_KAFKA_CONF_OK) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(PrintableKafkaText(error));
+  return absl::InvalidArgumentError(Printable(error));
 }
 
 absl::Status CheckProperties(const KafkaAddress& address) {
@@ -106,14 +107,6 @@ absl::Status CheckProperties(const KafkaAddress& address) {
 }
 
 }  // namespace
-
-std::string PrintableKafkaText(absl::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) {
-    if (!absl::ascii_isprint(c)) c = '?';
-  }
-  return printable;
-}
 
 absl::StatusOr<KafkaAddress> ParseKafkaAddress(const Uri& uri) {
   KafkaAddress address;

@@ -48,10 +48,6 @@ using KafkaConf = std::unique_ptr<rd_kafka_conf_t, KafkaConfDeleter>;
 // INVALID_ARGUMENT: a value that librdkafka does not take.
 absl::StatusOr<KafkaConf> MakeKafkaConf(const KafkaAddress& address);
 
-// `text` with what is not printable ASCII as '?': brokers and librdkafka may say anything, and a status may end in a
-// protobuf string.
-std::string PrintableKafkaText(absl::string_view text);
-
 }  // namespace eventvirtual
 
 #endif  // EVENTVIRTUAL_TRANSPORTS_KAFKA_KAFKA_ADDRESS_H_

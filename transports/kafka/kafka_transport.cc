@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/io/mailbox.h"
+#include "transports/io/printable.h"
 #include "transports/io/worker.h"
 #include "transports/kafka/kafka_address.h"
 #include "transports/kafka/kafka_record.h"
@@ -87,7 +88,7 @@ struct Producer {
     if (wake_fd < 0) return absl::ResourceExhaustedError("no file descriptor is left in this process");
     char error[512] = "";
     client = rd_kafka_new(RD_KAFKA_PRODUCER, conf.get(), error, sizeof(error));
-    if (client == nullptr) return absl::FailedPreconditionError(PrintableKafkaText(error));
+    if (client == nullptr) return absl::FailedPreconditionError(Printable(error));
     conf.release();  // the client has it now
     topic = rd_kafka_topic_new(client, topic_name.c_str(), nullptr);
     EV_CHECK(topic != nullptr);
@@ -183,11 +184,8 @@ class KafkaLink final : public Link {
   }
 
  private:
-  // A copy that shares nothing: a status that is moved to another thread must not.
-  static absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
-
   absl::Status StatusOf(rd_kafka_resp_err_t error, absl::string_view what) const {
-    return absl::Status(CodeOf(error), absl::StrCat(name_, ": ", PrintableKafkaText(what)));
+    return absl::Status(CodeOf(error), absl::StrCat(name_, ": ", Printable(what)));
   }
 
   void OnOpened(absl::Status opened) {
@@ -255,7 +253,7 @@ class KafkaLink final : public Link {
     }
     if (CodeOf(error) == absl::StatusCode::kUnauthenticated) return Close(StatusOf(error, reason));
     if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-      last_error_ = PrintableKafkaText(reason);
+      last_error_ = Printable(reason);
       return;
     }
     // librdkafka would go on trying for ever; here the endpoint does.

@@ -15,12 +15,12 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
+#include "transports/io/printable.h"
 #include "transports/io/worker.h"
 #include "transports/mqtt/mqtt_address.h"
 #include "transports/mqtt/mqtt_tls.h"
@@ -36,12 +36,6 @@ constexpr int kUserTimeoutMs = 3000;  // as OpenStreamSocket() has it
 constexpr uint8_t kNoMatchingSubscribers = 0x10;
 
 using Properties = mosquitto_property;
-
-std::string Printable(absl::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) c = absl::ascii_isprint(c) ? c : '?';
-  return printable;
-}
 
 // Unique for each link, also of several processes: a broker ends the session of a client whose id comes again.
 std::string NewClientId(absl::string_view prefix) {
@@ -106,7 +100,7 @@ class MqttLink final : public Link {
       if (closed_.ok()) {
         Publish(std::move(parcel));
       } else {
-        std::move(parcel.done).Finish(absl::Status(closed_.code(), closed_.message()));
+        std::move(parcel.done).Finish(Fresh(closed_));
       }
     }
     if (closed_.ok()) SetInterest();

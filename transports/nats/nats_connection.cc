@@ -11,13 +11,13 @@
 #include <utility>
 
 #include "absl/memory/memory.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/api/encoding.h"
 #include "transports/io/errno_text.h"
+#include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
 #include "transports/io/tls_files.h"
 
@@ -28,14 +28,6 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(1);  // for all address
 constexpr absl::Duration kPingInterval = absl::Seconds(10);   // the third that stays unanswered ends an idle link
 constexpr int64_t kJetStreamMessageTooLarge = 10054;          // nats-server: server/errors.json
 constexpr absl::string_view kHeaderFrame = "NATS/1.0\r\n\r\n";
-
-std::string Printable(absl::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) {
-    if (!absl::ascii_isprint(c)) c = '?';
-  }
-  return printable;
-}
 
 absl::string_view WordsFor(natsStatus status) {
   switch (status) {

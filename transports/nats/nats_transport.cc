@@ -26,9 +26,6 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"nats", "natss"};
 constexpr int kWindow = 256;
 
-// A copy that shares nothing: a status that is moved to another thread must not.
-absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
-
 class NatsLink;
 
 // What a link shares with its worker and with the threads of libnats, all of which may outlive it for as long as a

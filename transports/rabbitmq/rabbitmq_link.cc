@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "transports/io/printable.h"
 #include "transports/io/tls_files.h"
 
 namespace eventvirtual {
@@ -15,18 +15,6 @@ namespace {
 constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr absl::Duration kLoginPatience = absl::Seconds(10);
 constexpr int kWindow = 256;
-
-// A copy that shares nothing: a status that is moved to another thread must not.
-absl::Status Fresh(const absl::Status& status) { return absl::Status(status.code(), status.message()); }
-
-// What a broker sends may be anything; what we report goes into logs and protobuf strings.
-std::string Printable(absl::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) {
-    if (!absl::ascii_isprint(c)) c = '?';
-  }
-  return printable;
-}
 
 }  // namespace
 

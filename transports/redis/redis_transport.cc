@@ -11,11 +11,11 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/io/errno_text.h"
+#include "transports/io/printable.h"
 #include "transports/io/stream_connector.h"
 #include "transports/redis/redis_address.h"
 
@@ -67,12 +67,6 @@ absl::StatusCode CodeOf(absl::string_view error) {
   return absl::StatusCode::kUnavailable;  // LOADING, READONLY, MOVED, CLUSTERDOWN, MISCONF, NOREPLICAS, …
 }
 
-std::string Printable(absl::string_view text) {
-  std::string printable(text);
-  for (char& c : printable) c = absl::ascii_isprint(c) ? c : '?';
-  return printable;
-}
-
 // hiredis forms the commands and reads the replies; the socket is ours. Replies come in the order of the commands.
 class RedisLink final : public Link {
  public:
@@ -100,7 +94,7 @@ class RedisLink final : public Link {
     if (closed_.ok()) Read();
     for (Parcel& parcel : parcels) {
       if (!closed_.ok()) {
-        std::move(parcel.done).Finish(absl::Status(closed_.code(), closed_.message()));
+        std::move(parcel.done).Finish(Fresh(closed_));
         continue;
       }
       AppendEvent(*parcel.message);

@@ -104,7 +104,7 @@ void StreamListener::Send(const void* link, absl::Span<Parcel> parcels) {
   absl::Status ended;
   {
     MutexLock lock(&mutex_);
-    ended = absl::Status(ended_.code(), ended_.message());
+    ended = Fresh(ended_);
     if (ended_.ok()) {
       for (Parcel& parcel : parcels) out_.emplace_hint(out_.end(), ++last_id_, Out{link, std::move(parcel)});
     }
