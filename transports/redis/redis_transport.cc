@@ -1,9 +1,6 @@
 #include "transports/redis/redis_transport.h"
 
-#include <errno.h>
 #include <hiredis/hiredis.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <deque>
@@ -14,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/io/errno_text.h"
+#include "transports/io/byte_stream.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_connector.h"
 #include "transports/redis/redis_address.h"
@@ -25,8 +22,6 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"redis", "rediss"};
 constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr int kWindow = 256;
-constexpr size_t kReadSize = 16 << 10;
-constexpr int kReadsAtOnce = 16;        // then the loop goes on
 constexpr size_t kMaxReply = 64 << 10;  // bytes; those to our commands are short
 constexpr size_t kMaxErrorText = 200;
 
@@ -85,7 +80,6 @@ class RedisLink final : public Link {
     *alive_ = false;
     connector_.reset();
     watch_.reset();
-    if (fd_ >= 0) close(fd_);
     redisReaderFree(reader_);
   }
 
@@ -105,9 +99,9 @@ class RedisLink final : public Link {
 
  private:
   void OnConnected(absl::StatusOr<int> fd) {
-    if (!fd.ok()) return Close(absl::Status(fd.status().code(), absl::StrCat(name_, ": ", fd.status().message())));
-    fd_ = *fd;
-    watch_ = loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
+    if (!fd.ok()) return Close(Named(fd.status()));
+    stream_ = std::make_unique<ByteStream>(*fd);
+    watch_ = loop_.NewWatch(*fd, [this](Loop::Readiness ready) {
       if (ready.readable) Read();
       if (ready.writable && closed_.ok()) Write();
     });
@@ -164,39 +158,22 @@ class RedisLink final : public Link {
 
   void Write() {
     while (out_start_ < out_.size()) {
-      const ssize_t sent = send(fd_, out_.data() + out_start_, out_.size() - out_start_, MSG_NOSIGNAL | MSG_DONTWAIT);
-      if (sent < 0) {
-        if (errno == EINTR) continue;
-        if (errno == EAGAIN || errno == EWOULDBLOCK) break;
-        return Close(absl::UnavailableError(absl::StrCat(name_, ": ", ErrnoText(errno))));
-      }
-      out_start_ += sent;
+      const absl::StatusOr<size_t> taken = stream_->Send(absl::string_view(out_).substr(out_start_));
+      if (!taken.ok()) return Close(Named(taken.status()));
+      if (*taken == 0) break;
+      out_start_ += *taken;
     }
-    if (out_start_ == out_.size()) {
-      out_.clear();
-      out_start_ = 0;
-    } else if (out_start_ > out_.size() / 2) {
-      out_.erase(0, out_start_);
-      out_start_ = 0;
-    }
-    watch_->Want({.readable = true, .writable = !out_.empty()});
+    if (out_start_ > out_.size() / 2) out_.erase(0, std::exchange(out_start_, 0));
+    watch_->Want({.readable = true, .writable = stream_->wants_write()});
   }
 
   void Read() {
-    char bytes[kReadSize];
-    for (int reads = 0; reads < kReadsAtOnce; ++reads) {
-      const ssize_t got = recv(fd_, bytes, sizeof(bytes), MSG_DONTWAIT);
-      if (got < 0) {
-        if (errno == EINTR) continue;
-        if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-        return Close(absl::UnavailableError(absl::StrCat(name_, ": ", ErrnoText(errno))));
-      }
-      if (got == 0) return Close(absl::UnavailableError(absl::StrCat(name_, ": the server closed the connection")));
-      redisReaderFeed(reader_, bytes, got);
-      unread_ += got;
-      TakeReplies();
-      if (!closed_.ok()) return;
-    }
+    std::string bytes;
+    const absl::Status state = stream_->Receive(&bytes);
+    redisReaderFeed(reader_, bytes.data(), bytes.size());
+    unread_ += bytes.size();
+    TakeReplies();
+    if (!state.ok()) Close(Named(state));
   }
 
   void TakeReplies() {
@@ -248,6 +225,9 @@ class RedisLink final : public Link {
     std::move(done).Finish(absl::OkStatus());
   }
 
+  absl::Status Named(const absl::Status& status) const {
+    return absl::Status(status.code(), absl::StrCat(name_, ": ", status.message()));
+  }
   absl::Status Strange() const {
     return absl::UnavailableError(absl::StrCat(name_, ": what came is no reply of Redis to our commands"));
   }
@@ -275,7 +255,7 @@ class RedisLink final : public Link {
   Host& host_;
   redisReader* const reader_;
   std::unique_ptr<StreamConnector> connector_;
-  int fd_ = -1;
+  std::unique_ptr<ByteStream> stream_;
   std::unique_ptr<Loop::Watch> watch_;
   absl::Status closed_;
   int greetings_ = 0;  // replies to come before the first to an event
