@@ -169,6 +169,23 @@ class LinkUnderTest final : private Link::Host {
   EventLoop loop_{"link"};      // the last member: nothing runs on it any more when the others go
 };
 
+// What closes a link to `text` before it is ready.
+inline absl::Status RefusalOf(Transport& transport, absl::string_view text) {
+  LinkUnderTest link(transport, text);
+  EXPECT_EQ(link.WaitReady(), 0);
+  return link.WaitClosed();
+}
+
+// The outcome of one event sent to `text`.
+inline absl::Status OutcomeOf(Transport& transport, absl::string_view text) {
+  LinkUnderTest link(transport, text);
+  if (link.WaitReady() == 0) {
+    ADD_FAILURE() << "not ready";
+    return link.WaitClosed();
+  }
+  return link.SendAndWait(MakeMessage("E_X", "y"));
+}
+
 }  // namespace eventvirtual
 
 #endif  // EVENTVIRTUAL_TESTS_TRANSPORTS_IO_LINK_UNDER_TEST_H_

@@ -23,18 +23,8 @@ constexpr absl::Duration kSoon = absl::Seconds(20);
 
 class MqttTest : public testing::Test {
  protected:
-  // What closes a link to `uri` before it is ready.
-  absl::Status Refusal(const std::string& uri) {
-    LinkUnderTest link(*transport_, uri);
-    EXPECT_EQ(link.WaitReady(), 0);
-    return link.WaitClosed();
-  }
-  // The outcome of one event sent there.
-  absl::Status Outcome(const std::string& uri) {
-    LinkUnderTest link(*transport_, uri);
-    EXPECT_GT(link.WaitReady(), 0) << link.WaitClosed();
-    return link.SendAndWait(MakeMessage("E_X", "y"));
-  }
+  absl::Status Refusal(const std::string& uri) { return RefusalOf(*transport_, uri); }
+  absl::Status Outcome(const std::string& uri) { return OutcomeOf(*transport_, uri); }
 
   const std::unique_ptr<Transport> transport_ = MakeMqttTransport();
 };
