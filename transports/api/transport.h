@@ -5,12 +5,14 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "transports/api/check.h"
 #include "transports/api/completion.h"
 #include "transports/api/loop.h"
 #include "transports/api/message.h"
@@ -86,6 +88,16 @@ class Transport {
   // a failure is an OnClosed() later. `loop` and `host` outlive the link.
   virtual std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) = 0;
 };
+
+// What `parse` makes of a target: for Connect(). Canonicalize() has had the same text from it, so it takes it again.
+template <typename Address>
+Address AddressOf(const Target& target, absl::StatusOr<Address> (*parse)(const Uri&)) {
+  const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
+  EV_CHECK(uri.ok());
+  absl::StatusOr<Address> address = parse(*uri);
+  EV_CHECK(address.ok());
+  return *std::move(address);
+}
 
 }  // namespace eventvirtual
 

@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "transports/api/check.h"
 #include "transports/api/encoding.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
@@ -146,11 +145,7 @@ class HttpTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<Receiver> receiver = ParseReceiver(*uri);
-    EV_CHECK(receiver.ok());
-    return std::make_unique<EventHttpLink>(*std::move(receiver), target.masked, loop, host);
+    return std::make_unique<EventHttpLink>(AddressOf(target, &ParseReceiver), target.masked, loop, host);
   }
 };
 

@@ -319,11 +319,7 @@ class KafkaTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<KafkaAddress> address = ParseKafkaAddress(*uri);
-    EV_CHECK(address.ok());
-    return std::make_unique<KafkaLink>(*std::move(address), loop, host);
+    return std::make_unique<KafkaLink>(AddressOf(target, &ParseKafkaAddress), loop, host);
   }
 };
 

@@ -347,11 +347,7 @@ class MqttTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<MqttAddress> address = ParseMqttAddress(*uri);
-    EV_CHECK(address.ok());
-    return std::make_unique<MqttLink>(*std::move(address), loop, host);
+    return std::make_unique<MqttLink>(AddressOf(target, &ParseMqttAddress), loop, host);
   }
 };
 

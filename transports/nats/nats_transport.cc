@@ -12,7 +12,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/strings/str_cat.h"
-#include "transports/api/check.h"
 #include "transports/api/mutex.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
@@ -252,11 +251,7 @@ class NatsTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    const absl::StatusOr<NatsAddress> address = ParseNatsAddress(*uri);
-    EV_CHECK(address.ok());
-    return std::make_unique<NatsLink>(*address, loop, host);
+    return std::make_unique<NatsLink>(AddressOf(target, &ParseNatsAddress), loop, host);
   }
 };
 

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "transports/api/check.h"
 #include "transports/rabbitmq/broker_address.h"
 #include "transports/rabbitmq/rabbitmq_link.h"
 
@@ -36,11 +35,7 @@ class RabbitmqTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<BrokerAddress> address = ParseBrokerAddress(*uri);
-    EV_CHECK(address.ok());
-    return std::make_unique<RabbitmqLink>(*std::move(address), loop, host);
+    return std::make_unique<RabbitmqLink>(AddressOf(target, &ParseBrokerAddress), loop, host);
   }
 };
 

@@ -291,11 +291,7 @@ class RedisTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<RedisAddress> address = ParseRedisAddress(*uri);
-    EV_CHECK(address.ok());
-    return std::make_unique<RedisLink>(*std::move(address), loop, host);
+    return std::make_unique<RedisLink>(AddressOf(target, &ParseRedisAddress), loop, host);
   }
 };
 

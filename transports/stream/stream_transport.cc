@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "transports/api/check.h"
 #include "transports/io/mailbox.h"
 
 namespace eventvirtual {
@@ -86,11 +85,7 @@ class StreamTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    const absl::StatusOr<Peer> peer = ParsePeer(*uri);
-    EV_CHECK(peer.ok());
-    return std::make_unique<StreamLink>(listeners_, peer->name, target.masked, loop, host);
+    return std::make_unique<StreamLink>(listeners_, AddressOf(target, &ParsePeer).name, target.masked, loop, host);
   }
 
  private:

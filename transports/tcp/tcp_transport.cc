@@ -12,7 +12,6 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "transports/api/check.h"
 #include "transports/api/encoding.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/io/errno_text.h"
@@ -283,11 +282,7 @@ class TcpTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<Peer> peer = ParsePeer(*uri);
-    EV_CHECK(peer.ok());
-    return std::make_unique<TcpLink>(*std::move(peer), target.masked, loop, host);
+    return std::make_unique<TcpLink>(AddressOf(target, &ParsePeer), target.masked, loop, host);
   }
 };
 

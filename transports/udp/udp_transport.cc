@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "transports/api/check.h"
 #include "transports/api/encoding.h"
 #include "transports/io/datagram_link.h"
 #include "transports/io/errno_text.h"
@@ -111,11 +110,7 @@ class UdpTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    const absl::StatusOr<Peer> peer = ParsePeer(*uri);
-    EV_CHECK(peer.ok());
-    return std::make_unique<UdpLink>(target.masked, *peer, loop, host);
+    return std::make_unique<UdpLink>(target.masked, AddressOf(target, &ParsePeer), loop, host);
   }
 };
 

@@ -11,7 +11,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "transports/api/check.h"
 #include "transports/api/encoding.h"
 #include "transports/io/datagram_link.h"
 #include "transports/io/errno_text.h"
@@ -113,11 +112,7 @@ class UnixTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<Peer> peer = ParsePeer(*uri);
-    EV_CHECK(peer.ok());
-    return std::make_unique<UnixLink>(target.masked, *std::move(peer), loop, host);
+    return std::make_unique<UnixLink>(target.masked, AddressOf(target, &ParsePeer), loop, host);
   }
 };
 

@@ -6,7 +6,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "transports/api/check.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
 #include "transports/xmlrpc/xmlrpc_text.h"
@@ -111,11 +110,7 @@ class XmlrpcTransport final : public Transport {
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
-    const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
-    EV_CHECK(uri.ok());
-    absl::StatusOr<Procedure> procedure = ParseProcedure(*uri);
-    EV_CHECK(procedure.ok());
-    return std::make_unique<XmlrpcLink>(*std::move(procedure), target.masked, loop, host);
+    return std::make_unique<XmlrpcLink>(AddressOf(target, &ParseProcedure), target.masked, loop, host);
   }
 };
 
