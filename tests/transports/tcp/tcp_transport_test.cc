@@ -263,7 +263,7 @@ TEST(TcpUri, RefusalsNameThePart) {
       {"tcp:user@host:80", "no host name"},
       {"tcp:h:1/a/b", "another '/'"},
       {"tcp:h:1?colour=red", "colour"},
-      {"tcp:h:1?Reliable=1", "from 1 to 65535"},
+      {"tcp:h:1?Reliable=1", "\"Reliable\" is unknown"},
       {"tcp:h:1?reliable=maybe", "reliable"},
       {"tcp:h:1?reliable=1&reliable=1", "twice"},
       {"tcp:h:1?event_param=%ff", "not UTF-8"},
