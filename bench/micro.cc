@@ -93,6 +93,9 @@ void ReadBesidePatterns(benchmark::State& state) {
   const absl::Time now = loop.Now();
   for (auto _ : state) registry.Read("E_CALL_ENDED", now, [&matched](const Subscription&) { ++matched; });
   EV_CHECK(matched == static_cast<uint64_t>(state.iterations()));
+  registry.Stop();
+  loop.RunUntilIdle();
+  pool.AwaitEmpty();
 }
 BENCHMARK(ReadBesidePatterns)->Name("Registry::Read, beside patterns that do not match")->Arg(0)->Arg(10000);
 
