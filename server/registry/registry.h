@@ -149,6 +149,10 @@ class Registry {
   // Up to `limit` known events in the order of their names, beginning behind the name `after`.
   std::vector<EventInfo> ListEvents(absl::string_view after, size_t limit) const;
 
+  // The names, and then the patterns ("E_UL_*"), that somebody is subscribed to. Goes over all known names under the
+  // mutex: a millisecond or two for 10^5 of them.
+  std::vector<std::string> SubscribedEvents() const;
+
   size_t size() const;
   const Clock& clock() const { return loop_; }
 
