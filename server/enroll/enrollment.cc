@@ -18,6 +18,12 @@ bool NoAnswer(const absl::Status& status) { return status.code() == absl::Status
 
 std::string TextOf(const absl::Status& status) { return std::string(status.message()); }
 
+template <typename T>
+absl::StatusOr<T> Read(const absl::StatusOr<std::string>& result, absl::StatusOr<T> (*read)(absl::string_view)) {
+  if (!result.ok()) return result.status();
+  return read(*result);
+}
+
 std::string Params(absl::string_view event) {
   std::string params = "[";
   AppendJsonString(event, &params);
@@ -53,20 +59,13 @@ absl::Status Enrollment::Subscribe(absl::string_view event, absl::string_view so
 
 absl::StatusOr<Enrollment::Sight> Enrollment::Look(const std::string& name) {
   Sight sight;
-  absl::StatusOr<std::vector<ListedSubscriber>> listed = std::vector<ListedSubscriber>();
-  if (blind_) {
-    sight.blind = true;
-    return sight;
-  }
+  sight.blind = blind_;
+  if (blind_) return sight;
   const absl::StatusOr<std::string> result = Call("subscribers_list", Params(name));
-  if (result.ok()) {
-    listed = ReadSubscribers(*result);
-  } else if (NoAnswer(result.status())) {
-    return result.status();
-  } else if (result.status().code() != absl::StatusCode::kNotFound) {  // that says: no such event, no subscribers
-    listed = result.status();
-  }
-  blind_ = sight.blind = !listed.ok();
+  if (NoAnswer(result.status())) return result.status();
+  if (absl::IsNotFound(result.status())) return sight;  // no such event, and so no subscribers
+  const absl::StatusOr<std::vector<ListedSubscriber>> listed = Read(result, ReadSubscribers);
+  sight.blind = blind_ = !listed.ok();
   if (blind_) return sight;
   for (const ListedSubscriber& subscriber : *listed) {
     if (subscriber.event != name) continue;
@@ -108,15 +107,14 @@ Enrollment::Found Enrollment::Step(absl::Time now, const std::vector<std::string
 
 absl::Status Enrollment::Reconcile(absl::Time now, const std::vector<std::string>& wanted,
                                    const std::vector<ListedSubscriber>& taken_over, Found* found) {
-  const bool pattern =
-      std::any_of(wanted.begin(), wanted.end(), [](const std::string& name) { return absl::EndsWith(name, "*"); });
-  lists_ = pattern;
-  if (pattern && now >= list_due_) {
+  lists_ = std::any_of(wanted.begin(), wanted.end(), [](const std::string& name) { return absl::EndsWith(name, "*"); });
+  if (lists_ && now >= list_due_) {
     if (absl::Status status = ListEvents(now); !status.ok()) return status;
   }
   if (absl::Status status = DropUnwanted(wanted); !status.ok()) return status;
-  if (!suspect_ && now >= look_due_) {
-    look_due_ = now + kLook;
+  const bool look = !suspect_ && now >= look_due_;  // all are looked at anyway after an outage
+  if (suspect_ || look) look_due_ = now + kLook;
+  if (look) {
     if (absl::Status status = LookAtOne(); !status.ok()) return status;
   }
   if (absl::Status status = RenewDue(now); !status.ok()) return status;
@@ -131,8 +129,7 @@ absl::Status Enrollment::ListEvents(absl::Time now) {
   list_due_ = now + kListAgain;
   const absl::StatusOr<std::string> result = Call("events_list", kNone);
   if (NoAnswer(result.status())) return result.status();
-  absl::StatusOr<std::vector<std::string>> names = result.status();
-  if (result.ok()) names = ReadEventNames(*result);
+  absl::StatusOr<std::vector<std::string>> names = Read(result, ReadEventNames);
   listing_error_ = names.ok() ? "" : absl::StrCat("events_list: ", TextOf(names.status()));
   if (names.ok()) known_ = *std::move(names);
   return absl::OkStatus();
@@ -168,6 +165,7 @@ absl::Status Enrollment::DropUnwanted(const std::vector<std::string>& wanted) {
       ++it;
       continue;
     }
+    if (Spent()) break;
     if (it->second.state == EventState::kEnrolled) {
       const absl::Status ended = Subscribe(it->first, ingest_, absl::ZeroDuration());
       if (NoAnswer(ended)) return ended;
@@ -191,7 +189,9 @@ absl::Status Enrollment::LookAtOne() {
   const absl::StatusOr<Sight> sight = Look(name);
   if (!sight.ok()) return sight.status();
   const bool covered = sight->covered > absl::ZeroDuration();
-  if (event.state == EventState::kCovered ? covered : sight->ours) {
+  if (sight->blind) {
+    MakeOldestDue();
+  } else if (event.state == EventState::kCovered ? covered : sight->ours) {
     if (sight->ours && covered) event.due = absl::InfinitePast();
   } else if (event.state == EventState::kCovered || shows_us_) {
     Forgotten();
@@ -205,7 +205,7 @@ absl::Status Enrollment::LookAtOne() {
 absl::Status Enrollment::RenewDue(absl::Time now) {
   for (auto& [name, event] : events_) {
     if (event.due > now) continue;
-    if (calls_left_ <= 0 || cancelled_.load(std::memory_order_relaxed)) break;
+    if (Spent()) break;
     const absl::StatusOr<Sight> sight = Look(name);
     if (!sight.ok()) return sight.status();
     if (absl::Status status = Renew(now, name, event, *sight); !status.ok()) return status;
@@ -239,7 +239,7 @@ absl::Status Enrollment::Renew(absl::Time now, const std::string& name, Event& e
 absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_over, Found* found) {
   for (const ListedSubscriber& subscriber : taken_over) {
     const auto event = events_.find(subscriber.event);
-    if (event == events_.end() || calls_left_ <= 0) continue;  // the next listing shows it again
+    if (event == events_.end() || Spent()) continue;  // the next listing shows it again
     if (event->second.state != EventState::kEnrolled && event->second.state != EventState::kCovered) continue;
     const absl::Status ended = Subscribe(subscriber.event, subscriber.socket, absl::ZeroDuration());
     if (NoAnswer(ended)) return ended;
@@ -254,8 +254,7 @@ absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_ove
 void Enrollment::ListSubscribers(absl::Time now, Found* found) {
   import_due_ = now + kImportAgain;
   const absl::StatusOr<std::string> result = Call("subscribers_list", kNone);
-  absl::StatusOr<std::vector<ListedSubscriber>> subscribers = result.status();
-  if (result.ok()) subscribers = ReadSubscribers(*result);
+  absl::StatusOr<std::vector<ListedSubscriber>> subscribers = Read(result, ReadSubscribers);
   import_error_ = subscribers.ok() ? "" : absl::StrCat("import: subscribers_list: ", TextOf(subscribers.status()));
   if (subscribers.ok()) found->subscribers = *std::move(subscribers);
 }
@@ -381,7 +380,8 @@ void Enrollment::Publish(absl::Time now, const absl::Status& result) {
   {
     MutexLock lock(&mutex_);
     status.last_answer = result.ok() ? now : status_.last_answer;
-    changed = status.state != status_.state || status.error != status_.error;
+    // Of why there is no answer, curl writes how many milliseconds it took to know.
+    changed = status.state != status_.state || (result.ok() && status.error != status_.error);
     status_ = status;
   }
   if (!changed) return;

@@ -138,6 +138,7 @@ class Enrollment {
   absl::StatusOr<std::string> Call(absl::string_view method, absl::string_view params);
   absl::Status Subscribe(absl::string_view event, absl::string_view socket, absl::Duration expire);
   std::vector<std::string> NamesOf(const std::vector<std::string>& wanted);
+  bool Spent() const { return calls_left_ <= 0 || cancelled_.load(std::memory_order_relaxed); }
   void Forgotten();
   void MakeAllDue();
   void MakeOldestDue();

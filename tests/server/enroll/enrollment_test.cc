@@ -289,6 +289,18 @@ TEST(Enrollment, IsNotCalledEnrolledBeforeEachEventWasTried) {
   EXPECT_EQ(world.enrollment.status().state, State::kEnrolled);
 }
 
+TEST(Enrollment, HundredsThatNobodyWantsAnyMoreEndInBoundedSteps) {
+  World world(Numbered(500));
+  world.wanted = Numbered(500);
+  world.Pass(absl::Seconds(10));
+  world.wanted = {};
+  world.most_calls = 0;
+  world.Pass(absl::Seconds(5));
+  EXPECT_LE(world.most_calls, Enrollment::kMaxCalls + 2u);
+  world.wanted = Numbered(500);
+  EXPECT_EQ(world.EventsComing(), 0u);
+}
+
 TEST(Enrollment, TooManyEventsAreToldAndBounded) {
   World world({"E_A"});
   world.wanted = Numbered(Enrollment::kMaxEvents + 1);
@@ -359,6 +371,16 @@ TEST(Covered, WhenTheSafetyNetComesLaterOursEnds) {
   world.Pass(kBack);
   EXPECT_THAT(world.opensips.Receivers("E_A"), ElementsAre(HasSubstr("virtual:")));
   EXPECT_EQ(world.StateOf("E_A"), EventState::kCovered);
+}
+
+TEST(Covered, IsNoRestartWhenItCanNoLongerBeSeen) {
+  World world({"E_A"});
+  world.opensips.Subscribe("E_A", "virtual:FAILOVER tcp:127.0.0.1:9060 flatstore:/var/spool/lost.log");
+  world.wanted = {"E_A"};
+  world.Pass(absl::Seconds(4));
+  world.opensips.ListNoSingleEvents();
+  world.Pass(absl::Seconds(10));
+  EXPECT_EQ(world.enrollment.status().counters.restarts, 0u);
 }
 
 TEST(Covered, WhenTheSafetyNetGoesOursComes) {
