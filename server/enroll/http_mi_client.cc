@@ -33,13 +33,15 @@ class HttpMiClient final : public MiClient {
   explicit HttpMiClient(Owned<CURLU> url) {
     const std::string user = PartOf(url.get(), CURLUPART_USER, CURLU_URLDECODE);
     const std::string password = PartOf(url.get(), CURLUPART_PASSWORD, CURLU_URLDECODE);
+    const bool login = !user.empty() || !password.empty();
     const bool query = !PartOf(url.get(), CURLUPART_QUERY).empty();  // it may hold a token
-    set(CURLOPT_USERNAME, user.c_str());
-    set(CURLOPT_PASSWORD, password.c_str());
     curl_url_set(url.get(), CURLUPART_PASSWORD, nullptr, 0);
     curl_url_set(url.get(), CURLUPART_USER, nullptr, 0);
     set(CURLOPT_URL, PartOf(url.get(), CURLUPART_URL).c_str());
-    if (!user.empty() || !password.empty()) {
+    if (login) {
+      set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
+      set(CURLOPT_USERNAME, user.c_str());
+      set(CURLOPT_PASSWORD, password.c_str());
       curl_url_set(url.get(), CURLUPART_USER, user.c_str(), CURLU_URLENCODE);
       curl_url_set(url.get(), CURLUPART_PASSWORD, "***", 0);
     }
@@ -50,7 +52,6 @@ class HttpMiClient final : public MiClient {
       headers_.reset(curl_slist_append(headers_.release(), header));
     }
     set(CURLOPT_HTTPHEADER, headers_.get());
-    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
     set(CURLOPT_ERRORBUFFER, error_);
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_PROXY, "");  // whatever the environment says

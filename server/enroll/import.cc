@@ -4,7 +4,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/log/log.h"
 
 namespace eventvirtual {
 namespace {
@@ -26,12 +25,12 @@ std::vector<ListedSubscriber> Import::Take(const std::vector<ListedSubscriber>& 
     socket.listed = true;
     if (socket.left) continue;
     if (own_.IsWithin(subscriber.socket)) {
-      Leave(socket, "it holds our own ingest: OpenSIPS' safety net");
+      Leave(socket, LogLevel::kInfo, "it holds our own ingest: OpenSIPS' safety net");
     } else if (socket.ends >= kMaxEnds) {
       if (socket.created) (void)registry_.Unsubscribe(socket.name);
-      Leave(socket, "OpenSIPS does not end it; take it out of the script and restart OpenSIPS");
+      Leave(socket, LogLevel::kWarning, "OpenSIPS does not end it; take it out of the script and restart OpenSIPS");
     } else if (const absl::Status status = Subscribe(socket); !status.ok()) {
-      Leave(socket, absl::string_view(status.message()));
+      Leave(socket, LogLevel::kWarning, absl::string_view(status.message()));
     } else {
       taken.push_back(subscriber);
     }
@@ -77,9 +76,9 @@ absl::Status Import::Subscribe(Socket& socket) const {
   return absl::OkStatus();
 }
 
-void Import::Leave(Socket& socket, absl::string_view why) const {
+void Import::Leave(Socket& socket, LogLevel level, absl::string_view why) const {
   socket.left = true;
-  Log(LogLevel::kWarning, "not taken over from OpenSIPS",
+  Log(level, "not taken over from OpenSIPS",
       {{"opensips", opensips_}, {"event", socket.subscriber.event}, {"reason", why}});
 }
 

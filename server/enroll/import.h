@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "server/enroll/mi_answer.h"
 #include "server/enroll/own_sockets.h"
+#include "server/log/log.h"
 #include "server/registry/registry.h"
 
 namespace eventvirtual {
@@ -61,7 +62,7 @@ class Import {
   };
 
   absl::Status Subscribe(Socket& socket) const;
-  void Leave(Socket& socket, absl::string_view why) const;
+  void Leave(Socket& socket, LogLevel level, absl::string_view why) const;
 
   Registry& registry_;
   const OwnSockets own_;
