@@ -10,6 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -82,8 +83,12 @@ std::optional<Address> InternetAddress(const HostPort& host) {
 class DatagramMiClient final : public MiClient {
  public:
   // `path`: of a unix socket, else "".
-  DatagramMiClient(std::string name, Address to, std::string path)
-      : name_(std::move(name)), to_(to), path_(std::move(path)), buffer_(kMaxDatagram, '\0') {}
+  DatagramMiClient(std::string name, Address to, std::string path, const MiLimits& limits)
+      : name_(std::move(name)),
+        to_(to),
+        path_(std::move(path)),
+        timeout_(limits.timeout),
+        buffer_(std::min(kMaxDatagram, limits.max_answer), '\0') {}
   ~DatagramMiClient() override { Close(); }
 
   const std::string& name() const override { return name_; }
@@ -119,7 +124,7 @@ class DatagramMiClient final : public MiClient {
 
   absl::Status Open(int family) {
     socket_ = Descriptor(socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    const timeval timeout = absl::ToTimeval(kTimeout);
+    const timeval timeout = absl::ToTimeval(timeout_);
     if (!socket_.valid() || setsockopt(socket_.get(), SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) != 0) {
       return Lost(errno);
     }
@@ -169,14 +174,14 @@ class DatagramMiClient final : public MiClient {
   // Waits for the answer to `id`; those to earlier calls, which came too late, are passed over.
   absl::StatusOr<std::string> Answer(uint32_t id) {
     const Descriptor timer(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC));
-    const itimerspec once = {.it_interval = {}, .it_value = absl::ToTimespec(kTimeout)};
+    const itimerspec once = {.it_interval = {}, .it_value = absl::ToTimespec(timeout_)};
     if (!timer.valid() || timerfd_settime(timer.get(), 0, &once, nullptr) != 0) return Lost(errno);
     while (true) {
       pollfd ready[] = {{socket_.get(), POLLIN, 0}, {timer.get(), POLLIN, 0}};
       if (poll(ready, 2, -1) < 0 && errno != EINTR) return Lost(errno);
       if (ready[1].revents != 0) {
         Close();
-        return absl::UnavailableError(absl::StrCat("no answer within ", absl::FormatDuration(kTimeout)));
+        return absl::UnavailableError(absl::StrCat("no answer within ", absl::FormatDuration(timeout_)));
       }
       if (ready[0].revents == 0) continue;
       const ssize_t got = recv(socket_.get(), buffer_.data(), buffer_.size(), MSG_DONTWAIT | MSG_TRUNC);
@@ -195,6 +200,7 @@ class DatagramMiClient final : public MiClient {
   const std::string name_;
   const Address to_;
   const std::string path_;
+  const absl::Duration timeout_;
   std::string buffer_;
   MiIds ids_;
   Descriptor socket_;
@@ -203,14 +209,14 @@ class DatagramMiClient final : public MiClient {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string& address) {
+absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string& address, const MiLimits& limits) {
   absl::string_view rest = address;
   if (absl::ConsumePrefix(&rest, "unix:")) {
     const std::optional<Address> to = UnixAddress(rest);
     if (rest.empty() || rest[0] != '/' || !to.has_value()) {
       return absl::InvalidArgumentError("the path behind unix: must be absolute and at most 107 bytes long");
     }
-    return std::make_unique<DatagramMiClient>(address, *to, std::string(rest));
+    return std::make_unique<DatagramMiClient>(address, *to, std::string(rest), limits);
   }
   absl::ConsumePrefix(&rest, "udp:");
   const absl::StatusOr<HostPort> host = ParseHostPort(rest);
@@ -219,7 +225,7 @@ absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string
   if (!to.has_value()) {
     return absl::InvalidArgumentError("the host behind udp: must be a numeric address, such as 127.0.0.1");
   }
-  return std::make_unique<DatagramMiClient>(address, *to, "");
+  return std::make_unique<DatagramMiClient>(address, *to, "", limits);
 }
 
 }  // namespace eventvirtual

@@ -14,7 +14,7 @@ namespace eventvirtual {
 // another socket than the one it is asked at, so an answer is known by its id alone. To be answered, a unix client has
 // a socket file of its own, that OpenSIPS may write to: beside OpenSIPS' file, or else in /tmp; it goes with the
 // client.
-absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string& address);
+absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string& address, const MiLimits& limits);
 
 }  // namespace eventvirtual
 

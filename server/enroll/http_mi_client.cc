@@ -30,7 +30,7 @@ std::string PartOf(CURLU* url, CURLUPart part, unsigned flags = 0) {
 
 class HttpMiClient final : public MiClient {
  public:
-  explicit HttpMiClient(Owned<CURLU> url) {
+  HttpMiClient(Owned<CURLU> url, const MiLimits& limits) : max_answer_(limits.max_answer) {
     const std::string user = PartOf(url.get(), CURLUPART_USER, CURLU_URLDECODE);
     const std::string password = PartOf(url.get(), CURLUPART_PASSWORD, CURLU_URLDECODE);
     const bool login = !user.empty() || !password.empty();
@@ -56,7 +56,7 @@ class HttpMiClient final : public MiClient {
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_PROXY, "");  // whatever the environment says
     set(CURLOPT_PROTOCOLS_STR, "http,https");
-    set(CURLOPT_TIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(kTimeout)));
+    set(CURLOPT_TIMEOUT_MS, static_cast<long>(absl::ToInt64Milliseconds(limits.timeout)));
     set(CURLOPT_WRITEFUNCTION, &OnBody);
     set(CURLOPT_WRITEDATA, this);
   }
@@ -73,7 +73,7 @@ class HttpMiClient final : public MiClient {
     error_[0] = '\0';
     const CURLcode result = curl_easy_perform(curl_.get());
     if (cut_) {
-      return absl::ResourceExhaustedError(absl::StrCat("the answer has more than ", kMaxAnswer >> 20, " MiB"));
+      return absl::ResourceExhaustedError(absl::StrCat("the answer has more than ", max_answer_, " bytes"));
     }
     if (result != CURLE_OK) {
       return absl::UnavailableError(Printable(error_[0] != '\0' ? error_ : curl_easy_strerror(result)));
@@ -94,12 +94,13 @@ class HttpMiClient final : public MiClient {
 
   static size_t OnBody(char* bytes, size_t one, size_t size, void* self) {
     HttpMiClient& client = *static_cast<HttpMiClient*>(self);
-    client.cut_ = client.answer_.size() + size > kMaxAnswer;
+    client.cut_ = client.answer_.size() + size > client.max_answer_;
     if (client.cut_) return 0;
     client.answer_.append(bytes, size);
     return one * size;  // `one` is 1
   }
 
+  const size_t max_answer_;
   std::string name_;
   MiIds ids_;
   Owned<curl_slist> headers_;
@@ -111,7 +112,7 @@ class HttpMiClient final : public MiClient {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<MiClient>> MakeHttpMiClient(const std::string& url) {
+absl::StatusOr<std::unique_ptr<MiClient>> MakeHttpMiClient(const std::string& url, const MiLimits& limits) {
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
   EV_CHECK(initialised == CURLE_OK);
   Owned<CURLU> parsed(curl_url());
@@ -119,7 +120,7 @@ absl::StatusOr<std::unique_ptr<MiClient>> MakeHttpMiClient(const std::string& ur
     return absl::InvalidArgumentError(
         absl::StrCat("not a URL: ", curl_url_strerror(fault), "; write http://[user:password@]host[:port]/mi"));
   }
-  return std::make_unique<HttpMiClient>(std::move(parsed));
+  return std::make_unique<HttpMiClient>(std::move(parsed), limits);
 }
 
 }  // namespace eventvirtual

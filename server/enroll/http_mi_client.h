@@ -13,7 +13,7 @@ namespace eventvirtual {
 // `url` as MakeMiClient() has it. One connection, kept from call to call. Redirects are not followed, and proxies of
 // the environment are not used. OpenSIPS answers with status 200 also where MI refuses; any other is none of its
 // answers.
-absl::StatusOr<std::unique_ptr<MiClient>> MakeHttpMiClient(const std::string& url);
+absl::StatusOr<std::unique_ptr<MiClient>> MakeHttpMiClient(const std::string& url, const MiLimits& limits);
 
 }  // namespace eventvirtual
 

@@ -10,9 +10,11 @@ namespace eventvirtual {
 
 MiIds::MiIds() : last_(std::random_device()()) {}
 
-absl::StatusOr<std::unique_ptr<MiClient>> MakeMiClient(const std::string& address) {
-  if (absl::StartsWith(address, "udp:") || absl::StartsWith(address, "unix:")) return MakeDatagramMiClient(address);
-  if (absl::StartsWith(address, "http://") || absl::StartsWith(address, "https://")) return MakeHttpMiClient(address);
+absl::StatusOr<std::unique_ptr<MiClient>> MakeMiClient(const std::string& address, const MiLimits& limits) {
+  if (absl::StartsWith(address, "udp:") || absl::StartsWith(address, "unix:"))
+    return MakeDatagramMiClient(address, limits);
+  if (absl::StartsWith(address, "http://") || absl::StartsWith(address, "https://"))
+    return MakeHttpMiClient(address, limits);
   return absl::InvalidArgumentError("write http://host:port/mi, udp:host:port or unix:/path");
 }
 

@@ -2,6 +2,7 @@
 #ifndef EVENTVIRTUAL_SERVER_ENROLL_MI_CLIENT_H_
 #define EVENTVIRTUAL_SERVER_ENROLL_MI_CLIENT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,12 +13,14 @@
 
 namespace eventvirtual {
 
+struct MiLimits {
+  absl::Duration timeout = absl::Seconds(2);  // of a call
+  size_t max_answer = 16 << 20;               // bytes
+};
+
 // Blocks; one thread at a time.
 class MiClient {
  public:
-  static constexpr absl::Duration kTimeout = absl::Seconds(2);  // of a call
-  static constexpr size_t kMaxAnswer = 16 << 20;                // bytes
-
   virtual ~MiClient() = default;
 
   // Calls `method` with `params`, a JSON array or object, and gives the JSON text of the result. UNAVAILABLE: no answer
@@ -30,7 +33,7 @@ class MiClient {
 
 // `address`: "http://[user:password@]host[:port]/mi" (or https), "udp:host:port" with a numeric host, or "unix:/path".
 // Connects to nobody yet. INVALID_ARGUMENT says what would be taken, and repeats nothing that may be a password.
-absl::StatusOr<std::unique_ptr<MiClient>> MakeMiClient(const std::string& address);
+absl::StatusOr<std::unique_ptr<MiClient>> MakeMiClient(const std::string& address, const MiLimits& limits = {});
 
 // Ids for requests of one client, which those of another, or of an earlier process, hardly repeat.
 class MiIds {
