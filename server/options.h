@@ -18,6 +18,10 @@ struct Options {
   std::vector<std::string> ingest;
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
+  std::vector<std::string> enroll;
+  std::string enroll_ingest;
+  bool enroll_import = false;
+  bool enroll_notify = false;
   absl::Duration default_ttl = absl::Hours(1);
   absl::Duration failover_timeout = absl::Seconds(30);
   absl::Duration attempt_timeout = absl::ZeroDuration();

@@ -86,7 +86,7 @@ Enrollment::Found Enrollment::Step(absl::Time now, const std::vector<std::string
   found.next = kLook;
   if (cancelled_.load(std::memory_order_relaxed)) return found;
   calls_left_ = kMaxCalls;
-  blind_ = forgotten_ = false;
+  blind_ = checked_ = forgotten_ = false;
   const bool was_suspect = suspect_;
   if (suspect_) MakeAllDue();
   const absl::Status result = Reconcile(now, wanted, taken_over, &found);
@@ -97,10 +97,11 @@ Enrollment::Found Enrollment::Step(absl::Time now, const std::vector<std::string
     found.next = absl::ZeroDuration();
   }
   found.forgotten = forgotten_ || was_suspect;
-  if (forgotten_) {
+  if (forgotten_ && !mending_) {
     ++counters_.restarts;
-    Log(LogLevel::kInfo, "OpenSIPS had forgotten us; enrolled again", {{"opensips", name()}});
+    Log(LogLevel::kInfo, "OpenSIPS has forgotten us", {{"opensips", name()}});
   }
+  mending_ = (forgotten_ || mending_) && found.next == absl::ZeroDuration();
   Publish(now, result);
   return found;
 }
@@ -194,7 +195,8 @@ absl::Status Enrollment::LookAtOne() {
   } else if (event.state == EventState::kCovered ? covered : sight->ours) {
     if (sight->ours && covered) event.due = absl::InfinitePast();
   } else if (event.state == EventState::kCovered || shows_us_) {
-    Forgotten();
+    forgotten_ = true;
+    shows_us_ = false;
     MakeAllDue();
   } else {  // or OpenSIPS shows it in other words
     MakeOldestDue();
@@ -226,14 +228,16 @@ absl::Status Enrollment::Renew(absl::Time now, const std::string& name, Event& e
   }
   const absl::Status status = Subscribe(name, ingest_, kExpire);
   if (NoAnswer(status)) return status;
-  if (was_enrolled && shows_us_ && !sight.blind && !sight.ours) Forgotten();
+  if (was_enrolled && shows_us_ && !sight.blind && !sight.ours) forgotten_ = true;
   event.state = status.ok() ? EventState::kEnrolled : EventState::kRefused;
   event.due = now + (status.ok() ? kRenewal : kRefusedAgain);
   if (!status.ok()) {
     event.error = absl::StrCat(TextOf(status), "; is this event published there, and the module ",
                                absl::StartsWith(ingest_, "tcp:") ? "event_stream" : "event_datagram", " loaded?");
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
+  if (shows_us_ || std::exchange(checked_, true)) return absl::OkStatus();
+  return Look(name).status();
 }
 
 absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_over, Found* found) {
@@ -257,12 +261,6 @@ void Enrollment::ListSubscribers(absl::Time now, Found* found) {
   absl::StatusOr<std::vector<ListedSubscriber>> subscribers = Read(result, ReadSubscribers);
   import_error_ = subscribers.ok() ? "" : absl::StrCat("import: subscribers_list: ", TextOf(subscribers.status()));
   if (subscribers.ok()) found->subscribers = *std::move(subscribers);
-}
-
-// Counts once, until OpenSIPS shows us again.
-void Enrollment::Forgotten() {
-  forgotten_ = true;
-  shows_us_ = false;
 }
 
 void Enrollment::MakeAllDue() {

@@ -91,8 +91,8 @@ class Enrollment {
     std::optional<std::vector<ListedSubscriber>> subscribers;  // all of OpenSIPS', with `import` and when it was time
     std::vector<ListedSubscriber> ended;                       // of `taken_over`
   };
-  // Makes the calls that are due at `now`, at most kMaxCalls. `wanted`: names of events, and patterns ("E_UL_*").
-  // `taken_over`: virtual sockets that are to end there, as soon as their events come to us.
+  // Makes the calls that are due at `now`, and begins nothing more behind kMaxCalls. `wanted`: names of events, and
+  // patterns ("E_UL_*"). `taken_over`: virtual sockets that are to end there, as soon as their events come to us.
   Found Step(absl::Time now, const std::vector<std::string>& wanted, const std::vector<ListedSubscriber>& taken_over);
 
   // Ends all that is enrolled, once `given_back`, that was taken over, is made again there. The last call.
@@ -156,14 +156,17 @@ class Enrollment {
   absl::Time look_due_ = absl::InfinitePast();
   std::string looked_at_;      // the last event of LookAtOne()
   bool suspect_ = true;        // OpenSIPS did not answer: it may have forgotten everything
-  bool shows_us_ = false;      // a look has shown our own socket since then
-  bool blind_ = false;         // this step: OpenSIPS does not know how to show one event's subscribers
-  bool forgotten_ = false;     // this step
-  int calls_left_ = 0;         // this step
-  size_t too_many_ = 0;        // so many events are wanted, when they are more than kMaxEvents
+  bool mending_ = false;       // what it has forgotten is not all there yet
+  bool shows_us_ = false;      // it shows our own socket as we write it: where it does not, we are not there
   bool lists_ = false;         // a pattern is wanted
+  size_t too_many_ = 0;        // so many events are wanted, when they are more than kMaxEvents
   std::string listing_error_;  // of events_list
   std::string import_error_;   // of subscribers_list
+  // This step:
+  bool blind_ = false;      // OpenSIPS does not know how to show one event's subscribers
+  bool checked_ = false;    // whether it shows us has been asked
+  bool forgotten_ = false;  // it has forgotten something
+  int calls_left_ = 0;
   EnrollmentCounters counters_;
 
   std::atomic<bool> cancelled_ = false;

@@ -199,9 +199,9 @@ TEST(Enrollment, ASilentOpensipsIsAskedOnceAStep) {
   world.wanted = Numbered(500);
   world.Step();
   world.opensips.SetDown(true);
-  world.Pass(absl::Seconds(30), [&] { ASSERT_LE(world.Calls("").size(), Enrollment::kMaxCalls + 0u); });
+  world.calls.clear();
   world.most_calls = 0;
-  world.Pass(absl::Seconds(10));
+  world.Pass(absl::Seconds(30));
   EXPECT_EQ(world.most_calls, 1u) << "each may take the whole timeout";
 }
 
