@@ -182,7 +182,7 @@ class EnrollTest(unittest.TestCase):
         self.assertEqual({one["name"]: one["state"] for one in document["events"]},
                          {"E_CDR": "STATE_ENROLLED", "E_UL_CONTACT_DELETE": "STATE_ENROLLED",
                           "E_UL_CONTACT_INSERT": "STATE_ENROLLED", "E_UNKNOWN": "STATE_REFUSED"})
-        self.assertIn('msg=enrolment', self.log(service))
+        self.assertIn('msg=enrollment', self.log(service))
 
     def test_several_opensips(self):
         first, second, receiver = self.opensips("http"), self.opensips("udp"), self.receiver()
