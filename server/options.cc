@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/version.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7060", "where gRPC is served: comma list of host:port and unix:/path");
 ABSL_FLAG(std::string, ingest, "",
@@ -108,7 +109,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   const auto ours = [](absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); };
   usage.contains_help_flags = ours;
   usage.contains_helpshort_flags = ours;
-  usage.version_string = [] { return std::string("eventvirtuald 0.1.0\n"); };
+  usage.version_string = [] { return absl::StrCat("eventvirtuald ", kVersion, "\n"); };
   absl::SetFlagsUsageConfig(usage);
 
   Faults faults;
