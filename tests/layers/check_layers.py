@@ -82,7 +82,8 @@ def broken_rule(user, used):
             return None
         if transport_of(used) or is_transports_all(used):
             return "only server/server.cc sees concrete transports"
-        if within(used, "transports/io") and not within(user, "server/ingest", "server/mi", "server/admin"):
+        if within(used, "transports/io") and not within(
+                user, "server/ingest", "server/mi", "server/http", "server/admin"):
             return "the core sees transports/api only"
         if RPC_HEADER.search(used) and not within(user, "server/rpc"):
             return "protobuf and gRPC stop at server/rpc and client"
