@@ -22,6 +22,9 @@ ABSL_FLAG(int64_t, ingest_reply_padding, 4096,
           "bytes to which answers on a busy tcp ingest connection are padded, as OpenSIPS' reader needs it; 0: never");
 ABSL_FLAG(std::string, ingest_event_param, "",
           "name of the parameter that carries the event name, for peers whose \"method\" is a fixed word");
+ABSL_FLAG(std::string, mi, "",
+          "where OpenSIPS' management commands are served, on loopback only: comma list of http:host:port/path, "
+          "udp:host:port, unix:/path (datagram)");
 ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1),
           "expiry of a subscription where a caller may leave it out; 1s to 10 years");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
@@ -104,7 +107,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Virtual event subscriptions over gRPC.\n\n  eventvirtuald [--listen=127.0.0.1:7060] "
       "[--ingest=tcp:127.0.0.1:9060] "
-      "[--config=FILE] …\n\nFlags are written --name=value.");
+      "[--mi=http:127.0.0.1:7064/mi] [--config=FILE] …\n\nFlags are written --name=value.");
   absl::FlagsUsageConfig usage;
   const auto ours = [](absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); };
   usage.contains_help_flags = ours;
@@ -134,6 +137,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.ingest_reply_padding = absl::GetFlag(FLAGS_ingest_reply_padding);
   CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
+  options.mi = List(absl::GetFlag(FLAGS_mi));
   options.default_ttl = absl::GetFlag(FLAGS_default_ttl);
   CheckBounds("default_ttl", options.default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);
   options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);

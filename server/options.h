@@ -18,6 +18,7 @@ struct Options {
   std::vector<std::string> ingest;
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
+  std::vector<std::string> mi;
   absl::Duration default_ttl = absl::Hours(1);
   absl::Duration failover_timeout = absl::Seconds(30);
   absl::Duration attempt_timeout = absl::ZeroDuration();

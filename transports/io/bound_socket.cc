@@ -45,7 +45,7 @@ absl::StatusOr<BoundSocket> BoundSocket::Internet(absl::string_view address, int
     return absl::InvalidArgumentError("the host must be a numeric address, such as 127.0.0.1");
   }
   if (reach == Reach::kLoopback && !loopback) {
-    return absl::InvalidArgumentError(absl::StrCat(host->host, " is not a loopback address, such as 127.0.0.1"));
+    return absl::PermissionDeniedError(absl::StrCat(host->host, " is not a loopback address, such as 127.0.0.1"));
   }
 
   BoundSocket bound(socket(storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "");

@@ -19,7 +19,8 @@ class BoundSocket {
   };
 
   // `address` is host:port with a numeric host; port 0 takes any that is free. `type` is SOCK_DGRAM, or SOCK_STREAM,
-  // which then listens. INVALID_ARGUMENT: the address, or its reach; UNAVAILABLE: what the kernel says.
+  // which then listens. INVALID_ARGUMENT: no such address; PERMISSION_DENIED: its reach; UNAVAILABLE: what the kernel
+  // says.
   static absl::StatusOr<BoundSocket> Internet(absl::string_view address, int type, Reach reach = Reach::kAny);
 
   // A datagram socket at `path`, absolute and at most 107 bytes long. The file of a process that has gone is replaced;
