@@ -1,5 +1,8 @@
 #include "transports/io/datagram_socket.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <utility>
@@ -30,8 +33,19 @@ std::optional<Datagram> DatagramSocket::Receive() {
 
 void DatagramSocket::Answer(const Datagram& to, absl::string_view bytes) {
   if (to.from_length == 0) return;
-  sendto(bound_.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to.from),
-         to.from_length);
+  const auto send_from = [&to, bytes](int fd) {
+    return sendto(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&to.from),
+                  to.from_length) >= 0;
+  };
+  if (to.from.ss_family == AF_UNIX) {
+    // What a unix socket has sent is charged to it until it is read: who reads nothing would fill ours. So each answer
+    // has a socket of its own, which only a client that is connected to us does not take.
+    const int own = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    const bool done = own >= 0 && (send_from(own) || errno != EPERM);
+    if (own >= 0) close(own);
+    if (done) return;
+  }
+  send_from(bound_.fd());
 }
 
 void DatagramSocket::Stop() { watch_->Want({}); }
