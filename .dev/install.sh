@@ -8,7 +8,7 @@ readonly BUILD_PACKAGES=(
 )
 readonly TEST_PACKAGES=(
   ca-certificates golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
-  python3-pika python3-protobuf rabbitmq-server redis-server util-linux
+  python3-pika python3-protobuf python3-venv rabbitmq-server redis-server util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
@@ -31,6 +31,13 @@ readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen t
 declare -rx GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
 readonly KAFKA_VERSION=4.1.1
 declare -rx KAFKA_JARS="$CACHE/kafka-$KAFKA_VERSION"
+# OpenSIPS' own client of the management interface, with all that it needs.
+readonly PYTHON_TOOLS_PACKAGES=(
+  opensips==0.1.11 opensipscli==0.4.1 PyMySQL==1.2.4 SQLAlchemy==2.1.9 typing-extensions==4.16.0
+)
+# Another list is another environment.
+PYTHON_TOOLS="$CACHE/python-tools-$(cksum <<<"${PYTHON_TOOLS_PACKAGES[*]}" | cut -d' ' -f1)"
+declare -rx PYTHON_TOOLS
 
 missing_packages() {
   local package
@@ -119,4 +126,15 @@ POM
   mkdir -p "${KAFKA_JARS%/*}"
   mv "$work/jars" "$KAFKA_JARS"
   rm -rf "$work"
+}
+
+# Python programs that the tests drive and Debian 12 has not: an environment of their own, once. Its programs know its
+# path, so it is made in its place; the last file says that it is whole.
+install_python_tools() {
+  [[ -e "$PYTHON_TOOLS/complete" ]] && return
+  say "fetching ${PYTHON_TOOLS_PACKAGES[*]} (once; into $PYTHON_TOOLS)"
+  /usr/bin/python3 -m venv --clear "$PYTHON_TOOLS"
+  "$PYTHON_TOOLS/bin/pip" --quiet --disable-pip-version-check install --no-deps "${PYTHON_TOOLS_PACKAGES[@]}" >&2 ||
+    die "the Python tools could not be fetched: is the Python Package Index reachable from here?"
+  touch "$PYTHON_TOOLS/complete"
 }
