@@ -249,6 +249,14 @@ void ForEachCloudEventAttribute(const Message& message,
   }
 }
 
+void ForEachTraceHeader(const Message& message,
+                        absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header) {
+  for (const auto& [name, value] : message.attributes()) {
+    if (name != "traceparent" && name != "tracestate") continue;
+    if (!value.empty() && std::all_of(value.begin(), value.end(), absl::ascii_isprint)) header(name, value);
+  }
+}
+
 std::string CloudEventHeaderValue(absl::string_view value) {
   std::string encoded;
   for (char c : value) {
