@@ -179,8 +179,9 @@ void GrpcConnection::Look() {
 
 void GrpcConnection::TakeIn(absl::string_view bytes) {
   if (bytes.empty()) return;
-  if (first_byte_ == 0) first_byte_ = bytes.front();
   const bool was_open = open_;
+  speaks_tls_ = speaks_tls_ || (!open_ && bytes.front() == kTlsAlert);
+  if (speaks_tls_) return End(Confused());
   const ssize_t taken =
       nghttp2_session_mem_recv(session_, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
   if (taken < 0) {
@@ -212,13 +213,18 @@ void GrpcConnection::Lost(const absl::Status& how) {
   if (ended_) return;
   if (!fault_.empty()) return End(Confused());
   const absl::Status& why = absl::IsUnauthenticated(state) ? state : how;
-  End(absl::Status(why.code(), absl::StrCat(why.message(), open_ ? "" : " before it said a word of HTTP/2")));
+  const absl::string_view hint = tls_ == nullptr
+                                     ? "it speaks TLS there: write grpcs://"
+                                     : "it does not take our certificate, or wants one: cert=/path, key=/path";
+  End(absl::Status(why.code(), absl::StrCat(why.message(), open_ ? "" : " before it said a word of HTTP/2; perhaps ",
+                                            open_ ? "" : hint)));
 }
 
 void GrpcConnection::End(const absl::Status& why) {
   if (std::exchange(ended_, true)) return;
   if (why_.ok()) why_ = Named(why);
   watch_.reset();
+  stream_.reset();  // a server that leaves waits for it
   std::vector<int32_t> ids;
   for (const auto& [id, call] : calls_) ids.push_back(id);
   for (int32_t id : ids) {
@@ -232,7 +238,7 @@ void GrpcConnection::End(const absl::Status& why) {
 absl::Status GrpcConnection::Confused() const {
   if (in_order_) return absl::UnavailableError("it has ended");
   if (open_) return absl::UnavailableError(absl::StrCat("the receiver breaks the rules of HTTP/2: ", fault_));
-  if (first_byte_ == kTlsAlert) return absl::UnavailableError("it speaks TLS there; write grpcs://host:port");
+  if (speaks_tls_) return absl::UnavailableError("it speaks TLS there; write grpcs://host:port");
   return absl::UnavailableError(absl::StrCat("it does not speak HTTP/2: ", fault_));
 }
 

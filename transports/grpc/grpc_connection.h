@@ -111,7 +111,7 @@ class GrpcConnection {
   bool proved_itself_ = false;
   bool in_order_ = false;
   absl::Status why_;
-  char first_byte_ = 0;                       // of what the server says
+  bool speaks_tls_ = false;                   // where we do not
   std::string fault_;                         // what nghttp2 dislikes
   std::string out_;                           // frames, at most kWriteAhead and one more
   size_t out_start_ = 0;                      // what stands before it has been taken by the stream

@@ -329,12 +329,12 @@ void DestroyingAtAnyMomentEndsWhatIsOutAndLeavesNothing(ConformancePeer& peer) {
     }
   }
   peer.Stop();
-  // A file is closed by the thread that writes it.
+  // A file is closed by the thread that writes it. A server in this process may have closed one of an earlier case.
   const absl::Time give_up = absl::Now() + kPatience;
   int after = OpenDescriptors();
-  for (; after != before && absl::Now() < give_up; after = OpenDescriptors()) {
+  for (; after > before && absl::Now() < give_up; after = OpenDescriptors()) {
   }
-  EXPECT_EQ(after, before) << "descriptors are left open";
+  EXPECT_LE(after, before) << "descriptors are left open";
 }
 
 constexpr ConformanceCase kCases[] = {

@@ -17,8 +17,9 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "eventvirtual/v1/receiver.grpc.pb.h"
 #include "gtest/gtest.h"
+#include "proto/eventvirtual/v1/event.grpc.pb.h"
+#include "proto/eventvirtual/v1/receiver.grpc.pb.h"
 #include "tests/transports/io/on_loop.h"
 #include "tests/transports/io/server_process.h"
 #include "transports/api/mutex.h"
@@ -52,7 +53,7 @@ class GrpcReceiver final : private v1::Receiver::Service {
     std::function<grpc::Status(const v1::Event&, grpc::ServerContext&)> answer =
         [](const v1::Event&, grpc::ServerContext&) { return grpc::Status::OK; };
     std::map<std::string, int> arguments;  // of the channels, GRPC_ARG_…
-    bool serves = true;                    // else the server has no service
+    bool serves = true;                    // else the server has another service
   };
 
   GrpcReceiver() : GrpcReceiver(Options()) {}
@@ -61,7 +62,7 @@ class GrpcReceiver final : private v1::Receiver::Service {
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", options_.credentials, &port);
     for (const auto& [name, value] : options_.arguments) builder.AddChannelArgument(name, value);
-    if (options_.serves) builder.RegisterService(this);
+    builder.RegisterService(options_.serves ? static_cast<grpc::Service*>(this) : &other_);
     server_ = builder.BuildAndStart();
     EXPECT_NE(server_, nullptr);
     port_ = static_cast<uint16_t>(port);
@@ -113,6 +114,7 @@ class GrpcReceiver final : private v1::Receiver::Service {
   }
 
   const Options options_;
+  v1::EventService::Service other_;
   uint16_t port_ = 0;
   Mutex mutex_;
   CondVar changed_;
