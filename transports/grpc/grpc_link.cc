@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "transports/io/tls_files.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 namespace {
@@ -28,19 +28,17 @@ GrpcLink::~GrpcLink() { box_->Leave(); }
 
 void GrpcLink::PrepareTls() {
   reader_ = std::make_unique<Worker>("grpc-files");
-  reader_->Run(
-      [this, box = box_, ca = address_.ca, cert = address_.cert, key = address_.key, verify = address_.verify] {
-        const absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
-        absl::StatusOr<TlsContext> context = files.ok() ? MakeTlsContext(*files, verify) : Fresh(files.status());
-        if (context.ok()) SSL_CTX_set_alpn_protos(context->get(), kHttp2, sizeof(kHttp2));
-        box->Post([this, context = std::move(context)]() mutable {
-          if (!context.ok()) {
-            return Close(absl::Status(context.status().code(), absl::StrCat(name_, ": ", context.status().message())));
-          }
-          tls_ = *std::move(context);
-          Connect();
-        });
-      });
+  reader_->Run([this, box = box_, options = TlsOptions(address_)] {
+    absl::StatusOr<TlsContext> context = MakeTlsContext(options);
+    if (context.ok()) SSL_CTX_set_alpn_protos(context->get(), kHttp2, sizeof(kHttp2));
+    box->Post([this, context = std::move(context)]() mutable {
+      if (!context.ok()) {
+        return Close(absl::Status(context.status().code(), absl::StrCat(name_, ": ", context.status().message())));
+      }
+      tls_ = *std::move(context);
+      Connect();
+    });
+  });
 }
 
 void GrpcLink::Connect() {
