@@ -1,6 +1,7 @@
 #include "transports/all.h"
 
 #include "transports/flatstore/flatstore_transport.h"
+#include "transports/grpc/grpc_transport.h"
 #include "transports/http/http_transport.h"
 #include "transports/kafka/kafka_transport.h"
 #include "transports/mqtt/mqtt_transport.h"
@@ -18,6 +19,7 @@ namespace eventvirtual {
 std::vector<std::unique_ptr<Transport>> AllTransports(StreamListeners& listeners) {
   std::vector<std::unique_ptr<Transport>> all;
   all.push_back(MakeFlatstoreTransport());
+  all.push_back(MakeGrpcTransport());
   all.push_back(MakeHttpTransport());
   all.push_back(MakeKafkaTransport());
   all.push_back(MakeMqttTransport());

@@ -14,9 +14,10 @@ import subprocess
 import tempfile
 
 from rabbitmq import RabbitMQ
-from service import EVCTL, eventually
+from service import EVCTL, STUBS, eventually
 
 RECEIVER = os.path.join(os.path.dirname(__file__), "receiver.py")
+GRPC_RECEIVER = "client/examples/python/receiver.py"
 STRICT_XMLRPC = "tests/transports/xmlrpc/strict_server.py"
 
 
@@ -135,6 +136,28 @@ class Xmlrpc(Server):
             return [int(next(iter(json.loads(line)[1].values()))) for line in record]
 
 
+def printed_numbers(path):
+    """The first parameter of each event of `path`, each of which is a line of JSON as protobuf writes it."""
+    with open(path) as printed:
+        return [int(json.loads(line)["params"][0]["string_value"]) for line in printed]
+
+
+class Grpc(Server):
+    """The example for those who write a receiver."""
+
+    name = "grpc"
+
+    def prepare(self):
+        self.uri = "grpc://127.0.0.1:%d" % self.port
+
+    def command(self):
+        return ["/usr/bin/env", "PYTHONPATH=" + STUBS, "/usr/bin/python3", os.path.abspath(GRPC_RECEIVER),
+                "127.0.0.1:%d" % self.port]
+
+    def received(self):
+        return printed_numbers(self.printed)
+
+
 class Stream(Server):
     """evctl listen, as a client of `service`."""
 
@@ -151,8 +174,7 @@ class Stream(Server):
         return True  # no port; who needs it delivers until it succeeds
 
     def received(self):
-        with open(self.printed) as printed:
-            return [int(json.loads(line)["params"][0]["string_value"]) for line in printed]
+        return printed_numbers(self.printed)
 
 
 class Redis(Server):
@@ -288,5 +310,5 @@ class Rabbit:
 
 def all_servers(service):
     """One of each, which the caller closes."""
-    return [Redis(), Nats(), Mosquitto(), Kafka(), Rabbit(), Xmlrpc(), Stream(service),
+    return [Redis(), Nats(), Mosquitto(), Kafka(), Rabbit(), Xmlrpc(), Grpc(), Stream(service),
             *(Receiver(kind) for kind in ("http", "tcp", "udp", "unix"))]

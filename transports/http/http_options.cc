@@ -42,14 +42,6 @@ absl::Status TakeHeaders(const Uri& uri, QueryReader& query, HttpPeer* peer) {
   return absl::OkStatus();
 }
 
-absl::Status TakePath(absl::string_view name, QueryReader& query, std::string* path) {
-  *path = query.TakeString(name, "");
-  if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
-    return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::Status TakeHttpOptions(const Uri& uri, QueryReader& query, HttpPeer* peer) {
@@ -57,16 +49,7 @@ absl::Status TakeHttpOptions(const Uri& uri, QueryReader& query, HttpPeer* peer)
   peer->window = static_cast<int>(query.TakeInt("window", peer->window, 1, kMaxWindow));
   peer->redirects = query.TakeBool("redirects", peer->redirects);
   if (peer->tls) {
-    peer->verify = query.TakeBool("verify", peer->verify);
-    for (const auto& [name, path] : {std::pair{"ca", &peer->ca}, {"cert", &peer->cert}, {"key", &peer->key}}) {
-      if (absl::Status status = TakePath(name, query, path); !status.ok()) return status;
-    }
-    if (peer->cert.empty() != peer->key.empty()) {
-      return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
-    }
-    if (!peer->verify && !peer->ca.empty()) {
-      return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
-    }
+    if (absl::Status status = TakeTlsOptions(query, peer); !status.ok()) return status;
   }
   if (absl::Status status = TakeHeaders(uri, query, peer); !status.ok()) return status;
   if (peer->login.has_value() && peer->headers.contains("authorization")) {
@@ -80,10 +63,7 @@ void AddHttpOptions(const HttpPeer& peer, bool masked, QueryWriter* query) {
   if (peer.timeout != defaults.timeout) query->Add("timeout", absl::FormatDuration(peer.timeout));
   if (peer.window != defaults.window) query->Add("window", absl::StrCat(peer.window));
   if (peer.redirects) query->Add("redirects", "1");
-  if (!peer.verify) query->Add("verify", "0");
-  if (!peer.ca.empty()) query->Add("ca", peer.ca);
-  if (!peer.cert.empty()) query->Add("cert", peer.cert);
-  if (!peer.key.empty()) query->Add("key", peer.key);
+  AddTlsOptions(peer, query);
   for (const auto& [name, value] : peer.headers) {
     query->Add(absl::StrCat(kHeaderPrefix, name), masked ? "***" : value);
   }

@@ -10,10 +10,11 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "transports/api/uri.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 
-struct HttpPeer {
+struct HttpPeer : TlsOptions {
   bool tls = false;
   HostPort address;
   std::string path;   // of the request, as it goes on the wire: begins with '/', may end in a query
@@ -26,8 +27,6 @@ struct HttpPeer {
   absl::Duration timeout = absl::Seconds(5);
   int window = 1;                              // requests at once; with more than one, events may overtake each other
   bool redirects = false;                      // follow 307 and 308 within the same scheme, host and port
-  bool verify = true;                          // the server's certificate and its name
-  std::string ca, cert, key;                   // paths of PEM files; empty: the system's authorities, no certificate
   std::map<std::string, std::string> headers;  // lower-case names
 };
 

@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -95,12 +94,6 @@ std::string TextOf(const Receiver& receiver, bool masked) {
   return absl::StrCat(text, host, peer.path, options.text());
 }
 
-// A header's value is one line of printable ASCII (RFC 9110 section 5.5).
-bool IsHeaderValue(absl::string_view text) {
-  return !text.empty() &&
-         std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(c) || c == ' '; });
-}
-
 class EventHttpLink final : public HttpLink {
  public:
   EventHttpLink(Receiver receiver, std::string name, Loop& loop, Host& host)
@@ -110,9 +103,7 @@ class EventHttpLink final : public HttpLink {
  private:
   absl::string_view Body(const Message& message, std::string*) const override { return message.encoded(encoding_); }
   void Headers(const Message& message, AddHeader add) const override {
-    for (const auto& [name, value] : message.attributes()) {  // W3C Trace Context
-      if ((name == "traceparent" || name == "tracestate") && IsHeaderValue(value)) add(name, value);
-    }
+    ForEachTraceHeader(message, add);
     if (encoding_ != Encoding::kCloudEventsBinary) return;
     ForEachCloudEventAttribute(message, [add](absl::string_view name, absl::string_view value) {
       add(absl::StrCat("ce-", name), CloudEventHeaderValue(value));
