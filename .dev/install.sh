@@ -130,14 +130,16 @@ POM
   rm -rf "$work"
 }
 
-# moto, an emulator of AWS, is not in Debian 12: a Python environment of its own, once. Its paths are its own, so it is
-# made where it stays.
+# moto, an emulator of AWS, is not in Debian 12. A Python environment of its own, once.
 install_moto() {
-  [[ -e "$MOTO_PYTHON.complete" ]] && return
-  local place="${MOTO_PYTHON%/bin/python}"
+  local place="${MOTO_PYTHON%/bin/python}" work
+  [[ -d "$place" ]] && return
+  work=$(mktemp -d)
   say "fetching moto $MOTO_VERSION (once; into $place)"
-  /usr/bin/python3 -m venv --clear "$place" &&
-    "$place/bin/pip" --quiet --disable-pip-version-check install --no-deps "${MOTO_PACKAGES[@]}" >&2 &&
-    touch "$MOTO_PYTHON.complete" ||
-    die "moto could not be fetched: is the Python Package Index reachable from here?"
+  /usr/bin/python3 -m venv "$work/moto"
+  "$work/moto/bin/pip" --quiet --disable-pip-version-check install --no-deps "${MOTO_PACKAGES[@]}" >&2 ||
+    { rm -rf "$work" && die "moto could not be fetched: is the Python Package Index reachable from here?"; }
+  mkdir -p "${place%/*}"
+  mv "$work/moto" "$place"
+  rm -rf "$work"
 }

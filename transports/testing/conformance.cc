@@ -150,12 +150,19 @@ void EachMessageArrivesIntact(ConformancePeer& peer) {
 void TooLargeFailsAlone(ConformancePeer& peer) {
   if (peer.largest() == 0) return;
   LinkUnderTest link(peer.transport(), peer.uri());
-  ASSERT_GE(link.WaitReady(), 3);
+  const int window = link.WaitReady();
+  ASSERT_GT(window, 0);
   const std::vector<MessageRef> batch = {Numbered(0), MessageOfSize(peer.largest() + 1), Numbered(2)};
-  const size_t first = link.Send(batch);
-  EXPECT_TRUE(link.Outcome(first).ok());
-  EXPECT_EQ(link.Outcome(first + 1).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(link.Outcome(first + 2).ok());
+  absl::Status outcomes[3];
+  if (window >= 3) {
+    const size_t first = link.Send(batch);
+    for (int i = 0; i < 3; ++i) outcomes[i] = link.Outcome(first + i);
+  } else {
+    for (int i = 0; i < 3; ++i) outcomes[i] = link.SendAndWait(batch[i]);
+  }
+  EXPECT_TRUE(outcomes[0].ok()) << outcomes[0];
+  EXPECT_EQ(outcomes[1].code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(outcomes[2].ok()) << outcomes[2];
   ExpectArrives(peer, *batch[0]);
   ExpectArrives(peer, *batch[2]);
   EXPECT_FALSE(link.closed());
