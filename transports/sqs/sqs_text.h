@@ -1,5 +1,5 @@
 // The texts of SQS' SendMessage in the protocol AWS JSON 1.0, and what SQS answers to it (SQS API reference;
-// docs/decisions/0009-sqs.md).
+// docs/decisions/0010-sqs.md).
 #ifndef EVENTVIRTUAL_TRANSPORTS_SQS_SQS_TEXT_H_
 #define EVENTVIRTUAL_TRANSPORTS_SQS_SQS_TEXT_H_
 
