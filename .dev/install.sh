@@ -7,7 +7,7 @@ readonly BUILD_PACKAGES=(
   librdkafka-dev libsimdjson-dev libssl-dev protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(
-  ca-certificates golang-go maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
+  ca-certificates golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
   python3-pika python3-protobuf python3-venv rabbitmq-server redis-server util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)

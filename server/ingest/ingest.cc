@@ -261,10 +261,10 @@ class Ingest::Connection {
     if (!receipt.known) {
       answer.code = kNotRegistered;
       answer.error = "Event not registered";
-    } else if (receipt.matched == 0) {
+    } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
       answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", event.message->name());
-    } else if (receipt.accepted == 0) {
+    } else if (receipt.matched > 0 && receipt.accepted == 0) {
       answer.code = kNotAccepted;
       answer.error = std::string(receipt.refusal.message());
     }

@@ -62,22 +62,6 @@ size_t PlainRun(absl::string_view text) {
   return i;
 }
 
-void AppendValue(const Value& value, std::string* out) {
-  if (const auto* text = std::get_if<absl::string_view>(&value)) {
-    AppendJsonString(*text, out);
-  } else if (const auto* number = std::get_if<int64_t>(&value)) {
-    AppendNumber(*number, out);
-  } else if (const auto* real = std::get_if<double>(&value)) {
-    AppendReal(*real, out);
-  } else if (const auto* truth = std::get_if<bool>(&value)) {
-    out->append(*truth ? "true" : "false");
-  } else if (const auto* json = std::get_if<Json>(&value)) {
-    AppendText(json->text, out);
-  } else {
-    out->append("null");
-  }
-}
-
 }  // namespace
 
 void AppendJsonString(absl::string_view text, std::string* out) {
@@ -109,6 +93,22 @@ void AppendJsonString(absl::string_view text, std::string* out) {
   out->push_back('"');
 }
 
+void AppendJsonValue(const Value& value, std::string* out) {
+  if (const auto* text = std::get_if<absl::string_view>(&value)) {
+    AppendJsonString(*text, out);
+  } else if (const auto* number = std::get_if<int64_t>(&value)) {
+    AppendNumber(*number, out);
+  } else if (const auto* real = std::get_if<double>(&value)) {
+    AppendReal(*real, out);
+  } else if (const auto* truth = std::get_if<bool>(&value)) {
+    out->append(*truth ? "true" : "false");
+  } else if (const auto* json = std::get_if<Json>(&value)) {
+    AppendText(json->text, out);
+  } else {
+    out->append("null");
+  }
+}
+
 void AppendParams(const Message& message, absl::string_view event_param, std::string* out) {
   const absl::Span<const Param> params = message.params();
   bool named = !event_param.empty();
@@ -134,7 +134,7 @@ void AppendParams(const Message& message, absl::string_view event_param, std::st
       }
       out->push_back(':');
     }
-    AppendValue(params[i].value, out);
+    AppendJsonValue(params[i].value, out);
   }
   out->push_back(named ? '}' : ']');
 }
