@@ -1,6 +1,7 @@
 // sqs against an emulator of AWS, moto, behind a check of every signature by AWS's own client library; see
 // strict_sqs.py.
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -146,7 +147,9 @@ TEST_F(SqsMotoTest, TheSignatureHoldsOverTls) {
         link.Send({MakeMessage("E_A"), MessageOfSize(1000000), MakeMessage("E_C"), MakeMessage("E_D")});
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(link.Outcome(first + i).ok()) << link.Outcome(first + i);
   }
-  for (const std::string& line : nginx.Log(20)) EXPECT_THAT(line, testing::StartsWith("HTTP/2.0"));
+  const std::vector<std::string> log = nginx.Log(20);
+  EXPECT_THAT(log[0], testing::StartsWith("HTTP/2.0"));
+  EXPECT_EQ(std::set<std::string>(log.begin(), log.end()).size(), 1u) << "more than one connection";
   EXPECT_EQ(sqs_.Take("calls").size(), 20u);
 }
 
