@@ -67,10 +67,8 @@ void GrpcAnswer::Take(absl::string_view name, absl::string_view value) {
 absl::Status GrpcAnswer::Outcome() const {
   if (grpc_status_.empty()) {
     const absl::StatusCode code = CodeOfHttp(http_status_);
-    return absl::Status(code, absl::StrCat("the answer has HTTP status ", http_status_,
-                                           " and no grpc-status: it is not "
-                                           "that of a gRPC server",
-                                           Hint(code)));
+    return absl::Status(code, absl::StrCat("HTTP status ", http_status_,
+                                           " without a grpc-status: that is no answer of a gRPC server", Hint(code)));
   }
   int number = 0;
   if (grpc_status_ == "0") return absl::OkStatus();

@@ -97,13 +97,11 @@ void GrpcConnection::OnConnected(absl::StatusOr<int> fd) {
 void GrpcConnection::Call(Parcel parcel) {
   const Message& message = *parcel.message;
   Outgoing call{.parcel = std::move(parcel), .head = HeadOf(EventOf(message).size())};
-  if (const size_t size = SizeOf(call) - kFrameHead; size > static_cast<size_t>(address_.max_message)) {
-    std::move(call.parcel.done)
-        .Finish(Named(absl::InvalidArgumentError(absl::StrCat("the event has ", size,
-                                                              " bytes as a DeliverRequest; the "
-                                                              "receiver takes ",
-                                                              address_.max_message, " (max_message)"))));
-    return;
+  const size_t size = SizeOf(call) - kFrameHead;
+  if (size > static_cast<size_t>(address_.max_message)) {
+    const std::string why = absl::StrCat("the event has ", size, " bytes as a DeliverRequest; the receiver takes ",
+                                         address_.max_message, " (max_message)");
+    return std::move(call.parcel.done).Finish(Named(absl::InvalidArgumentError(why)));
   }
   absl::InlinedVector<nghttp2_nv, 12> headers = {
       Header(":method", "POST"),
@@ -151,7 +149,8 @@ void GrpcConnection::Write() {
     while (out_.size() - out_start_ < kWriteAhead) {
       const uint8_t* bytes = nullptr;
       const ssize_t size = nghttp2_session_mem_send(session_, &bytes);
-      if (size <= 0) break;  // below 0: it will want nothing any more
+      EV_CHECK(size >= 0);  // or there is no memory
+      if (size == 0) break;
       out_.append(reinterpret_cast<const char*>(bytes), size);
     }
     if (out_start_ == out_.size() && !stream_->wants_write()) break;
@@ -211,7 +210,7 @@ void GrpcConnection::Lost(const absl::Status& how) {
   const absl::Status state = stream_->Receive(&last_words);
   TakeIn(last_words);
   if (ended_) return;
-  if (!fault_.empty()) return End(Confused());
+  if (!open_ && !fault_.empty()) return End(Confused());
   const absl::Status& why = absl::IsUnauthenticated(state) ? state : how;
   const absl::string_view hint = tls_ == nullptr
                                      ? "it speaks TLS there: write grpcs://"
@@ -280,11 +279,12 @@ int GrpcConnection::OnFrame(nghttp2_session* session, const nghttp2_frame* frame
     case NGHTTP2_DATA: {
       const auto found = connection.calls_.find(id);
       if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0 || found == connection.calls_.end()) return 0;
-      // gRPC over HTTP/2, "Early Server Closure"
+      absl::Status outcome = found->second.answer.Outcome();
       if (found->second.sent < SizeOf(found->second)) {
-        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+        nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);  // "Early Server Closure"
+        if (outcome.ok()) outcome = absl::UnavailableError("the receiver answered OK before it had the event");
       }
-      connection.Finish(id, found->second.answer.Outcome());
+      connection.Finish(id, std::move(outcome));
       return 0;
     }
     default:
@@ -315,8 +315,9 @@ int GrpcConnection::OnStreamClose(nghttp2_session*, int32_t id, uint32_t code, v
 int GrpcConnection::OnNotSent(nghttp2_session*, const nghttp2_frame* frame, int error, void* self) {
   GrpcConnection& connection = Of(self);
   if (frame->hd.type != NGHTTP2_HEADERS) return 0;
-  if (error == NGHTTP2_ERR_START_STREAM_NOT_ALLOWED)
+  if (error == NGHTTP2_ERR_START_STREAM_NOT_ALLOWED) {  // since a GOAWAY has come
     return OnStreamClose(nullptr, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM, self);
+  }
   connection.Finish(frame->hd.stream_id, absl::UnavailableError(nghttp2_strerror(error)));
   return 0;
 }
@@ -332,8 +333,9 @@ ssize_t GrpcConnection::ReadMessage(nghttp2_session*, int32_t id, uint8_t* buffe
   if (found == Of(self).calls_.end()) return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;  // it is over
   Outgoing& call = found->second;
   const absl::string_view event = EventOf(*call.parcel.message);
+  const size_t whole = SizeOf(call);
   size_t copied = 0;
-  while (copied < size && call.sent < call.head.size() + event.size()) {
+  while (copied < size && call.sent < whole) {
     const absl::string_view rest = call.sent < call.head.size() ? absl::string_view(call.head).substr(call.sent)
                                                                 : event.substr(call.sent - call.head.size());
     const size_t part = std::min(rest.size(), size - copied);
@@ -341,7 +343,7 @@ ssize_t GrpcConnection::ReadMessage(nghttp2_session*, int32_t id, uint8_t* buffe
     copied += part;
     call.sent += part;
   }
-  if (call.sent == SizeOf(call)) *flags |= NGHTTP2_DATA_FLAG_EOF;
+  if (call.sent == whole) *flags |= NGHTTP2_DATA_FLAG_EOF;
   return static_cast<ssize_t>(copied);
 }
 

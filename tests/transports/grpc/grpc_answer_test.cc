@@ -81,7 +81,7 @@ TEST(GrpcAnswer, WhatIsNoAnswerOfAGrpcServerIsAFailureThatSaysSo) {
                                      {"x", Code::kUnavailable}}) {
     const absl::Status outcome = OutcomeOfAnswer({{":status", status}});
     EXPECT_EQ(outcome.code(), code) << status;
-    EXPECT_THAT(std::string(outcome.message()), HasSubstr("no grpc-status"));
+    EXPECT_THAT(std::string(outcome.message()), HasSubstr("without a grpc-status"));
   }
 }
 

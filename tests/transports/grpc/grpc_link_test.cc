@@ -107,6 +107,14 @@ TEST_F(GrpcLinkTest, AnAnswerWithoutTheStatusOfGrpcIsAFailure) {
   }
 }
 
+TEST_F(GrpcLinkTest, AnOkBeforeTheEventHasBeenSentIsNone) {
+  Http2Server server([](const Http2Call&) { return GrpcStatus("0"); }, /*max_streams=*/100, /*early=*/true);
+  const auto link = Connect(server.port());
+  EXPECT_THAT(Text(link->SendAndWait(MakeMessage("E_LARGE", std::string(1 << 20, 'x')))),
+              HasSubstr("OK before it had the event"));
+  EXPECT_TRUE(link->SendAndWait(MakeMessage("E_SMALL")).ok());  // it has left at once, with its headers
+}
+
 TEST_F(GrpcLinkTest, ACallThatIsBrokenOffFailsAlone) {
   std::vector<uint32_t> codes = {NGHTTP2_REFUSED_STREAM, NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR};
   Http2Server server([&codes](const Http2Call&) {
@@ -162,6 +170,20 @@ TEST_F(GrpcLinkTest, AServerThatLeavesInOrderFailsNoEvent) {
   EXPECT_TRUE(link->Outcome(first_number).ok());
   EXPECT_EQ(server.accepted(), 2);
   EXPECT_FALSE(link->closed());
+}
+
+TEST_F(GrpcLinkTest, WhatWaitsForRoomOnAConnectionThatLeavesGoesToTheNext) {
+  Http2Server server(&HoldSome);
+  const auto link = Connect(server.port(), "?window=2");
+  ExpectDelivers(server, *link);
+  const auto [held, held_number] = SendHeld(server, *link);
+  server.SetMaxStreams(held, 1);
+  const size_t waiting = link->Send({MakeMessage("E_WAITS")});
+  server.Goaway(held, held.stream);
+  server.Answer(held, GrpcStatus("0"));
+  EXPECT_TRUE(link->Outcome(held_number).ok());
+  EXPECT_TRUE(link->Outcome(waiting).ok()) << link->Outcome(waiting);
+  EXPECT_EQ(server.ReceiveCall().value_or(Http2Call()).connection, 2);
 }
 
 TEST_F(GrpcLinkTest, OneThatLeavesWhileNothingIsOutClosesTheLink) {

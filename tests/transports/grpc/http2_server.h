@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -57,9 +58,10 @@ inline Http2Answer GrpcStatus(const std::string& code, const std::string& messag
 // Methods are for the test's thread and have taken effect when they return.
 class Http2Server {
  public:
-  // `on_call` runs on the server's loop; the call has been recorded before, whole.
-  explicit Http2Server(std::function<Http2Answer(const Http2Call&)> on_call, uint32_t max_streams = 100)
-      : on_call_(std::move(on_call)), max_streams_(max_streams) {
+  // `on_call` runs on the server's loop; the call has been recorded before, whole, or with `early` its headers alone.
+  explicit Http2Server(std::function<Http2Answer(const Http2Call&)> on_call, uint32_t max_streams = 100,
+                       bool early = false)
+      : on_call_(std::move(on_call)), max_streams_(max_streams), early_(early) {
     OnLoop(loop_, [this] {
       listener_ = std::make_unique<LoopbackListener>(loop_, 0, [this](int fd) { Accept(fd); });
       port_ = listener_->port();
@@ -94,24 +96,21 @@ class Http2Server {
 
   // Answers a call that is held.
   void Answer(const Http2Call& call, const Http2Answer& answer) {
-    OnLoop(loop_, [&] {
-      for (auto& connection : connections_) {
-        if (connection->number != call.connection) continue;
-        Answer(*connection, call.stream, answer);
-        return Write(*connection);
-      }
-    });
+    OnConnectionOf(call, [&](Connection& connection) { Answer(connection, call.stream, answer); });
   }
   // Tells the connection of `call` that it takes no calls above `last_stream`.
   void Goaway(const Http2Call& call, int32_t last_stream, uint32_t code = NGHTTP2_NO_ERROR,
               const std::string& text = "") {
-    OnLoop(loop_, [&] {
-      for (auto& connection : connections_) {
-        if (connection->number != call.connection) continue;
-        nghttp2_submit_goaway(connection->session, NGHTTP2_FLAG_NONE, last_stream, code,
-                              reinterpret_cast<const uint8_t*>(text.data()), text.size());
-        return Write(*connection);
-      }
+    OnConnectionOf(call, [&](Connection& connection) {
+      nghttp2_submit_goaway(connection.session, NGHTTP2_FLAG_NONE, last_stream, code,
+                            reinterpret_cast<const uint8_t*>(text.data()), text.size());
+    });
+  }
+  // Tells the same that it takes only so many calls at once from now on.
+  void SetMaxStreams(const Http2Call& call, uint32_t count) {
+    OnConnectionOf(call, [count](Connection& connection) {
+      const nghttp2_settings_entry settings = {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, count};
+      nghttp2_submit_settings(connection.session, NGHTTP2_FLAG_NONE, &settings, 1);
     });
   }
   // Accepts no more connections.
@@ -142,6 +141,17 @@ class Http2Server {
     std::string out;
   };
 
+  void OnConnectionOf(const Http2Call& call, absl::FunctionRef<void(Connection&)> act) {
+    OnLoop(loop_, [&] {
+      for (auto& connection : connections_) {
+        if (connection->number != call.connection) continue;
+        act(*connection);
+        return Write(*connection);
+      }
+      ADD_FAILURE() << "the connection has gone";
+    });
+  }
+
   static Connection& Of(void* self) { return *static_cast<Connection*>(self); }
 
   void Accept(int fd) {
@@ -162,8 +172,9 @@ class Http2Server {
         });
     nghttp2_session_callbacks_set_on_frame_recv_callback(
         callbacks, [](nghttp2_session*, const nghttp2_frame* frame, void* self) {
-          const bool request = frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA;
-          if (request && (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
+          const bool head = frame->hd.type == NGHTTP2_HEADERS;
+          const bool end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+          if (Of(self).server.early_ ? head : end && (head || frame->hd.type == NGHTTP2_DATA)) {
             Of(self).server.OnCall(Of(self), frame->hd.stream_id);
           }
           return 0;
@@ -256,6 +267,7 @@ class Http2Server {
 
   const std::function<Http2Answer(const Http2Call&)> on_call_;
   const uint32_t max_streams_;
+  const bool early_;
   uint16_t port_ = 0;
   Mutex mutex_;
   CondVar changed_;
