@@ -25,6 +25,10 @@ ABSL_FLAG(std::string, ingest_event_param, "",
 ABSL_FLAG(std::string, mi, "",
           "where OpenSIPS' management commands are served, on loopback only: comma list of http:host:port/path, "
           "udp:host:port, unix:/path (datagram)");
+ABSL_FLAG(std::string, data_dir, "",
+          "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
+ABSL_FLAG(std::string, sync, "full",
+          "with --data_dir: full, what was acknowledged survives the loss of power; normal, the death of the process");
 ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1),
           "expiry of a subscription where a caller may leave it out; 1s to 10 years");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
@@ -138,6 +142,11 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
   options.mi = List(absl::GetFlag(FLAGS_mi));
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
+  if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
+    faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));
+  }
   options.default_ttl = absl::GetFlag(FLAGS_default_ttl);
   CheckBounds("default_ttl", options.default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);
   options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);

@@ -19,6 +19,8 @@ struct Options {
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
   std::vector<std::string> mi;
+  std::string data_dir;  // empty: nothing outlives the process
+  bool full_sync = true;
   absl::Duration default_ttl = absl::Hours(1);
   absl::Duration failover_timeout = absl::Seconds(30);
   absl::Duration attempt_timeout = absl::ZeroDuration();

@@ -85,6 +85,12 @@ MiError ReadEventParams(simdjson::dom::element given, simdjson::dom::parser* par
 
 }  // namespace
 
+std::string MiErrorText(const MiError& error, absl::string_view id) {
+  return absl::StrCat(R"({"jsonrpc":"2.0","error":{"code":)", error.code, ",\"message\":", JsonString(error.message),
+                      error.data.empty() ? "" : absl::StrCat(",\"data\":", JsonString(error.data)), "},\"id\":", id,
+                      "}");
+}
+
 absl::Span<const MiCommands::Command> MiCommands::All() {
   static constexpr Command kCommands[] = {
       {"event_subscribe", "evi:subscribe", {{"event", "socket", "expire"}, 2, 3}, &MiCommands::Subscribe},
@@ -113,20 +119,14 @@ MiAnswer MiCommands::Handle(absl::string_view text, size_t max_answer) {
   const MiRequest request = parser_.Parse(text);
   Result result = Run(request, max_answer);
   MiAnswer answer;
+  answer.id = request.id;
   answer.unreadable = request.error.code == -32700;
-  answer.after_sends = result.after_sends;
+  answer.changed = result.changed;
   if (request.id.empty()) return answer;
   if (result.json.size() + request.id.size() > max_answer) result.error = TooLong(max_answer);
-  answer.text = R"({"jsonrpc":"2.0",)";
-  if (result.error.code == 0) {
-    absl::StrAppend(&answer.text, "\"result\":", result.json);
-  } else {
-    absl::StrAppend(&answer.text, "\"error\":{\"code\":", result.error.code,
-                    ",\"message\":", JsonString(result.error.message));
-    if (!result.error.data.empty()) absl::StrAppend(&answer.text, ",\"data\":", JsonString(result.error.data));
-    answer.text += '}';
-  }
-  absl::StrAppend(&answer.text, ",\"id\":", request.id, "}");
+  answer.text = result.error.code != 0
+                    ? MiErrorText(result.error, request.id)
+                    : absl::StrCat(R"({"jsonrpc":"2.0","result":)", result.json, ",\"id\":", request.id, "}");
   return answer;
 }
 
@@ -166,7 +166,7 @@ MiCommands::Result MiCommands::Subscribe(const Call& call) {
   spec.expires = registry_.clock().Now() + expire;
   const absl::Status status = registry_.Subscribe(spec).status();
   if (!status.ok()) return {"", Refused(spec, status)};
-  return {std::string(kOk)};
+  return {std::string(kOk), {}, /*changed=*/true};
 }
 
 MiCommands::Result MiCommands::Unsubscribe(const Call& call) {
@@ -179,7 +179,7 @@ MiCommands::Result MiCommands::EndSubscription(const SubscriptionSpec& spec, con
   const absl::Status status = registry_.UnsubscribeMatch(spec).status();
   if (absl::IsNotFound(status)) return unless_there;
   if (!status.ok()) return {"", Refused(spec, status)};
-  return {std::string(kOk), {}, /*after_sends=*/true};
+  return {std::string(kOk), {}, /*changed=*/true};
 }
 
 MiError MiCommands::Refused(const SubscriptionSpec& spec, const absl::Status& why) {

@@ -18,10 +18,15 @@ namespace eventvirtual {
 
 struct MiAnswer {
   std::string text;         // one JSON-RPC object; "": a notification, which gets none
+  std::string id;           // of the request, as JSON; "": a notification
   bool unreadable = false;  // the request was no JSON
-  bool after_sends =
-      false;  // somebody was unsubscribed: the answer may leave when Registry::AfterSends() has called back
+  // A subscription was made, refreshed or ended: the answer may leave when Registry::AfterSends() and, where there is a
+  // journal, Journal::AfterCommit() have called back.
+  bool changed = false;
 };
+
+// The answer that is an error.
+std::string MiErrorText(const MiError& error, absl::string_view id);
 
 // What a subscription has that MI has no words for.
 struct MiDefaults {
@@ -49,7 +54,7 @@ class MiCommands {
   struct Result {
     std::string json;  // unless there is an error
     MiError error;
-    bool after_sends = false;
+    bool changed = false;
   };
   struct Command {
     absl::string_view old_name, name;

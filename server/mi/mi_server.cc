@@ -18,6 +18,7 @@ constexpr size_t kMaxRequest = 64 << 10;
 constexpr size_t kMaxHttpAnswer = 64 << 20;   // some 700,000 subscriptions
 constexpr size_t kMaxDatagramAnswer = 65507;  // what IPv4 carries
 constexpr int kDatagramsPerTurn = 16;
+constexpr absl::Duration kLinger = absl::Seconds(1);
 constexpr absl::string_view kDefaultPath = "/mi";
 constexpr absl::string_view kUnreadable = "400 Parse_error";  // OpenSIPS' own words, and no JSON
 
@@ -28,8 +29,8 @@ bool IsPath(absl::string_view path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<MiServer>> MiServer::Listen(const MiOptions& options, Loop& loop, Registry& registry,
-                                                           Dispatcher& dispatcher) {
-  std::unique_ptr<MiServer> server(new MiServer(options, loop, registry, dispatcher));
+                                                           Dispatcher& dispatcher, Journal* journal) {
+  std::unique_ptr<MiServer> server(new MiServer(options, loop, registry, dispatcher, journal));
   for (const std::string& address : options.addresses) {
     if (absl::Status status = server->Open(address); !status.ok()) {
       return absl::Status(status.code(),
@@ -99,17 +100,30 @@ void MiServer::ReadDatagrams(DatagramSocket* socket) {
   }
 }
 
-void MiServer::Answer(MiAnswer answer, absl::AnyInvocable<void(std::string text) &&> send) {
-  if (!answer.after_sends) return std::move(send)(std::move(answer.text));
+void MiServer::Answer(MiAnswer answer, Send send) {
+  if (!answer.changed) return std::move(send)(std::move(answer.text));
   const uint64_t id = ++last_unsent_;
-  unsent_[id] = [send = std::move(send), text = std::move(answer.text)]() mutable { std::move(send)(std::move(text)); };
-  registry_.AfterSends([this, box = mailbox_, id] {
-    box->Post([this, id] {
-      auto unsent = unsent_.extract(id);
-      std::move(unsent.mapped())();
-      if (unsent_.empty()) hold_.reset();
-    });
+  unsent_[id] = {std::move(answer), std::move(send)};
+  registry_.AfterSends([this, journal = journal_, box = mailbox_, id] {
+    const auto settled = [this, box, id](const absl::Status& written) {
+      box->Post([this, id, written] { OnSettled(id, written); });
+    };
+    if (journal == nullptr) return settled(absl::OkStatus());
+    journal->AfterCommit(settled);
   });
+}
+
+void MiServer::OnSettled(uint64_t id, const absl::Status& written) {
+  auto unsent = unsent_.extract(id);
+  MiAnswer& answer = unsent.mapped().answer;
+  if (!written.ok() && !answer.text.empty()) {
+    answer.text = MiErrorText({-32000, "Server error",
+                               absl::StrCat("done, but not written down, so a restart may undo it: ",
+                                            std::string(written.message()), "; the same command may be given again")},
+                              answer.id);
+  }
+  std::move(unsent.mapped().send)(std::move(answer.text));
+  if (unsent_.empty()) hold_.reset();
 }
 
 MiServer::~MiServer() { Stop(); }
@@ -118,10 +132,14 @@ void MiServer::Stop() {
   RunOnLoop(loop_, [this](const std::shared_ptr<void>& hold) {
     for (const std::unique_ptr<DatagramSocket>& socket : datagrams_) socket->Stop();
     for (const std::unique_ptr<HttpServer>& server : http_) server->Finish(hold);
-    if (!unsent_.empty()) hold_ = hold;
+    if (unsent_.empty()) return;
+    hold_ = hold;
+    linger_ = loop_.NewTimer([this] { hold_.reset(); });
+    linger_->Arm(loop_.Now() + kLinger);
   });
   RunOnLoop(loop_, [this](const std::shared_ptr<void>&) {
     mailbox_->Leave();
+    linger_.reset();
     unsent_.clear();
     http_.clear();
     datagrams_.clear();

@@ -104,7 +104,7 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
     resolved.filtering = std::make_unique<const Subscription::Filtering>(*std::move(filter));
   }
   for (size_t i = 0; i < spec.subscribers.size(); ++i) {
-    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri);
+    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri, spec.subscribers[i].canonical);
     if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
     resolved.destinations.push_back(*std::move(destination));
   }
@@ -187,8 +187,9 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   leases->clear();
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription = AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering),
-                                                   spec.policy, spec.plain, std::move(subscribers), loop_.Now()));
+  record->subscription =
+      AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
+                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now())));
   SetOptions(spec, record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
@@ -428,8 +429,8 @@ void Registry::Unwatch(Observer* observer) {
 
 void Registry::Tell(Change change, const Subscription& subscription) {
   if (observers_.empty()) return;
-  const SubscriptionInfo info = DescribeLocked(subscription);
-  for (Observer* observer : observers_) observer->OnChange(change, info);
+  const auto describe = [this, &subscription]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return DescribeLocked(subscription); };
+  for (Observer* observer : observers_) observer->OnChange(change, subscription, describe);
 }
 
 bool Registry::Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn) {

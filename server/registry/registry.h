@@ -38,6 +38,7 @@ struct SubscriptionSpec {
   struct Subscriber {
     std::string uri;
     absl::Duration attempt_timeout = absl::ZeroDuration();  // zero: the transport's default
+    bool canonical = false;                                 // `uri` is a Target's canonical text
   };
   std::string id;      // "" derives one from event, policy and subscribers; else [A-Za-z0-9._~-]{1,64}
   std::string event;   // a name, or the beginning of names with a '*' behind it
@@ -46,6 +47,7 @@ struct SubscriptionSpec {
   bool plain = false;
   std::vector<Subscriber> subscribers;
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
+  absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
   bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
@@ -91,9 +93,11 @@ class Registry {
   enum class Change { kCreated, kRefreshed, kExpired, kRemoved };
 
   // Hears every change, in order, under the registry's mutex: must not block and must not call the registry.
+  // `describe`, which may be called there, gives the subscription as it is at that moment.
   class Observer {
    public:
-    virtual void OnChange(Change change, const SubscriptionInfo& subscription) = 0;
+    virtual void OnChange(Change change, const Subscription& subscription,
+                          absl::FunctionRef<SubscriptionInfo()> describe) = 0;
 
    protected:
     ~Observer() = default;

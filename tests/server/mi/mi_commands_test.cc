@@ -149,6 +149,9 @@ TEST_F(MiTest, ASubscriptionIsWhatWasAskedForByNameOrByPositionAndAsAText) {
                                   ",\"ttl\":", expire, "}]}}")));
   }
   EXPECT_EQ(world_.registry.size(), 1u) << "each has refreshed the one before";
+  EXPECT_TRUE(
+      mi_.Handle(R"({"jsonrpc":"2.0","id":1,"method":"event_subscribe","params":["E","fake:a"]})", kRoomy).changed);
+  EXPECT_FALSE(mi_.Handle(R"({"jsonrpc":"2.0","id":1,"method":"subscribers_list"})", kRoomy).changed);
   const SubscriptionInfo info = world_.registry.List("E", 0, 1).subscriptions[0];
   EXPECT_EQ(info.delivery.failover_timeout, absl::Seconds(20));
   EXPECT_EQ(info.subscribers[0].attempt_timeout, absl::Seconds(3));
@@ -215,7 +218,7 @@ TEST_F(MiTest, ExpireZeroEndsASubscriptionAndIsFineWithoutOne) {
       R"({"jsonrpc":"2.0","id":"7","method":"event_subscribe","params":["E","virtual:PARALLEL fake:b fake:a","0"]})",
       kRoomy);
   EXPECT_EQ(answer.text, kOk);
-  EXPECT_TRUE(answer.after_sends) << "nothing is sent any more once the answer has come";
+  EXPECT_TRUE(answer.changed) << "nothing is sent any more once the answer has come";
   EXPECT_EQ(world_.registry.size(), 0u);
   EXPECT_EQ(Ask("event_subscribe", R"(["E","fake:a",0])"), kOk);
   EXPECT_EQ(world_.registry.size(), 0u) << "it creates nothing";

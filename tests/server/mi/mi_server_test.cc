@@ -40,7 +40,7 @@ class MiWorld {
 
   // Gives the address of the first listener, with its port.
   std::string Listen(std::vector<std::string> addresses) {
-    auto listening = MiServer::Listen({std::move(addresses), {}}, loop, world.registry, world.dispatcher);
+    auto listening = MiServer::Listen({std::move(addresses), {}}, loop, world.registry, world.dispatcher, nullptr);
     EXPECT_TRUE(listening.ok()) << std::string(listening.status().message());
     if (!listening.ok()) return "";
     mi = *std::move(listening);
@@ -280,7 +280,7 @@ TEST(MiListen, AnAddressThatWillNotDoIsRefusedWithTheWayOut) {
   MiWorld mi;
   const auto refusal = [&mi](const std::string& address) {
     const auto listening =
-        MiServer::Listen({{"udp:127.0.0.1:0", address}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher);
+        MiServer::Listen({{"udp:127.0.0.1:0", address}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher, nullptr);
     EXPECT_EQ(listening.status().code(), absl::StatusCode::kInvalidArgument) << address;
     EXPECT_THAT(std::string(listening.status().message()), HasSubstr(absl::StrCat("\"", address, "\"")));
     return std::string(listening.status().message());
@@ -298,7 +298,7 @@ TEST(MiListen, AnAddressThatWillNotDoIsRefusedWithTheWayOut) {
   EXPECT_THAT(refusal("unix:relative"), HasSubstr("absolute"));
 
   const std::string taken = mi.Listen({"http:127.0.0.1:0/mi"});
-  const auto second = MiServer::Listen({{taken}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher);
+  const auto second = MiServer::Listen({{taken}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher, nullptr);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
 }
 
