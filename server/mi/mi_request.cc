@@ -11,6 +11,8 @@
 namespace eventvirtual {
 namespace {
 
+constexpr size_t kMaxId = 1024;  // bytes: it must fit into the smallest answer
+
 MiError InvalidParams(std::string data) { return {-32602, "Invalid params", std::move(data)}; }
 
 size_t SizeOf(simdjson::dom::element params) {
@@ -42,7 +44,7 @@ MiRequest MiRequestParser::Parse(absl::string_view text) {
   const bool is_notification = members["id"].get(id) != simdjson::SUCCESS;
   if (!is_notification) {
     const std::string id_text = IdText(id);
-    if (id_text.empty()) {
+    if (id_text.empty() || id_text.size() > kMaxId) {
       request.error = no_request;
     } else {
       request.id = id_text;

@@ -71,6 +71,7 @@ TEST_F(MiTest, ARequestIsToldWhatItLacks) {
       {R"({"jsonrpc":"2.0","id":"7","method":"version","params":null})", Error(-32600, "Invalid Request")},
       {R"({"jsonrpc":"2.0","id":[7],"method":"version"})", no_request},
       {R"({"jsonrpc":"2.0","id":true,"method":"version"})", no_request},
+      {absl::StrCat(R"({"jsonrpc":"2.0","id":")", std::string(1024, '7'), R"(","method":"version"})"), no_request},
       {R"({"jsonrpc":"2.0","id":"7","method":"nothing"})", Error(-32601, "Method not found")},
       {R"({"jsonrpc":"2.0","id":"7","method":""})", Error(-32601, "Method not found")},
       {R"({"jsonrpc":"2.0","id":"7","method":"version","params":["x"]})", Invalid("Too few or too many parameters")},
