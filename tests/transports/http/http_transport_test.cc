@@ -18,7 +18,6 @@
 #include "tests/transports/io/link_under_test.h"
 #include "tests/transports/io/on_loop.h"
 #include "transports/api/encoding.h"
-#include "transports/api/encoding.h"
 
 namespace eventvirtual {
 namespace {
