@@ -184,7 +184,7 @@ bool Endpoint::ClaimCanary(absl::Time now) {
 
 absl::Status Endpoint::last_error() const {
   MutexLock lock(&mutex_);
-  return stats_.last_error;
+  return Fresh(stats_.last_error);
 }
 
 EndpointStats Endpoint::stats() const {
@@ -198,6 +198,7 @@ EndpointStats Endpoint::stats() const {
   {
     MutexLock lock(&mutex_);
     stats = stats_;
+    stats.last_error = Fresh(stats_.last_error);  // it goes to another thread
     stats.queue_bytes = accepted_bytes_ - ended_bytes;
   }
   stats.ok = ok;
@@ -227,18 +228,24 @@ void Endpoint::Close() {
 }
 
 void Endpoint::Settle(Ref<Sink> self, uint64_t token, absl::Status outcome) {
-  if (sending == this) {
-    self.Release();  // SendBatch() drops the references of all
-    if (outcome.ok()) {
-      delivered_.push_back(token);
-    } else {
-      failed_while_sending_.push_back({token, std::move(outcome)});
-    }
+  const bool inside = sending == this;
+  if (!inside && !loop_.OnLoop()) {
+    MutexLock lock(&mutex_);
+    reports_.push_back({token, std::move(outcome)});
+    Wake();
     return;
   }
-  if (loop_.OnLoop()) return SettleOnLoop(token, std::move(outcome), loop_.Now());
+  if (!dropping_.ok()) return SettleOnLoop(token, std::move(outcome), loop_.Now());
+  self.Release();
+  ++references_;
+  if (outcome.ok()) {
+    delivered_.push_back(token);
+  } else {
+    failures_.push_back({token, std::move(outcome)});
+  }
+  if (inside || delivered_.size() + failures_.size() > 1)
+    return;  // SendBatch() settles them, or Drain() is sure to come
   MutexLock lock(&mutex_);
-  reports_.push_back({token, std::move(outcome)});
   Wake();
 }
 
@@ -278,13 +285,12 @@ Cork::~Cork() {
 }
 
 void Endpoint::Drain() {
-  pump_again_ = false;
   bool closed;
   {
     MutexLock lock(&mutex_);
     drain_scheduled_ = false;
     taken_.swap(inbox_);
-    settled_.swap(reports_);
+    reported_.swap(reports_);
     closed = closed_;
   }
   absl::Time earliest = absl::InfiniteFuture();
@@ -299,11 +305,15 @@ void Endpoint::Drain() {
     waiting_.insert(waiting_.end(), taken_.begin(), taken_.end());
     taken_.clear();
   }
-  if (!settled_.empty()) {
-    const absl::Time now = loop_.Now();
-    for (Report& report : settled_) SettleOnLoop(report.token, std::move(report.outcome), now);
-    settled_.clear();
+  for (Reported& report : reported_) {
+    if (report.outcome.ok()) {
+      delivered_.push_back(report.token);
+    } else {
+      failures_.push_back(std::move(report));
+    }
   }
+  reported_.clear();
+  SettleReported();
   if (closed) {
     const absl::Status why = absl::UnavailableError("the endpoint was closed");
     DropLink(why);
@@ -377,17 +387,7 @@ void Endpoint::SendBatch() {
   link_->Send(absl::MakeSpan(parcels_));
   parcels_.clear();  // what the link did not take ends here, as UNAVAILABLE
   sending = nullptr;
-  const size_t reported = delivered_.size() + failed_while_sending_.size();
-  if (reported == 0) return;
-  const Ref<Endpoint> alive(this);
-  DropRef(static_cast<uint32_t>(reported));
-  const absl::Time settled = loop_.Now();
-  SettleDelivered(settled);
-  if (failed_while_sending_.empty()) return;
-  const bool drain_comes = std::exchange(pump_again_, true);  // Pump() goes on by itself
-  for (Report& report : failed_while_sending_) SettleOnLoop(report.token, std::move(report.outcome), settled);
-  failed_while_sending_.clear();
-  pump_again_ = drain_comes;
+  SettleReported();
 }
 
 void Endpoint::Connect(absl::Time now) {
@@ -422,6 +422,7 @@ void Endpoint::OnClosed(absl::Status why) {
 
 void Endpoint::DropLink(const absl::Status& why) {
   if (state_ == State::kIdle) return;
+  SettleReported();
   const absl::Time now = loop_.Now();
   state_ = State::kIdle;
   connecting_until_ = absl::InfiniteFuture();
@@ -433,7 +434,7 @@ void Endpoint::DropLink(const absl::Status& why) {
   {
     MutexLock lock(&mutex_);
     stats_.connected = false;
-    stats_.last_error = why;
+    stats_.last_error = Fresh(why);
     connect_not_before_ = now + pause_;
     if (absl::IsDataLoss(why)) stats_.last_failure = now;
   }
@@ -479,6 +480,16 @@ Endpoint::Slot* Endpoint::SlotOf(uint64_t token) {
   const auto index = static_cast<uint32_t>(token);
   if (index >= slots_.size() || !slots_[index].occupied || slots_[index].generation != token >> 32) return nullptr;
   return &slots_[index];
+}
+
+// Whoever calls it pumps afterwards: there may be room in the window.
+void Endpoint::SettleReported() {
+  if (delivered_.empty() && failures_.empty()) return;
+  if (references_ > 0) DropRef(std::exchange(references_, 0));  // if it was the last, the end of this is posted
+  const absl::Time now = loop_.Now();
+  SettleDelivered(now);
+  for (Reported& report : failures_) SettleOnLoop(report.token, std::move(report.outcome), now);
+  failures_.clear();
 }
 
 // Books and health first, once for all; then the clients, who may look at them.
@@ -537,11 +548,6 @@ void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now
     const Outcome::Result result = outcome.ok() ? Outcome::Result::kOk : Outcome::Result::kFailed;
     End(ended, From::kLink, result, std::move(outcome), now);
   }
-  if (waiting() > 0 && dropping_.ok() && !pump_again_) {
-    pump_again_ = true;
-    MutexLock lock(&mutex_);
-    Wake();
-  }
 }
 
 void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::Status status, absl::Time now) {
@@ -570,7 +576,7 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   if (!healthy && result != Outcome::Result::kUnwanted) {
     MutexLock lock(&mutex_);
     stats_.last_failure = now;
-    stats_.last_error = outcome.status;
+    stats_.last_error = Fresh(outcome.status);
   }
   if (ill) SetFailing(true, now);
   canary_until_.store(0, std::memory_order_release);
@@ -610,6 +616,7 @@ void Endpoint::ArmTimer(absl::Time when) {
 // look at each per attempt timeout is all it costs.
 void Endpoint::OnTimer() {
   timer_at_ = absl::InfiniteFuture();
+  SettleReported();
   const absl::Time now = loop_.Now();
   TellHealth(now);
   if (now >= connecting_until_) {

@@ -167,7 +167,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
     absl::Time deadline;
     bool occupied = false;
   };
-  struct Report {
+  struct Reported {
     uint64_t token;
     absl::Status outcome;
   };
@@ -191,6 +191,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Pump();     // connects when something waits, sends what the window has room for
   bool HasRoom();  // for a message in the link's window; makes slots for those that wait
   void SendBatch();
+  void SettleReported();
   void SettleDelivered(absl::Time now);
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
@@ -228,7 +229,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   mutable Mutex mutex_;
   std::vector<Waiting> inbox_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Report> reports_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Reported> reports_ ABSL_GUARDED_BY(mutex_);
   bool drain_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time connect_not_before_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
@@ -256,8 +257,12 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
   bool told_failing_ = false;                    // what on_health_change_ was told last
   absl::Time tell_not_before_ = absl::InfinitePast();
-  absl::Status dropping_;    // not OK while the link is being destroyed: why
-  bool pump_again_ = false;  // Drain() is sure to come
+  absl::Status dropping_;  // not OK while the link is being destroyed: why
+  // What has been reported is settled when Send() has returned, or by Drain(): all with one look at the clock, and
+  // successes, by their tokens, together.
+  std::vector<uint64_t> delivered_;
+  std::vector<Reported> failures_;
+  uint32_t references_ = 0;  // that their completions held
   uint32_t generation_ = 0;
   std::vector<Waiting> waiting_;
   size_t next_ = 0;          // of those that wait; what stands before has gone
@@ -266,11 +271,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   std::vector<uint32_t> free_slots_;
   // Scratch space, kept for its capacity.
   std::vector<Waiting> taken_;
-  std::vector<Report> settled_;
-  // What the link reports inside Send() is settled afterwards, all with one look at the clock: successes, by their
-  // tokens, together.
-  std::vector<uint64_t> delivered_;
-  std::vector<Report> failed_while_sending_;
+  std::vector<Reported> reported_;
   std::vector<Parcel> parcels_;
   std::minstd_rand jitter_;
   absl::AnyInvocable<void() &&> on_gone_;

@@ -31,7 +31,8 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kDatagramsPerTurn = 64;
+constexpr size_t kDatagramsPerCall = 16;
+constexpr int kCallsPerTurn = 4;
 constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kAnswersPerBatch = 64;
 constexpr size_t kEventsPerLook = 64;     // at the clocks
@@ -121,7 +122,7 @@ class Ingest::DatagramListener final : public Listener {
       : bound_(std::move(bound)),
         ingest_(ingest),
         parser_(ingest.options_.event_param),
-        buffer_(ingest.options_.max_object_bytes, '\0') {
+        buffer_(new char[kDatagramsPerCall * ingest.options_.max_object_bytes]) {
     watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Read(); });
     watch_->Want({.readable = true, .writable = false});
   }
@@ -137,18 +138,30 @@ class Ingest::DatagramListener final : public Listener {
   void Read() {
     Cork cork;
     const absl::Time received = absl::Now(), now = ingest_.dispatcher_.clock().Now();
-    for (int i = 0; i < kDatagramsPerTurn; ++i) {
-      const ssize_t got = recv(bound_.fd, buffer_.data(), buffer_.size(), 0);
-      if (got < 0) return;  // nothing more, or an error of a peer that is none of ours
-      OpensipsEvent event = parser_.Parse(absl::string_view(buffer_.data(), got), received);
-      if (event.message) ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
+    const size_t size = ingest_.options_.max_object_bytes;
+    for (int call = 0; call < kCallsPerTurn; ++call) {
+      iovec pieces[kDatagramsPerCall];
+      mmsghdr headers[kDatagramsPerCall] = {};
+      for (size_t i = 0; i < kDatagramsPerCall; ++i) {
+        pieces[i] = {buffer_.get() + i * size, size};
+        headers[i].msg_hdr.msg_iov = &pieces[i];
+        headers[i].msg_hdr.msg_iovlen = 1;
+      }
+      const int got = recvmmsg(bound_.fd, headers, kDatagramsPerCall, 0, nullptr);
+      for (int i = 0; i < got; ++i) {
+        const char* const text = static_cast<const char*>(pieces[i].iov_base);
+        OpensipsEvent event = parser_.Parse(absl::string_view(text, headers[i].msg_len), received);
+        if (event.message) ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
+      }
+      if (got < static_cast<int>(kDatagramsPerCall))
+        return;  // nothing more, or an error of a peer that is none of ours
     }
   }
 
   const BoundSocket bound_;
   Ingest& ingest_;
   OpensipsEventParser parser_;
-  std::string buffer_;
+  const std::unique_ptr<char[]> buffer_;  // of each only the pages that a datagram reached take memory
   std::unique_ptr<Loop::Watch> watch_;
 };
 
