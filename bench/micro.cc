@@ -17,6 +17,7 @@
 #include "server/dispatch/policy.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/ingest/opensips_event.h"
+#include "server/registry/filter.h"
 #include "server/registry/registry.h"
 #include "transports/api/catalog.h"
 #include "transports/api/check.h"
@@ -72,6 +73,51 @@ void RegistryRead(benchmark::State& state) {
   EV_CHECK(matched == static_cast<uint64_t>(state.iterations()));
 }
 BENCHMARK(RegistryRead)->Name("Registry::Read, 1 of 100000 events");
+
+// A name that one subscription matches, beside so many patterns that do not.
+void ReadBesidePatterns(benchmark::State& state) {
+  SimulatedLoop loop;
+  const Catalog catalog(Transports());
+  EndpointPool pool({&loop}, {});
+  Registry registry(catalog, pool, loop, {});
+  const auto subscribe = [&registry](std::string event) {
+    SubscriptionSpec spec;
+    spec.event = std::move(event);
+    spec.subscribers = {{"instant:a"}};
+    EV_CHECK(registry.Subscribe(spec).ok());
+  };
+  subscribe("E_CALL_ENDED");
+  for (int64_t i = 0; i < state.range(0); ++i)
+    subscribe(absl::StrCat("E_", absl::Hex(i * 2654435761 % (1 << 24)), "*"));
+  uint64_t matched = 0;
+  const absl::Time now = loop.Now();
+  for (auto _ : state) registry.Read("E_CALL_ENDED", now, [&matched](const Subscription&) { ++matched; });
+  EV_CHECK(matched == static_cast<uint64_t>(state.iterations()));
+  registry.Stop();
+  loop.RunUntilIdle();
+  pool.AwaitEmpty();
+}
+BENCHMARK(ReadBesidePatterns)->Name("Registry::Read, beside patterns that do not match")->Arg(0)->Arg(10000);
+
+// What a filter costs that does not take the event: another domain, another number, a wildcard in the middle.
+void Filtering(benchmark::State& state, const char* text) {
+  const Param params[] = {
+      {"aor", "alice@example.org"}, {"count", int64_t{42}}, {"contact", "sip:alice@192.0.2.1:5060"}};
+  EventFields fields;
+  fields.name = "E_UL_CONTACT_INSERT";
+  fields.params = params;
+  const MessageRef message = Message::Make(fields);
+  const absl::StatusOr<Filter> filter = Filter::Parse(text);
+  EV_CHECK(filter.ok());
+  for (auto _ : state) {
+    const bool takes = filter->Matches(*message);
+    EV_CHECK(!takes);
+    benchmark::DoNotOptimize(takes);
+  }
+}
+BENCHMARK_CAPTURE(Filtering, suffix, "aor=*@example.com")->Name("Filter, aor=*@example.com");
+BENCHMARK_CAPTURE(Filtering, number, "count>42")->Name("Filter, count>42");
+BENCHMARK_CAPTURE(Filtering, wildcards, "contact=*@*:5061")->Name("Filter, contact=*@*:5061");
 
 void Planning(benchmark::State& state, Policy policy) {
   const Candidate candidates[3];

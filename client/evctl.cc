@@ -31,6 +31,8 @@ ABSL_FLAG(absl::Duration, timeout, absl::Seconds(30), "how long to wait for an a
 ABSL_FLAG(absl::Duration, ttl, absl::ZeroDuration(), "subscribe: time to live; default 1h");
 ABSL_FLAG(bool, never_expires, false, "subscribe: until it is ended");
 ABSL_FLAG(std::string, id, "", "subscribe: the id to use instead of a derived one");
+ABSL_FLAG(std::string, filter, "",
+          "subscribe, unsubscribe: only events whose parameters are so: 'aor=*@example.org && count>3'");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
           "subscribe: how long a failed subscriber is skipped; default: the server's");
 ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
@@ -102,7 +104,9 @@ std::string ExpiryOf(const v1::Subscription& subscription) {
 }
 
 void AddRow(const v1::Subscription& subscription, std::vector<std::string> first, Table* table) {
-  first.insert(first.end(), {subscription.name(), subscription.event(), ExpiryOf(subscription),
+  std::string event = subscription.event();
+  if (!subscription.filter().empty()) absl::StrAppend(&event, " [", subscription.filter(), "]");
+  first.insert(first.end(), {subscription.name(), std::move(event), ExpiryOf(subscription),
                              Short(v1::Subscription::State_Name(subscription.state()), "STATE_"),
                              absl::StrCat(subscription.raised_count()), absl::StrCat(subscription.delivered_count()),
                              absl::StrCat(subscription.failed_count()), subscription.socket()});
@@ -120,6 +124,7 @@ int Subscribe(const std::vector<std::string>& words) {
   v1::SubscribeRequest request;
   request.mutable_subscription()->set_event(words[0]);
   request.mutable_subscription()->set_socket(words[1]);
+  request.mutable_subscription()->set_filter(absl::GetFlag(FLAGS_filter));
   request.set_subscription_id(absl::GetFlag(FLAGS_id));
   absl::Duration ttl = absl::GetFlag(FLAGS_ttl);
   if (absl::GetFlag(FLAGS_never_expires)) {
@@ -158,6 +163,7 @@ int Unsubscribe(const std::vector<std::string>& words) {
   } else {
     request.mutable_match()->set_event(words[0]);
     request.mutable_match()->set_socket(words[1]);
+    request.mutable_match()->set_filter(absl::GetFlag(FLAGS_filter));
   }
   grpc::ClientContext context;
   SetDeadline(&context);
@@ -420,12 +426,14 @@ struct Command {
 
 constexpr Command kCommands[] = {
     {"subscribe EVENT SOCKET", "tell SOCKET of EVENT",
-     R"(SOCKET is "virtual:POLICY uri uri ..." with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN, or one uri. Subscribing the
+     R"(EVENT is a name, or the beginning of names with a * behind it ("E_UL_*").
+SOCKET is "virtual:POLICY uri uri ..." with POLICY one of PARALLEL, FAILOVER, ROUND-ROBIN, or one uri. Subscribing the
 same again refreshes its expiry.
   --ttl=1h                 time to live (the default)
   --never_expires          until it is ended
   --id=ID                  the id to use instead of a derived one
   --failover_timeout=30s   how long a failed subscriber is skipped
+  --filter=CONDITIONS      only events whose parameters are so, as "aor=*@example.org && count>3"
 
   evctl subscribe E_CDR "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1/cdr flatstore:/var/log/cdr.log" --ttl=24h
 )",

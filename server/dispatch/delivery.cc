@@ -1,11 +1,13 @@
 #include "server/dispatch/delivery.h"
 
 #include <algorithm>
+#include <iterator>
 #include <new>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "transports/api/check.h"
 
 namespace eventvirtual {
 namespace {
@@ -192,6 +194,8 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
     case DeliveryResult::Outcome::kExpired:
       count = &subscription_->expired;
       break;
+    case DeliveryResult::Outcome::kFiltered:
+      EV_CHECK(false);  // ended before there was a delivery
   }
   count->fetch_add(1, std::memory_order_relaxed);
   raise_->Release();
@@ -200,11 +204,11 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
 DeliveryResult Delivery::TakeResult() { return {subscription_, outcome_, std::move(records_)}; }
 
 RaiseState* RaiseState::Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
-                             absl::Span<Ref<const Subscription>> subscriptions) {
+                             absl::Span<Ref<const Subscription>> subscriptions, std::vector<DeliveryResult> filtered) {
   static_assert(alignof(RaiseState) >= alignof(Delivery) && sizeof(RaiseState) % alignof(Delivery) == 0);
   void* const block = ::operator new(sizeof(RaiseState) + subscriptions.size() * sizeof(Delivery));
-  auto* const raise =
-      new (block) RaiseState(dispatcher, clock, std::move(message), std::move(done), subscriptions.size());
+  auto* const raise = new (block)
+      RaiseState(dispatcher, clock, std::move(message), std::move(done), std::move(filtered), subscriptions.size());
   Delivery* delivery = raise->deliveries().data();
   for (Ref<const Subscription>& subscription : subscriptions) {
     new (delivery++) Delivery(raise, std::move(subscription));
@@ -220,8 +224,9 @@ void RaiseState::Release() {
   } else {
     RaiseDone done = std::move(done_);
     std::vector<DeliveryResult> results;
-    results.reserve(count_);
+    results.reserve(count_ + filtered_.size());
     for (Delivery& delivery : deliveries()) results.push_back(delivery.TakeResult());
+    results.insert(results.end(), std::make_move_iterator(filtered_.begin()), std::make_move_iterator(filtered_.end()));
     Destroy();
     std::move(done)(results);
   }

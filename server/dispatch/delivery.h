@@ -67,7 +67,7 @@ class Delivery final : public Endpoint::Client {
 class RaiseState {
  public:
   static RaiseState* Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
-                          absl::Span<Ref<const Subscription>> subscriptions);
+                          absl::Span<Ref<const Subscription>> subscriptions, std::vector<DeliveryResult> filtered);
 
   absl::Span<Delivery> deliveries() { return {reinterpret_cast<Delivery*>(this + 1), count_}; }
   const MessageRef& message() const { return message_; }
@@ -80,11 +80,13 @@ class RaiseState {
  private:
   void Destroy();
 
-  RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done, size_t count)
+  RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
+             std::vector<DeliveryResult> filtered, size_t count)
       : dispatcher_(dispatcher),
         clock_(clock),
         message_(std::move(message)),
         done_(std::move(done)),
+        filtered_(std::move(filtered)),
         count_(count),
         remaining_(count) {}
 
@@ -92,6 +94,7 @@ class RaiseState {
   const Clock& clock_;
   const MessageRef message_;
   RaiseDone done_;
+  std::vector<DeliveryResult> filtered_;  // for `done_`
   const size_t count_;
   std::atomic<size_t> remaining_;
 };

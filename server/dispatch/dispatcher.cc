@@ -14,19 +14,29 @@ Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now) {
   RaiseReceipt receipt;
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
-  receipt.known = registry_.Read(message->name(), now, [&subscriptions](const Subscription& subscription) {
-    subscriptions.emplace_back(&subscription);
+  std::vector<DeliveryResult> filtered;
+  receipt.known = registry_.Read(message->name(), now, [&](const Subscription& subscription) {
+    if (subscription.filtering == nullptr || subscription.filtering->filter.Matches(*message)) {
+      subscriptions.emplace_back(&subscription);
+      return;
+    }
+    subscription.matched.fetch_add(1, std::memory_order_relaxed);
+    subscription.filtering->refused.fetch_add(1, std::memory_order_relaxed);
+    ++receipt.filtered;
+    if (done && filtered.size() < kMaxFilteredResults) {
+      filtered.push_back({Ref<const Subscription>(&subscription), DeliveryResult::Outcome::kFiltered, {}});
+    }
   });
   if (!receipt.known) return receipt;
   receipt.matched = static_cast<uint32_t>(subscriptions.size());
   if (subscriptions.empty()) {
-    if (done) std::move(done)({});
+    if (done) std::move(done)(filtered);
     return receipt;
   }
 
   pending_.fetch_add(kOne, std::memory_order_relaxed);
-  RaiseState* const raise =
-      RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done), absl::MakeSpan(subscriptions));
+  RaiseState* const raise = RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
+                                             absl::MakeSpan(subscriptions), std::move(filtered));
   // Lives until each of them has been started, and has ended.
   for (Delivery& delivery : raise->deliveries()) {
     if (delivery.Start(now, &receipt.refusal)) ++receipt.accepted;

@@ -40,7 +40,8 @@ struct DeliveryResult {
     kDelivered,  // PARALLEL: to all; else: to one
     kPartial,    // PARALLEL: to some
     kFailed,
-    kExpired,  // the subscription ended before the event was sent, or the event was older than max_event_age
+    kFiltered,  // its filter did not take the event; nothing was attempted
+    kExpired,   // the subscription ended before the event was sent, or the event was older than max_event_age
   };
   Ref<const Subscription> subscription;
   Outcome outcome = Outcome::kFailed;
@@ -50,12 +51,15 @@ struct DeliveryResult {
 // What is known when Raise() returns.
 struct RaiseReceipt {
   bool known = true;      // false: strict events, and nobody knows the name; nothing was done
-  uint32_t matched = 0;   // subscriptions
+  uint32_t matched = 0;   // subscriptions whose filter, if there is one, took the event
+  uint32_t filtered = 0;  // the others
   uint32_t accepted = 0;  // of those: an endpoint has taken the event into its queue
   absl::Status refusal;   // why one of the others was not accepted: RESOURCE_EXHAUSTED or UNAVAILABLE
 };
 
-// Every delivery that Raise() started has ended.
+// Every delivery that Raise() started has ended. Behind their results stand those of up to kMaxFilteredResults
+// subscriptions whose filter did not take the event: one event may have thousands of them.
+inline constexpr size_t kMaxFilteredResults = 100;
 using RaiseDone = absl::AnyInvocable<void(absl::Span<const DeliveryResult> deliveries) &&>;
 
 // Any thread.
@@ -66,8 +70,9 @@ class Dispatcher {
 
   // Starts one delivery for each live subscription to the message's event: makes its plan and offers the message to the
   // first `width` endpoints on the calling thread; the rest happens on the endpoints' loops. Never blocks.
-  // `done`, unless null, is called exactly once, with one result per matched subscription, on the thread where the last
-  // delivery ends; that may be this one, before Raise() returns. With strict events and an unknown name it is dropped.
+  // `done`, unless null, is called exactly once, with one result per matched subscription (and see above), on the
+  // thread where the last delivery ends; that may be this one, before Raise() returns. With strict events and an
+  // unknown name it is dropped.
   RaiseReceipt Raise(MessageRef message, RaiseDone done) {
     return Raise(std::move(message), std::move(done), registry_.clock().Now());
   }

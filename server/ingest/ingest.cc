@@ -18,7 +18,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
 #include "server/endpoint/endpoint.h"
 #include "server/ingest/opensips_event.h"
 #include "transports/api/jsonrpc.h"
@@ -137,7 +136,7 @@ class Ingest::DatagramListener final : public Listener {
  private:
   void Read() {
     Cork cork;
-    const absl::Time received = absl::Now(), now = ingest_.dispatcher_.clock().Now();
+    const absl::Time received = OpensipsEventParser::WallNow(), now = ingest_.dispatcher_.clock().Now();
     const size_t size = ingest_.options_.max_object_bytes;
     for (int call = 0; call < kCallsPerTurn; ++call) {
       iovec pieces[kDatagramsPerCall];
@@ -242,7 +241,7 @@ class Ingest::Connection {
     absl::Time received, now;
     for (size_t count = 0; !closing_ && answers.size() < kAnswersPerBatch; ++count) {
       if (count % kEventsPerLook == 0) {
-        received = absl::Now();
+        received = OpensipsEventParser::WallNow();
         now = ingest_.dispatcher_.clock().Now();
       }
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
@@ -283,10 +282,10 @@ class Ingest::Connection {
     if (!receipt.known) {
       answer.code = kNotRegistered;
       answer.error = "Event not registered";
-    } else if (receipt.matched == 0) {
+    } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
       answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", message->name());
-    } else if (receipt.accepted == 0) {
+    } else if (receipt.matched > 0 && receipt.accepted == 0) {
       answer.code = kNotAccepted;
       answer.error = std::string(receipt.refusal.message());
     }

@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
@@ -61,6 +62,8 @@ std::string LeadingId(absl::string_view text) {
 }
 
 }  // namespace
+
+absl::Time OpensipsEventParser::WallNow() { return absl::Now(); }
 
 OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time received) {
   OpensipsEvent event;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/hash/hash.h"
+#include "absl/strings/match.h"
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -34,12 +35,14 @@ struct EventIndex::Table final : public Retirable {
 EventIndex::EventIndex() : table_(new Table(64)) {}
 
 EventIndex::~EventIndex() {
-  for (Event* event : by_name_) {
-    for (Node* node = event->first.load(); node != nullptr;) delete std::exchange(node, node->next.load());
+  for (Names* names : {&by_name_, &patterns_}) {
+    const std::vector<Event*> events(names->begin(), names->end());
+    names->clear();
+    for (Event* event : events) {
+      for (Node* node = event->first.load(); node != nullptr;) delete std::exchange(node, node->next.load());
+      delete event;
+    }
   }
-  const std::vector<Event*> events(by_name_.begin(), by_name_.end());
-  by_name_.clear();
-  for (Event* event : events) delete event;
   delete table_.load();
 }
 
@@ -62,7 +65,8 @@ void EventIndex::Insert(Table& table, Event* event) {
 }
 
 EventIndex::Event& EventIndex::Add(absl::string_view name) {
-  auto* const event = new Event(name);
+  auto* const event = new Event(name, /*is_pattern=*/false);
+  event->pattern.store(LongestPattern(name));
   const bool is_new = by_name_.insert(event).second;
   EV_CHECK(is_new);
   Table* const table = table_.load();
@@ -91,6 +95,41 @@ void EventIndex::Remove(Event* event) {
   by_name_.erase(event);
   retired_.Retire(std::unique_ptr<Retirable>(link));
   retired_.Retire(std::unique_ptr<Retirable>(event));
+}
+
+EventIndex::Event* EventIndex::LongestPattern(absl::string_view name) const {
+  // The last one in order up to `name` is the one sought, or begins with it, so that it is on the way to the shorter.
+  auto next = patterns_.upper_bound(name);
+  if (next == patterns_.begin()) return nullptr;
+  Event* pattern = *--next;
+  while (pattern != nullptr && !absl::StartsWith(name, pattern->name)) pattern = pattern->pattern.load();
+  return pattern;
+}
+
+void EventIndex::Repoint(const Names& names, absl::string_view beginning, Event* from, Event* to) {
+  for (auto it = names.lower_bound(beginning); it != names.end() && absl::StartsWith((*it)->name, beginning); ++it) {
+    if (*it != to && (*it)->pattern.load() == from) (*it)->pattern.store(to);
+  }
+}
+
+EventIndex::Event& EventIndex::PatternOf(absl::string_view beginning) {
+  if (const auto known = patterns_.find(beginning); known != patterns_.end()) return **known;
+  auto* const pattern = new Event(beginning, /*is_pattern=*/true);
+  Event* const shorter = LongestPattern(beginning);
+  pattern->pattern.store(shorter);
+  patterns_.insert(pattern);
+  Repoint(patterns_, beginning, shorter, pattern);
+  Repoint(by_name_, beginning, shorter, pattern);
+  return *pattern;
+}
+
+void EventIndex::RemovePattern(Event* pattern) {
+  EV_CHECK(pattern->is_pattern && pattern->subscriptions == 0);
+  patterns_.erase(pattern);
+  Event* const shorter = pattern->pattern.load();
+  Repoint(patterns_, pattern->name, pattern, shorter);
+  Repoint(by_name_, pattern->name, pattern, shorter);
+  retired_.Retire(std::unique_ptr<Retirable>(pattern));
 }
 
 EventIndex::Node* EventIndex::Append(Event& event, Ref<Subscription> subscription) {

@@ -1,4 +1,5 @@
-// EventIndex: event name → its live list of subscriptions. Read without locks, changed by one writer at a time.
+// EventIndex: event name → the live list of subscriptions to it, and the patterns that take it. Read without locks,
+// changed by one writer at a time.
 #ifndef EVENTVIRTUAL_SERVER_REGISTRY_EVENT_INDEX_H_
 #define EVENTVIRTUAL_SERVER_REGISTRY_EVENT_INDEX_H_
 
@@ -20,6 +21,10 @@ namespace eventvirtual {
 // A hash table of chains, each event with a doubly linked list. Adding and removing cost the same whatever the size: a
 // list is changed in place, never copied (10^5 subscribers of one event would make each Subscribe copy a megabyte).
 //
+// A pattern is the beginning of names. Each event points to the longest pattern that takes it, and each pattern to the
+// next shorter one that takes the same names: so a raise walks along those that match and never meets another, however
+// many there are. The price is paid by who adds or removes a pattern: one step for each known name that begins so.
+//
 // A reader holds an EpochPin from Find() to its last use of what it found. It may see a node that was just removed,
 // which is why a delivery also asks Subscription::Live().
 class EventIndex {
@@ -31,14 +36,17 @@ class EventIndex {
     Node* previous = nullptr;  // writer only
   };
 
+  // An event, or a pattern.
   class Event final : public Retirable {
    public:
-    explicit Event(absl::string_view name) : name(name) {}
+    Event(absl::string_view name, bool is_pattern) : name(name), is_pattern(is_pattern) {}
 
-    const std::string name;
+    const std::string name;  // of a pattern without its '*'
+    const bool is_pattern;
     std::atomic<Node*> first{nullptr};
-    std::atomic<uint64_t> raised{0};
-    AtomicTime last_raised{absl::UnixEpoch()};
+    std::atomic<Event*> pattern{nullptr};  // the longest (other) one that takes this name
+    mutable std::atomic<uint64_t> raised{0};
+    mutable AtomicTime last_raised{absl::UnixEpoch()};
 
     // Writer only.
     Node* last = nullptr;
@@ -62,8 +70,11 @@ class EventIndex {
   Event* Find(absl::string_view name) const;  // null: not known
 
   // Writer only, all that follows.
-  Event& Add(absl::string_view name);  // must not be known
-  void Remove(Event* event);           // must have no subscriptions
+  Event& Add(absl::string_view name);                   // must not be known
+  void Remove(Event* event);                            // must have no subscriptions
+  Event& PatternOf(absl::string_view beginning);        // added unless it is there
+  void RemovePattern(Event* pattern);                   // must have no subscriptions
+  Event* LongestPattern(absl::string_view name) const;  // that takes `name`, also as its own name; null: none
   Node* Append(Event& event, Ref<Subscription> subscription);
   void Unlink(Event& event, Node* node);
   const absl::btree_set<Event*, ByName>& by_name() const { return by_name_; }
@@ -73,10 +84,15 @@ class EventIndex {
   struct Link;
   struct Table;
 
+  using Names = absl::btree_set<Event*, ByName>;
+
   void Insert(Table& table, Event* event);
+  // Those of `names` that `from` stands for, which begin with `beginning`, stand for `to` from now on.
+  static void Repoint(const Names& names, absl::string_view beginning, Event* from, Event* to);
 
   std::atomic<Table*> table_;
-  absl::btree_set<Event*, ByName> by_name_;  // owns the events
+  Names by_name_;   // owns the events
+  Names patterns_;  // owns the patterns
   RetiredObjects retired_;
 };
 

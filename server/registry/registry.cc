@@ -67,6 +67,10 @@ absl::Status Registry::Check(const SubscriptionSpec& spec) const {
       return absl::InvalidArgumentError(
           absl::StrCat("byte ", i, " of the event name is not a visible ASCII character"));
     }
+    if (spec.event[i] == '*' && i + 1 < spec.event.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("byte ", i, " of the event name is a '*'; a pattern has one at its end alone"));
+    }
   }
   if (spec.id.size() > kMaxIdLength) {
     return absl::InvalidArgumentError(
@@ -87,27 +91,36 @@ absl::Status Registry::Check(const SubscriptionSpec& spec) const {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<Destination>> Registry::Resolve(const SubscriptionSpec& spec) const {
+absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spec) const {
   if (absl::Status status = Check(spec); !status.ok()) return status;
-  std::vector<Destination> destinations;
-  for (size_t i = 0; i < spec.subscribers.size(); ++i) {
-    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri);
-    if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
-    destinations.push_back(*std::move(destination));
+  Resolved resolved;
+  if (!spec.filter.empty()) {
+    absl::StatusOr<Filter> filter = Filter::Parse(spec.filter);
+    if (!filter.ok()) {
+      return absl::Status(filter.status().code(), absl::StrCat("filter: ", filter.status().message()));
+    }
+    resolved.filter = filter->text();
+    resolved.filtering = std::make_unique<const Subscription::Filtering>(*std::move(filter));
   }
-  return destinations;
+  for (size_t i = 0; i < spec.subscribers.size(); ++i) {
+    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri, spec.subscribers[i].canonical);
+    if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
+    resolved.destinations.push_back(*std::move(destination));
+  }
+  return resolved;
 }
 
-Registry::Key Registry::KeyOf(absl::string_view event, Policy policy,
-                              absl::InlinedVector<const Endpoint*, 4> endpoints) {
-  if (policy == Policy::kParallel) std::sort(endpoints.begin(), endpoints.end());
-  return Key{event, policy, std::move(endpoints)};
+Registry::Key Registry::KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
+                              absl::Span<const Endpoint* const> endpoints) {
+  Key key{event, filter, policy, {endpoints.begin(), endpoints.end()}};
+  if (policy == Policy::kParallel) std::sort(key.endpoints.begin(), key.endpoints.end());
+  return key;
 }
 
 Registry::Key Registry::KeyOf(const Subscription& subscription) {
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   for (const auto& subscriber : subscription.subscribers) endpoints.push_back(subscriber.endpoint.get());
-  return KeyOf(subscription.event, subscription.policy, std::move(endpoints));
+  return KeyOf(subscription.event, subscription.filter(), subscription.policy, endpoints);
 }
 
 void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscription) {
@@ -134,13 +147,14 @@ void Registry::SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vecto
   }
 }
 
-std::string Registry::NewId(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const {
+std::string Registry::NewId(const SubscriptionSpec& spec, const Resolved& resolved) const {
   if (!spec.id.empty()) return spec.id;
   // Of the masked texts: a name is shown to everybody, and must not help to guess a password.
   std::vector<std::string> masked;
-  for (const Destination& destination : destinations) masked.push_back(destination.target.masked);
+  for (const Destination& destination : resolved.destinations) masked.push_back(destination.target.masked);
   if (spec.policy == Policy::kParallel) std::sort(masked.begin(), masked.end());
-  const uint64_t hash = StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked)));
+  const uint64_t hash = StableHash(absl::StrCat(spec.event, " ", FormatVirtualSocket(spec.policy, false, masked),
+                                                resolved.filter.empty() ? "" : " ", resolved.filter));
   // 15 digits: a string of that length needs no memory of its own.
   const std::string base = absl::StrCat(absl::Hex(hash >> 4, absl::kZeroPad15));
   std::string id = base;
@@ -163,7 +177,7 @@ Registry::Record* Registry::FindLive(const Key& key) {
   return nullptr;
 }
 
-Registry::Record* Registry::Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,
+Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolved,
                                    std::vector<EndpointLease>* leases) {
   std::vector<Subscription::Subscriber> subscribers;
   subscribers.reserve(leases->size());
@@ -173,11 +187,17 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, const std::vect
   leases->clear();
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription = AdoptRef(new Subscription(NewId(spec, destinations), spec.event, spec.policy, spec.plain,
-                                                   std::move(subscribers), loop_.Now()));
+  record->subscription =
+      AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
+                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now())));
   SetOptions(spec, record->subscription.get());
-  record->event = index_.Find(spec.event);
-  if (record->event == nullptr) record->event = &index_.Add(spec.event);
+  absl::string_view event = spec.event;
+  if (absl::ConsumeSuffix(&event, "*")) {
+    record->event = &index_.PatternOf(event);
+  } else {
+    record->event = index_.Find(event);
+    if (record->event == nullptr) record->event = &index_.Add(event);
+  }
   Record* const created = record.get();
   by_id_.insert(created);
   by_key_.insert(created);
@@ -188,15 +208,16 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, const std::vect
 }
 
 absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec& spec) {
-  absl::StatusOr<std::vector<Destination>> destinations = Resolve(spec);
-  if (!destinations.ok()) return destinations.status();
+  absl::StatusOr<Resolved> resolved = Resolve(spec);
+  if (!resolved.ok()) return resolved.status();
   std::vector<EndpointLease> leases;  // those not used fall after the lock
   absl::InlinedVector<const Endpoint*, 4> endpoints;
-  for (const Destination& destination : *destinations) {
+  for (const Destination& destination : resolved->destinations) {
     leases.push_back(pool_.Lease(destination));
     endpoints.push_back(leases.back().get());
   }
-  const Key key = KeyOf(spec.event, spec.policy, std::move(endpoints));
+  const std::string filter = resolved->filter;
+  const Key key = KeyOf(spec.event, filter, spec.policy, endpoints);
 
   Ref<Subscription> subscription;
   Garbage garbage;
@@ -204,7 +225,8 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
   {
     MutexLock lock(&mutex_);
     if (stopped_) return absl::UnavailableError("the server is stopping");
-    if (limits_.strict_events && !limits_.events.empty() && index_.Find(spec.event) == nullptr) {
+    const bool pattern = spec.event.back() == '*';
+    if (limits_.strict_events && !limits_.events.empty() && !pattern && index_.Find(spec.event) == nullptr) {
       return absl::NotFoundError(absl::StrCat("event \"", spec.event, "\" is not one of --events (--strict_events)"));
     }
     Record* record = FindLive(key);
@@ -227,7 +249,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
         return absl::ResourceExhaustedError(
             absl::StrCat("there are ", by_sequence_.size(), " subscriptions, as many as --max_subscriptions allows"));
       }
-      record = Create(spec, *destinations, &leases);
+      record = Create(spec, *std::move(resolved), &leases);
       created = true;
     }
     subscription = record->subscription;
@@ -238,19 +260,19 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
 }
 
 absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& spec) {
-  absl::StatusOr<std::vector<Destination>> destinations = Resolve(spec);
-  if (!destinations.ok()) return destinations.status();
+  const absl::StatusOr<Resolved> resolved = Resolve(spec);
+  if (!resolved.ok()) return resolved.status();
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   std::vector<std::string> masked;
   SubscriptionInfo info;
-  for (size_t i = 0; i < destinations->size(); ++i) {
-    const Target& target = (*destinations)[i].target;
+  for (size_t i = 0; i < resolved->destinations.size(); ++i) {
+    const Target& target = resolved->destinations[i].target;
     endpoints.push_back(pool_.Find(target.canonical));
     masked.push_back(target.masked);
     info.subscribers.push_back({target.masked, spec.subscribers[i].attempt_timeout, {}});
     info.subscribers.back().status.uri = target.masked;
   }
-  const Key key = KeyOf(spec.event, spec.policy, std::move(endpoints));
+  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
   MutexLock lock(&mutex_);
   // An endpoint that does not exist is null, and no subscription's key has one.
   const auto found = by_key_.find(key);
@@ -258,9 +280,9 @@ absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& 
   if (!exists && !spec.id.empty() && by_id_.contains(absl::string_view(spec.id))) {
     return absl::AlreadyExistsError(absl::StrCat("the id \"", spec.id, "\" belongs to another subscription"));
   }
-  info.name =
-      exists ? (*found)->subscription->name() : absl::StrCat(Subscription::kNamePrefix, NewId(spec, *destinations));
+  info.name = exists ? (*found)->subscription->name() : absl::StrCat(Subscription::kNamePrefix, NewId(spec, *resolved));
   info.event = spec.event;
+  info.filter = resolved->filter;
   info.policy = spec.policy;
   info.socket = FormatVirtualSocket(spec.policy, spec.plain, masked);
   info.created = exists ? (*found)->subscription->created.Load() : loop_.Now();
@@ -287,11 +309,13 @@ absl::StatusOr<SubscriptionInfo> Registry::Unsubscribe(absl::string_view name) {
 }
 
 absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSpec& spec) {
-  absl::StatusOr<std::vector<Destination>> destinations = Resolve(spec);
-  if (!destinations.ok()) return destinations.status();
+  const absl::StatusOr<Resolved> resolved = Resolve(spec);
+  if (!resolved.ok()) return resolved.status();
   absl::InlinedVector<const Endpoint*, 4> endpoints;
-  for (const Destination& destination : *destinations) endpoints.push_back(pool_.Find(destination.target.canonical));
-  const Key key = KeyOf(spec.event, spec.policy, std::move(endpoints));
+  for (const Destination& destination : resolved->destinations) {
+    endpoints.push_back(pool_.Find(destination.target.canonical));
+  }
+  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
   std::string name;
   {
     MutexLock lock(&mutex_);
@@ -299,8 +323,8 @@ absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSp
     if (found != by_key_.end()) name = (*found)->subscription->name();
   }
   if (name.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("no subscription to event \"", spec.event, "\" has this policy and these subscribers"));
+    return absl::NotFoundError(absl::StrCat("no subscription to event \"", spec.event,
+                                            "\" has this filter, this policy and these subscribers"));
   }
   return Unsubscribe(name);
 }
@@ -348,6 +372,7 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   SubscriptionInfo info;
   info.name = subscription.name();
   info.event = subscription.event;
+  info.filter = std::string(subscription.filter());
   info.policy = subscription.policy;
   info.socket = SocketOf(subscription);
   info.created = subscription.created.Load();
@@ -369,6 +394,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.partial = subscription.partial.load(std::memory_order_relaxed);
   info.failed = subscription.failed.load(std::memory_order_relaxed);
   info.expired = subscription.expired.load(std::memory_order_relaxed);
+  if (subscription.filtering != nullptr)
+    info.filtered = subscription.filtering->refused.load(std::memory_order_relaxed);
   if (subscription.labels != nullptr) info.labels = *subscription.labels;
   return info;
 }
@@ -392,38 +419,36 @@ void Registry::Unwatch(Observer* observer) {
 
 void Registry::Tell(Change change, const Subscription& subscription) {
   if (observers_.empty()) return;
-  const SubscriptionInfo info = DescribeLocked(subscription);
-  for (Observer* observer : observers_) observer->OnChange(change, info);
+  const auto describe = [this, &subscription]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return DescribeLocked(subscription); };
+  for (Observer* observer : observers_) observer->OnChange(change, subscription, describe);
 }
 
 bool Registry::Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn) {
-  {
-    EpochPin pin;
-    if (EventIndex::Event* const found = index_.Find(event)) {
-      found->raised.fetch_add(1, std::memory_order_relaxed);
-      found->last_raised.Store(now);
-      for (const EventIndex::Node* node = found->first.load(); node != nullptr; node = node->next.load()) {
-        if (node->subscription->Live(now)) fn(*node->subscription);
-      }
-      return true;
+  EpochPin pin;
+  const EventIndex::Event* found = index_.Find(event);
+  if (found == nullptr) found = Remember(event);
+  if (found == nullptr) return !limits_.strict_events;
+  found->raised.fetch_add(1, std::memory_order_relaxed);
+  found->last_raised.Store(now);
+  for (; found != nullptr; found = found->pattern.load()) {
+    for (const EventIndex::Node* node = found->first.load(); node != nullptr; node = node->next.load()) {
+      if (node->subscription->Live(now)) fn(*node->subscription);
     }
   }
-  return Remember(event, now);
+  return true;
 }
 
-bool Registry::Remember(absl::string_view event, absl::Time now) {
-  if (limits_.strict_events) return false;
-  Garbage garbage;
+// The event of this name from now on; where there are too many, the longest pattern that takes it. Null: there is
+// nothing to read.
+const EventIndex::Event* Registry::Remember(absl::string_view event) {
   MutexLock lock(&mutex_);
-  EventIndex::Event* known = index_.Find(event);
-  if (known == nullptr) {
-    if (index_.by_name().size() >= limits_.max_events) return true;
-    known = &index_.Add(event);
-    garbage = index_.retired().Collect();
-  }
-  known->raised.fetch_add(1, std::memory_order_relaxed);
-  known->last_raised.Store(now);
-  return true;
+  if (EventIndex::Event* const known = index_.Find(event)) return known;
+  EventIndex::Event* const pattern = index_.LongestPattern(event);
+  if (limits_.strict_events && (pattern == nullptr || !limits_.events.empty())) return nullptr;
+  if (index_.by_name().size() >= limits_.max_events) return pattern;
+  EventIndex::Event* const added = &index_.Add(event);
+  if (!index_.retired().empty()) ArmSweep(loop_.Now() + kCollectAgain);  // the table has grown
+  return added;
 }
 
 std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, size_t limit) const {
@@ -432,8 +457,12 @@ std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, s
   for (auto it = index_.by_name().upper_bound(after); it != index_.by_name().end() && events.size() < limit; ++it) {
     const EventIndex::Event& event = **it;
     const absl::Time last = event.last_raised.Load();
+    uint32_t subscriptions = 0;
+    for (const EventIndex::Event* one = &event; one != nullptr; one = one->pattern.load()) {
+      subscriptions += one->subscriptions;
+    }
     events.push_back({event.name, event.raised.load(std::memory_order_relaxed),
-                      last == absl::UnixEpoch() ? absl::InfinitePast() : last, event.subscriptions});
+                      last == absl::UnixEpoch() ? absl::InfinitePast() : last, subscriptions});
   }
   return events;
 }
@@ -456,7 +485,13 @@ void Registry::Remove(Record* record, Change change) {
   by_id_.erase(record);
   EventIndex::Event* const event = record->event;
   index_.Unlink(*event, record->node);
-  if (event->subscriptions == 0 && index_.by_name().size() > limits_.max_events) index_.Remove(event);
+  if (event->subscriptions == 0) {
+    if (event->is_pattern) {
+      index_.RemovePattern(event);
+    } else if (index_.by_name().size() > limits_.max_events) {
+      index_.Remove(event);
+    }
+  }
   Tell(change, *subscription);
   by_sequence_.erase(record->sequence);  // destroys the record
   ArmSweep(loop_.Now() + kCollectAgain);

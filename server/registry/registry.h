@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/event_index.h"
 #include "server/registry/expiry_queue.h"
@@ -36,13 +37,16 @@ struct SubscriptionSpec {
   struct Subscriber {
     std::string uri;
     absl::Duration attempt_timeout = absl::ZeroDuration();  // zero: the transport's default
+    bool canonical = false;                                 // `uri` is a Target's canonical text
   };
-  std::string id;  // "" derives one from event, policy and subscribers; else [A-Za-z0-9._~-]{1,64}
-  std::string event;
+  std::string id;      // "" derives one from event, policy and subscribers; else [A-Za-z0-9._~-]{1,64}
+  std::string event;   // a name, or the beginning of names with a '*' behind it
+  std::string filter;  // as filter.h has it; "": all events
   Policy policy = Policy::kParallel;
   bool plain = false;
   std::vector<Subscriber> subscribers;
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
+  absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
 };
@@ -57,6 +61,7 @@ struct SubscriptionInfo {
   };
   std::string name;
   std::string event;
+  std::string filter;
   std::string socket;  // masked
   Policy policy = Policy::kParallel;
   std::vector<Subscriber> subscribers;
@@ -65,7 +70,7 @@ struct SubscriptionInfo {
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
   State state = State::kActive;
-  uint64_t matched = 0, delivered = 0, partial = 0, failed = 0, expired = 0;
+  uint64_t matched = 0, delivered = 0, partial = 0, failed = 0, filtered = 0, expired = 0;
 };
 
 struct RegistryLimits {
@@ -83,9 +88,11 @@ class Registry {
   enum class Change { kCreated, kRefreshed, kExpired, kRemoved };
 
   // Hears every change, in order, under the registry's mutex: must not block and must not call the registry.
+  // `describe`, which may be called there, gives the subscription as it is at that moment.
   class Observer {
    public:
-    virtual void OnChange(Change change, const SubscriptionInfo& subscription) = 0;
+    virtual void OnChange(Change change, const Subscription& subscription,
+                          absl::FunctionRef<SubscriptionInfo()> describe) = 0;
 
    protected:
     ~Observer() = default;
@@ -100,8 +107,8 @@ class Registry {
   Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits);
   ~Registry();
 
-  // Adds a subscription, or refreshes the equivalent one: same event, policy and subscribers (PARALLEL: in any order).
-  // A refresh takes over expiry, options and labels; the name stays.
+  // Adds a subscription, or refreshes the equivalent one: same event, filter, policy and subscribers (PARALLEL: in any
+  // order). A refresh takes over expiry, options and labels; the name stays.
   // INVALID_ARGUMENT names the subscriber's position and what would be accepted; ALREADY_EXISTS: the id is taken by
   // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many.
   absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
@@ -132,16 +139,17 @@ class Registry {
   // Once it has returned, the observer is not called again.
   void Unwatch(Observer* observer);
 
-  // Counts one raise of `event` and calls `fn` for each live subscription to it, in the order of their creation. `fn`
-  // must be quick and take a Ref to what it keeps. Takes no lock, except to remember a name raised for the first time.
-  // False: strict events, and the name is not known (nothing was counted).
+  // Counts one raise of `event` and calls `fn` for each live subscription to it, whatever its filter: first those to
+  // this very name, then those to patterns, the longer before the shorter; within each in the order of their creation.
+  // `fn` must be quick and take a Ref to what it keeps. Takes no lock, except to remember a name raised for the first
+  // time. False: strict events, and the name is not known (nothing was counted).
   bool Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn);
 
   struct EventInfo {
     std::string name;
     uint64_t raised = 0;
-    absl::Time last_raised;  // on the registry's clock; InfinitePast: never
-    uint32_t subscriptions = 0;
+    absl::Time last_raised;      // on the registry's clock; InfinitePast: never
+    uint32_t subscriptions = 0;  // those to patterns that take it count
   };
   // Up to `limit` known events in the order of their names, beginning behind the name `after`.
   std::vector<EventInfo> ListEvents(absl::string_view after, size_t limit) const;
@@ -157,15 +165,15 @@ class Registry {
   // What identifies a subscription, as pointers: endpoints are shared by canonical URI, so equal endpoints are equal
   // destinations. PARALLEL: sorted, which makes the comparison one of multisets.
   struct Key {
-    absl::string_view event;
+    absl::string_view event, filter;
     Policy policy = Policy::kParallel;
     absl::InlinedVector<const Endpoint*, 4> endpoints;
     friend bool operator==(const Key& a, const Key& b) {
-      return a.event == b.event && a.policy == b.policy && a.endpoints == b.endpoints;
+      return a.event == b.event && a.filter == b.filter && a.policy == b.policy && a.endpoints == b.endpoints;
     }
     template <typename H>
     friend H AbslHashValue(H hash, const Key& key) {
-      return H::combine(std::move(hash), key.event, key.policy, key.endpoints);
+      return H::combine(std::move(hash), key.event, key.filter, key.policy, key.endpoints);
     }
   };
   // The writer's bookkeeping for one subscription.
@@ -204,23 +212,30 @@ class Registry {
   };
   using Garbage = std::vector<std::unique_ptr<Retirable>>;
 
+  // A spec, understood.
+  struct Resolved {
+    std::vector<Destination> destinations;
+    std::unique_ptr<const Subscription::Filtering> filtering;  // null: no filter
+    std::string filter;                                        // its one way to be written
+  };
+
   absl::Status Check(const SubscriptionSpec& spec) const;
-  absl::StatusOr<std::vector<Destination>> Resolve(const SubscriptionSpec& spec) const;
-  static Key KeyOf(absl::string_view event, Policy policy, absl::InlinedVector<const Endpoint*, 4> endpoints);
+  absl::StatusOr<Resolved> Resolve(const SubscriptionSpec& spec) const;
+  static Key KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
+                   absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
-  std::string NewId(const SubscriptionSpec& spec, const std::vector<Destination>& destinations) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
   static void SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
                                  Subscription* subscription);
   Record* FindByName(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // null: no such one
   Record* FindLive(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  Record* Create(const SubscriptionSpec& spec, const std::vector<Destination>& destinations,
-                 std::vector<EndpointLease>* leases) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Record* Create(const SubscriptionSpec& spec, Resolved resolved, std::vector<EndpointLease>* leases)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Remove(Record* record, Change change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tell(Change change, const Subscription& subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   SubscriptionInfo DescribeLocked(const Subscription& subscription) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool Remember(absl::string_view event, absl::Time now);
+  const EventIndex::Event* Remember(absl::string_view event);
   void SetExpiry(Record* record, absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArmSweep(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Sweep();  // on the loop: drops the expired, a bounded number at a time

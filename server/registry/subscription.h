@@ -14,6 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/endpoint/endpoint_pool.h"
+#include "server/registry/filter.h"
 #include "server/registry/virtual_socket.h"
 #include "transports/api/ref.h"
 
@@ -73,27 +74,41 @@ class Subscription final : public RefCounted {
     AtomicDuration attempt_timeout;  // zero: the target's own
   };
 
-  Subscription(std::string id, std::string event, Policy policy, bool plain, std::vector<Subscriber> subscribers,
-               absl::Time created)
+  // What a subscription with a filter has besides.
+  struct Filtering {
+    explicit Filtering(Filter filter) : filter(std::move(filter)) {}
+    const Filter filter;
+    mutable std::atomic<uint64_t> refused = 0;  // events of its name that the filter did not take
+  };
+
+  // `filtering` is null when every event of its name is wanted.
+  Subscription(std::string id, std::string event, std::unique_ptr<const Filtering> filtering, Policy policy, bool plain,
+               std::vector<Subscriber> subscribers, absl::Time created)
       : policy(policy),
         plain(plain),
         id(std::move(id)),
         event(std::move(event)),
+        filtering(std::move(filtering)),
         created(created),
         subscribers(std::move(subscribers)) {}
 
   // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
-  // matched = delivered + partial + failed + expired + pending
+  // matched = delivered + partial + failed + filtered + expired + pending
   mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
   mutable std::atomic<uint64_t> matched = 0;
 
   const Policy policy;
   const bool plain;  // its socket was written without "virtual:"
   std::atomic<bool> removed = false;
-  const std::string id;  // without the "subscriptions/" of its name
-  const std::string event;
+  const std::string id;     // without the "subscriptions/" of its name
+  const std::string event;  // one name; with a '*' at its end all that begin so
+  const std::unique_ptr<const Filtering> filtering;
   const AtomicTime created;             // on the registry's clock
   std::vector<Subscriber> subscribers;  // the vector itself never changes
+
+  absl::string_view filter() const {
+    return filtering == nullptr ? absl::string_view() : absl::string_view(filtering->filter.text());
+  }
 
   std::string name() const { return absl::StrCat(kNamePrefix, id); }
 

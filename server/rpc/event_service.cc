@@ -46,11 +46,12 @@ absl::Status Nobody(absl::string_view event) {
   return absl::FailedPreconditionError(absl::StrCat("nobody is subscribed to event \"", event, "\""));
 }
 
+bool IsFiltered(const DeliveryResult& delivery) { return delivery.outcome == DeliveryResult::Outcome::kFiltered; }
+
 bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
-  for (const DeliveryResult& delivery : deliveries) {
-    if (delivery.outcome != DeliveryResult::Outcome::kDelivered) return false;
-  }
-  return true;
+  return std::all_of(deliveries.begin(), deliveries.end(), [](const DeliveryResult& delivery) {
+    return delivery.outcome == DeliveryResult::Outcome::kDelivered || IsFiltered(delivery);
+  });
 }
 
 grpc::Status ServerIsStopping() { return {grpc::StatusCode::UNAVAILABLE, "the server is stopping; listen again"}; }
@@ -74,7 +75,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
   if (request->wait() != v1::WAIT_DELIVERED) {
     const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr);
     response->set_matched_subscriptions(receipt.matched);
-    if (receipt.known && receipt.matched == 0 && request->require_subscribers()) {
+    if (receipt.known && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
       return Answer(context, Nobody(request->event().name()));
     }
     return Answer(context, StatusOf(receipt, request->event().name()));
@@ -83,7 +84,8 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const RaiseReceipt receipt =
       dispatcher_.Raise(*message, [reactor, request, response](absl::Span<const DeliveryResult> deliveries) {
-        response->set_matched_subscriptions(static_cast<uint32_t>(deliveries.size()));
+        const auto filtered = std::count_if(deliveries.begin(), deliveries.end(), IsFiltered);
+        response->set_matched_subscriptions(static_cast<uint32_t>(deliveries.size() - filtered));
         for (const DeliveryResult& delivery : deliveries) ToWire(delivery, response->add_deliveries());
         const bool refuse = deliveries.empty() && request->require_subscribers();
         reactor->Finish(ToGrpc(refuse ? Nobody(request->event().name()) : absl::OkStatus()));

@@ -138,6 +138,8 @@ v1::DeliveryOutcome::Outcome OutcomeToWire(DeliveryResult::Outcome outcome) {
       return v1::DeliveryOutcome::OUTCOME_PARTIAL;
     case DeliveryResult::Outcome::kFailed:
       return v1::DeliveryOutcome::OUTCOME_FAILED;
+    case DeliveryResult::Outcome::kFiltered:
+      return v1::DeliveryOutcome::OUTCOME_FILTERED;
     case DeliveryResult::Outcome::kExpired:
       return v1::DeliveryOutcome::OUTCOME_EXPIRED;
   }
@@ -180,11 +182,10 @@ absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscripti
   SubscriptionSpec spec;
   spec.event = subscription.event();
   if (spec.event.empty()) return absl::InvalidArgumentError("event: the name is empty");
-  if (spec.event.back() == '*') return absl::UnimplementedError("event: patterns (a trailing \"*\") are not built yet");
+  spec.filter = subscription.filter();
   if (absl::Status status = SubscribersFromWire(subscription, defaults, &spec); !status.ok()) return status;
   if (for_match) return spec;
 
-  if (!subscription.filter().empty()) return absl::UnimplementedError("filter: filters are not built yet");
   const absl::StatusOr<absl::Time> expires = ExpiryFromWire(subscription, bridge);
   if (!expires.ok()) return expires.status();
   spec.expires = *expires;
@@ -221,6 +222,7 @@ absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscripti
 void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscription* out) {
   out->set_name(info.name);
   out->set_event(info.event);
+  out->set_filter(info.filter);
   out->set_socket(info.socket);
   out->set_policy(info.policy == Policy::kParallel   ? v1::POLICY_PARALLEL
                   : info.policy == Policy::kFailover ? v1::POLICY_FAILOVER
@@ -255,6 +257,7 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
   out->set_raised_count(info.matched);
   out->set_delivered_count(info.delivered);
   out->set_failed_count(info.failed + info.partial);
+  out->set_filtered_count(info.filtered);
 }
 
 void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout,

@@ -203,9 +203,36 @@ class ServiceTest(unittest.TestCase):
         self.assert_refused(invalid, ["params[0]"], service.events.Raise, bad_json)
         bad_json.event.params[0].json_value = '"' + "x" * (5 << 20) + '"'
         self.assert_refused(grpc.StatusCode.RESOURCE_EXHAUSTED, [], service.events.Raise, bad_json)
-        self.assert_refused(grpc.StatusCode.UNIMPLEMENTED, ["patterns"], service.subscribe, "E_*", "udp:127.0.0.1:9")
+        self.assert_refused(invalid, ["byte 2"], service.subscribe, "E_*_X", "udp:127.0.0.1:9")
+        filtered = subscription.SubscribeRequest()
+        filtered.subscription.event, filtered.subscription.socket = "E", "udp:127.0.0.1:9"
+        filtered.subscription.never_expires = True
+        filtered.subscription.filter = "count>many"
+        self.assert_refused(invalid, ["filter: position 7", "no number"], service.subscriptions.Subscribe, filtered)
         self.assert_refused(grpc.StatusCode.UNIMPLEMENTED, ["not built yet"], service.operators.ExplainDelivery,
                             operator.ExplainDeliveryRequest())
+
+    def test_filters_and_patterns_choose_events(self):
+        service = self.start("--ingest=tcp:127.0.0.1:0")
+        receiver, uri = udp_receiver()
+        service.evctl("subscribe", "E_UL_*", uri, "--filter", "aor=*@example.org && attempts>=3")
+        self.assertIn("E_UL_* [aor=*@example.org && attempts>=3]", service.evctl("list").stdout)
+        taken = service.evctl("raise", "E_UL_INSERT", "aor=bob@example.org", "attempts:=3", "--wait=delivered")
+        self.assertIn("matched 1 subscription", taken.stdout)
+        self.assertIn(b'"method":"E_UL_INSERT"', receiver.recv(65536))
+        other = service.raise_event("E_UL_INSERT", aor="bob@example.net", attempts="3")
+        self.assertEqual(other.matched_subscriptions, 0)
+        self.assertEqual([d.outcome for d in other.deliveries], [event.DeliveryOutcome.OUTCOME_FILTERED])
+        self.assertEqual(service.raise_event("E_DIALOG", aor="bob@example.org", attempts="3").matched_subscriptions, 0)
+        # OpenSIPS need not keep what nobody wants; it is not lost.
+        host, port = service.ingest[0][len("tcp:"):].split(":")
+        opensips = socket.create_connection((host, int(port)), timeout=20)
+        opensips.sendall(b'{"id":1,"jsonrpc":"2.0","method":"E_UL_DELETE","params":{"aor":"carol@example.com"}}')
+        self.assertEqual(json.loads(opensips.recv(65536))["result"], "OK")
+        counted = service.subscriptions.ListSubscriptions(subscription.ListSubscriptionsRequest()).subscriptions[0]
+        self.assertEqual((counted.raised_count, counted.delivered_count, counted.filtered_count), (3, 1, 2))
+        service.evctl("unsubscribe", "E_UL_*", uri, "--filter", "aor=*@example.org && attempts >= 3")
+        self.assertNotIn("E_UL_", service.evctl("list").stdout)
 
     def test_raise_stream_answers_every_batch(self):
         service = self.start()

@@ -25,6 +25,9 @@ void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::s
 // exponent; one that is not finite is null.
 void AppendParams(const Message& message, absl::string_view event_param, std::string* out);
 
+// Appends one value as JSON.
+void AppendJsonValue(const Value& value, std::string* out);
+
 // Appends `text` as a JSON string with its quotes: `"` and `\` escaped, \b \f \n \r \t, other bytes below 0x20 as
 // \u00xx in lower case; all else unchanged.
 void AppendJsonString(absl::string_view text, std::string* out);

@@ -2,6 +2,9 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <unistd.h>
+
+#include <cerrno>
 
 namespace eventvirtual {
 namespace {
@@ -13,15 +16,23 @@ void SetOption(int fd, int level, int name, int value) { setsockopt(fd, level, n
 
 }  // namespace
 
-int OpenStreamSocket(const sockaddr& address) {
-  const int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return fd;
+int PrepareStreamSocket(int fd, const sockaddr& /*address*/) {
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
   SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
   SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveSeconds);
-  return fd;
+  return 0;
+}
+
+int OpenStreamSocket(const sockaddr& address) {
+  const int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fd;
+  const int error = PrepareStreamSocket(fd, address);
+  if (error == 0) return fd;
+  close(fd);
+  errno = error;
+  return -1;
 }
 
 }  // namespace eventvirtual

@@ -1,4 +1,4 @@
-// OpenStreamSocket: where every TCP connection of a transport begins.
+// Where every TCP connection of a transport begins.
 #ifndef EVENTVIRTUAL_TRANSPORTS_IO_STREAM_SOCKET_H_
 #define EVENTVIRTUAL_TRANSPORTS_IO_STREAM_SOCKET_H_
 
@@ -6,11 +6,15 @@
 
 namespace eventvirtual {
 
-// A socket for a connection to `address`, which has been looked up and is about to be connected to, by us or by a
-// library: no transport reaches a TCP peer past this function. It sees the address itself, whatever the name said.
+// Prepares `fd`, a socket for a connection to `address`, which has been looked up and is about to be connected to, by
+// us or by a library: no transport reaches a TCP peer past this function. It sees the address itself, whatever the name
+// said. A library that takes no socket of ours is given a number, after one was opened to it here.
 //
-// Gives a non-blocking, close-on-exec descriptor with TCP_NODELAY, keepalive and TCP_USER_TIMEOUT (3 s: a half-open
-// peer is noticed while we write; the system's own time is a quarter of an hour); -1 and errno when there is none.
+// Sets TCP_NODELAY, keepalive and TCP_USER_TIMEOUT (3 s: a half-open peer is noticed while we write; the system's own
+// time is a quarter of an hour). Gives 0, or an errno: do not connect.
+int PrepareStreamSocket(int fd, const sockaddr& address);
+
+// A non-blocking, close-on-exec socket to `address`, prepared; -1 and errno when there is none.
 int OpenStreamSocket(const sockaddr& address);
 
 }  // namespace eventvirtual

@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,6 +15,7 @@
 #include "transports/api/check.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/printable.h"
+#include "transports/io/stream_socket.h"
 #include "transports/io/worker.h"
 #include "transports/kafka/kafka_address.h"
 #include "transports/kafka/kafka_record.h"
@@ -30,7 +29,6 @@ constexpr int kTopicPatienceMs = 2000;                                 // to be 
 constexpr absl::Duration kCreationPatience = absl::Milliseconds(500);  // for a topic that the first question creates
 constexpr absl::Duration kCreationPause = absl::Milliseconds(20);
 constexpr absl::Duration kOtherAddresses = absl::Milliseconds(300);  // may still answer when all so far do not
-constexpr int kUserTimeoutMs = 3000;  // a half-open peer is noticed; as StreamConnector has it
 
 absl::StatusCode CodeOf(rd_kafka_resp_err_t error) {
   switch (error) {
@@ -58,10 +56,10 @@ absl::StatusCode CodeOf(rd_kafka_resp_err_t error) {
   }
 }
 
-// Makes every connection of every producer: the one place of this transport that sees the address a name was resolved
-// to before it is used. On threads of librdkafka. 0, or an errno.
+// Makes every connection of every producer, also to the brokers that others name. On threads of librdkafka. 0, or an
+// errno.
 int ConnectSocket(int fd, const sockaddr* address, int length, const char* /*broker*/, void* /*link*/) {
-  setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof(kUserTimeoutMs));
+  if (const int error = PrepareStreamSocket(fd, *address); error != 0) return error;
   return connect(fd, address, length) == 0 || errno == EINPROGRESS ? 0 : errno;
 }
 
@@ -312,10 +310,7 @@ class KafkaTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<KafkaAddress> address = ParseKafkaAddress(uri);
     if (!address.ok()) return address.status();
-    return Target{.canonical = address->ToString(/*masked=*/false),
-                  .masked = address->ToString(/*masked=*/true),
-                  .ack_level = AckLevel::kDurable,
-                  .attempt_timeout = address->timeout};
+    return TargetOf(*address, AckLevel::kDurable);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,9 +16,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/io/errno_text.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/printable.h"
+#include "transports/io/stream_socket.h"
 #include "transports/io/worker.h"
 #include "transports/mqtt/mqtt_address.h"
 #include "transports/mqtt/mqtt_tls.h"
@@ -32,7 +32,6 @@ constexpr absl::string_view kSchemes[] = {"mqtt", "mqtts"};
 constexpr int kWindow = 256;           // or the broker's receive maximum, if that is less
 constexpr int kKeepaliveSeconds = 10;  // a broker that has fallen silent is noticed after one and a half
 constexpr absl::Duration kHousekeeping = absl::Seconds(1);
-constexpr int kUserTimeoutMs = 3000;  // as OpenStreamSocket() has it
 constexpr uint8_t kNoMatchingSubscribers = 0x10;
 
 using Properties = mosquitto_property;
@@ -116,10 +115,17 @@ class MqttLink final : public Link {
         });
   }
 
-  // libmosquitto opens its socket itself, to a number: it looks nothing up.
+  // libmosquitto takes no socket of ours: it opens its own, to a number, after the address was seen where all are.
   void TryNext() {
     if (next_ == addresses_.size()) return Close(last_error_);
-    const std::string text = addresses_[next_++].ToString();
+    const SocketAddress& to = addresses_[next_++];
+    const std::string text = to.ToString();
+    const int seen = OpenStreamSocket(reinterpret_cast<const sockaddr&>(to.storage));
+    if (seen < 0) {
+      last_error_ = absl::UnavailableError(absl::StrCat(text, ": ", ErrnoText(errno)));
+      return TryNext();
+    }
+    close(seen);
     const size_t colon = text.rfind(':');
     std::string number = text.substr(0, colon);
     if (number.front() == '[') number = number.substr(1, number.size() - 2);
@@ -130,7 +136,7 @@ class MqttLink final : public Link {
       last_error_ = ErrorOf(error, text);
       return TryNext();
     }
-    setsockopt(mosquitto_socket(client_), IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof(kUserTimeoutMs));
+    PrepareStreamSocket(mosquitto_socket(client_), reinterpret_cast<const sockaddr&>(to.storage));
     tried_ = text;
     watch_ = loop_.NewWatch(mosquitto_socket(client_), [this](Loop::Readiness ready) { OnSocket(ready); });
     timer_ = loop_.NewTimer([this] {
@@ -340,10 +346,7 @@ class MqttTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<MqttAddress> address = ParseMqttAddress(uri);
     if (!address.ok()) return address.status();
-    return Target{.canonical = address->ToString(/*masked=*/false),
-                  .masked = address->ToString(/*masked=*/true),
-                  .ack_level = address->qos == 0 ? AckLevel::kWritten : AckLevel::kConfirmed,
-                  .attempt_timeout = address->timeout};
+    return TargetOf(*address, address->qos == 0 ? AckLevel::kWritten : AckLevel::kConfirmed);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

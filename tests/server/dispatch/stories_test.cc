@@ -512,5 +512,57 @@ TEST(Delivery, TheSameSocketTwiceIsDeliveredTwice) {
   EXPECT_EQ(world.fake->at("a").parked.size(), 2u);
 }
 
+TEST(Filters, AnEventThatIsNotWantedIsCountedAndNotSent) {
+  World world;
+  SubscriptionSpec spec = world.Spec("E", "fake:a");
+  spec.filter = "n=1*";
+  const std::string name = world.registry.Subscribe(spec)->info.name;
+  world.Subscribe("E", "fake:b");
+  auto wanted = world.Raise("E", "12");
+  EXPECT_EQ(wanted.receipt.matched, 2u);
+  EXPECT_THAT(world.End("a"), HasSubstr("12"));
+  world.End("b");
+  auto unwanted = world.Raise("E", "21");
+  EXPECT_EQ(unwanted.receipt.matched, 1u);
+  EXPECT_EQ(unwanted.receipt.filtered, 1u);
+  EXPECT_FALSE(world.fake->at("a").has_parcel());
+  world.End("b");
+  ASSERT_EQ((*unwanted.results)->size(), 2u);
+  EXPECT_EQ((**unwanted.results)[0].outcome, Outcome::kDelivered);
+  EXPECT_EQ((**unwanted.results)[1].outcome, Outcome::kFiltered);
+  EXPECT_EQ((**unwanted.results)[1].subscription->name(), name);
+  const SubscriptionInfo info = *world.registry.Get(name);
+  EXPECT_EQ(info.matched, 2u);
+  EXPECT_EQ(info.delivered, 1u);
+  EXPECT_EQ(info.filtered, 1u);
+}
+
+TEST(Filters, AnEventThatNobodyWantsEndsAtOnceAndTellsOfAHundredAtMost) {
+  World world;
+  for (int i = 0; i < 150; ++i) {
+    SubscriptionSpec spec = world.Spec("E", "fake:a");
+    spec.filter = absl::StrCat("n=", i);
+    EV_CHECK(world.registry.Subscribe(spec).ok());
+  }
+  auto raised = world.Raise("E", "none");
+  EXPECT_EQ(raised.receipt.matched, 0u);
+  EXPECT_EQ(raised.receipt.filtered, 150u);
+  ASSERT_TRUE(raised.ended());
+  EXPECT_EQ((*raised.results)->size(), kMaxFilteredResults);
+}
+
+TEST(Patterns, ARaiseReachesThoseWhoAskedForTheNameAndThoseWhoAskedForItsBeginning) {
+  World world;
+  world.Subscribe("E_UL_*", "virtual:FAILOVER fake:a fake:b");
+  world.Subscribe("E_UL_INSERT", "fake:c");
+  auto raised = world.Raise("E_UL_INSERT");
+  EXPECT_EQ(raised.receipt.matched, 2u);
+  world.End("a", kNack);
+  EXPECT_THAT(world.End("b"), HasSubstr("E_UL_INSERT")) << "the name that was raised, not the pattern";
+  world.End("c");
+  EXPECT_TRUE(raised.ended());
+  EXPECT_EQ(world.Raise("E_DIALOG").receipt.matched, 0u);
+}
+
 }  // namespace
 }  // namespace eventvirtual

@@ -4,9 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/server/dispatch/world.h"
 
@@ -191,7 +195,8 @@ TEST(List, ShowsWhoIsFailing) {
 
 class Recorder final : public Registry::Observer {
  public:
-  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override {
+  void OnChange(Registry::Change change, const Subscription& subscription,
+                absl::FunctionRef<SubscriptionInfo()>) override {
     static constexpr const char* kNames[] = {"created", "refreshed", "expired", "removed"};
     changes.push_back(absl::StrCat(kNames[static_cast<int>(change)], " ", subscription.event));
   }
@@ -262,6 +267,139 @@ TEST(Events, StrictOnesAreThoseGivenOrEverSubscribed) {
   World world({}, limits);
   EXPECT_TRUE(world.Raise("E_GIVEN").receipt.known);
   EXPECT_EQ(Refusal(world, world.Spec("E_OTHER", "fake:a")).code(), absl::StatusCode::kNotFound);
+}
+
+// Who is told of `event`, by the fake's sites, in order.
+std::vector<std::string> ToldOf(World& world, const std::string& event) {
+  std::vector<std::string> told;
+  const bool known = world.registry.Read(event, world.loop.Now(), [&told](const Subscription& subscription) {
+    told.push_back(subscription.subscribers[0].endpoint->target().masked);
+  });
+  if (!known) told.push_back("unknown");
+  return told;
+}
+
+TEST(Patterns, TakeEveryNameThatBeginsSoTheLongerPatternBeforeTheShorter) {
+  World world;
+  world.Subscribe("E_*", "fake:e");
+  world.Subscribe("*", "fake:all");
+  world.Subscribe("E_UL_*", "fake:ul");
+  world.Subscribe("E_UL_CONTACT", "fake:contact");
+  world.Subscribe("E_UL_CONTACT*", "fake:contacts");
+  world.Subscribe("E_ULTRA*", "fake:ultra");
+  EXPECT_THAT(ToldOf(world, "E_UL_CONTACT"),
+              ElementsAre("fake:contact", "fake:contacts", "fake:ul", "fake:e", "fake:all"));
+  EXPECT_THAT(ToldOf(world, "E_UL_CONTACT_INSERT"), ElementsAre("fake:contacts", "fake:ul", "fake:e", "fake:all"));
+  EXPECT_THAT(ToldOf(world, "E_UL_"), ElementsAre("fake:ul", "fake:e", "fake:all")) << "nothing may follow";
+  EXPECT_THAT(ToldOf(world, "E_UL"), ElementsAre("fake:e", "fake:all"));
+  EXPECT_THAT(ToldOf(world, "E_ULTRA"), ElementsAre("fake:ultra", "fake:e", "fake:all"));
+  EXPECT_THAT(ToldOf(world, "F"), ElementsAre("fake:all"));
+}
+
+TEST(Patterns, ComeAndGoWhileTheirNamesStay) {
+  World world;
+  for (const char* name : {"A", "E_1", "E_12", "E_2", "F"}) EXPECT_THAT(ToldOf(world, name), ElementsAre());
+  const std::string shorter = world.Subscribe("E_*", "fake:e");
+  const std::string longer = world.Subscribe("E_1*", "fake:e1");
+  EXPECT_THAT(ToldOf(world, "E_12"), ElementsAre("fake:e1", "fake:e"));
+  EXPECT_THAT(ToldOf(world, "E_2"), ElementsAre("fake:e"));
+  EXPECT_THAT(ToldOf(world, "F"), ElementsAre());
+  const std::string middle = world.Subscribe("E*", "fake:m");
+  ASSERT_TRUE(world.registry.Unsubscribe(shorter).ok());
+  EXPECT_THAT(ToldOf(world, "E_12"), ElementsAre("fake:e1", "fake:m"));
+  EXPECT_THAT(ToldOf(world, "E_3"), ElementsAre("fake:m"));
+  ASSERT_TRUE(world.registry.Unsubscribe(middle).ok());
+  ASSERT_TRUE(world.registry.Unsubscribe(longer).ok());
+  for (const char* name : {"A", "E_1", "E_12", "E_2", "E_3", "F"}) EXPECT_THAT(ToldOf(world, name), ElementsAre());
+}
+
+// Against the obvious, slow way: random patterns and names over a small alphabet, so that they nest.
+TEST(Patterns, AreFoundAsASearchOfAllOfThemWould) {
+  World world(EndpointLimits{}, [] {
+    RegistryLimits limits;
+    limits.max_events = 20;  // and beyond them names are not remembered
+    return limits;
+  }());
+  std::minstd_rand random(7);
+  const auto text = [&random](size_t most) {
+    std::string text;
+    for (size_t i = random() % (most + 1); i > 0; --i) text.push_back("ab"[random() % 2]);
+    return text;
+  };
+  std::vector<std::pair<std::string, std::string>> patterns;  // and the subscription's name
+  for (int step = 0; step < 3000; ++step) {
+    if (random() % 3 == 0) {
+      const std::string pattern = text(5);
+      const std::string name = world.Subscribe(pattern + "*", "fake:x" + pattern);
+      if (std::find(patterns.begin(), patterns.end(), std::pair(pattern, name)) == patterns.end()) {
+        patterns.emplace_back(pattern, name);
+      }
+    } else if (!patterns.empty() && random() % 3 == 0) {
+      const size_t which = random() % patterns.size();
+      ASSERT_TRUE(world.registry.Unsubscribe(patterns[which].second).ok());
+      patterns.erase(patterns.begin() + static_cast<int>(which));
+    }
+    const std::string name = "a" + text(6);
+    std::vector<std::string> expected;
+    for (const auto& [pattern, subscription] : patterns) {
+      if (absl::StartsWith(name, pattern)) expected.push_back("fake:x" + pattern);
+    }
+    std::sort(expected.begin(), expected.end(), [](const auto& a, const auto& b) { return a.size() > b.size(); });
+    ASSERT_EQ(ToldOf(world, name), expected) << name << " in step " << step;
+  }
+}
+
+TEST(Patterns, AreToldFromNamesAndListed) {
+  World world;
+  EXPECT_THAT(std::string(Refusal(world, world.Spec("E_*_X", "fake:a")).message()), HasSubstr("byte 2"));
+  world.Subscribe("E_*", "fake:a");
+  world.Subscribe("E_1", "fake:b");
+  EXPECT_EQ(world.registry.List("E_*", 0, 10).subscriptions.size(), 1u);
+  const std::vector<Registry::EventInfo> events = world.registry.ListEvents("", 10);
+  ASSERT_EQ(events.size(), 1u) << "a pattern is no event";
+  EXPECT_EQ(events[0].name, "E_1");
+  EXPECT_EQ(events[0].subscriptions, 2u);
+}
+
+TEST(Patterns, WithStrictEventsTakeTheKnownNames) {
+  RegistryLimits listed;
+  listed.strict_events = true;
+  listed.events = {"E_1", "E_2"};
+  World world(EndpointLimits{}, listed);
+  world.Subscribe("E_*", "fake:e");
+  EXPECT_THAT(ToldOf(world, "E_1"), ElementsAre("fake:e"));
+  EXPECT_THAT(ToldOf(world, "E_3"), ElementsAre("unknown"));
+  RegistryLimits open;
+  open.strict_events = true;
+  World subscribed(EndpointLimits{}, open);
+  EXPECT_THAT(ToldOf(subscribed, "E_1"), ElementsAre("unknown"));
+  subscribed.Subscribe("E_*", "fake:e");
+  EXPECT_THAT(ToldOf(subscribed, "E_1"), ElementsAre("fake:e"));
+  EXPECT_THAT(ToldOf(subscribed, "F"), ElementsAre("unknown"));
+}
+
+TEST(Filters, BelongToWhatASubscriptionIs) {
+  World world;
+  const std::string all = world.Subscribe("E", "fake:a");
+  SubscriptionSpec spec = world.Spec("E", "fake:a");
+  spec.filter = "  aor =*@example.org &&  count>3";
+  const absl::StatusOr<Registry::Subscribed> some = world.registry.Subscribe(spec);
+  ASSERT_TRUE(some.ok());
+  EXPECT_TRUE(some->created);
+  EXPECT_NE(some->info.name, all);
+  EXPECT_EQ(some->info.filter, "aor=*@example.org && count>3");
+  spec.filter = some->info.filter;
+  const absl::StatusOr<Registry::Subscribed> again = world.registry.Subscribe(spec);
+  ASSERT_TRUE(again.ok());
+  EXPECT_FALSE(again->created) << "written in another way it is the same";
+  EXPECT_EQ(again->info.name, some->info.name);
+  EXPECT_EQ(world.registry.Validate(spec)->info.name, some->info.name);
+  World other;
+  EXPECT_EQ(other.registry.Subscribe(spec)->info.name, some->info.name) << "the name is the same in every process";
+  ASSERT_TRUE(world.registry.UnsubscribeMatch(spec).ok());
+  EXPECT_TRUE(world.registry.Get(all).ok());
+  spec.filter = "aor";
+  EXPECT_THAT(std::string(Refusal(world, spec).message()), HasSubstr("filter: position 4: no operator"));
 }
 
 }  // namespace
