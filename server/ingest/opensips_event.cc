@@ -1,6 +1,7 @@
 #include "server/ingest/opensips_event.h"
 
 #include <list>
+#include <optional>
 #include <utility>
 
 #include "absl/algorithm/container.h"
@@ -62,7 +63,9 @@ std::string LeadingId(absl::string_view text) {
 
 }  // namespace
 
-OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
+absl::Time OpensipsEventParser::WallNow() { return absl::Now(); }
+
+OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time received) {
   OpensipsEvent event;
   const auto refuse = [&event](int code, std::string why) {
     event.error_code = code;
@@ -75,41 +78,55 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
     return refuse(kParseError, absl::StrCat("Parse error: ", simdjson::error_message(error)));
   }
 
-  simdjson::dom::element id;
-  if (root["id"].get(id) == simdjson::SUCCESS) {
-    if (id.is_string()) {
-      AppendJsonString(View(id.get_string().value_unsafe()), &event.id);
-    } else if (id.is_number()) {
-      event.id = simdjson::minify(id);
-    } else if (!id.is_null()) {
+  // The first of each name counts.
+  std::optional<simdjson::dom::element> id, version, method, values;
+  bool plain = true;  // nothing else, and nothing twice
+  for (const auto& [key, value] : root) {
+    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"  ? &version
+                                                          : key == "method" ? &method
+                                                          : key == "params" ? &values
+                                                          : key == "id"     ? &id
+                                                                            : nullptr;
+    if (member == nullptr || member->has_value()) {
+      plain = false;
+    } else {
+      *member = value;
+    }
+  }
+  if (id.has_value()) {
+    if (id->is_string()) {
+      AppendJsonString(View(id->get_string().value_unsafe()), &event.id);
+    } else if (id->is_number()) {
+      event.id = simdjson::minify(*id);
+    } else if (!id->is_null()) {
       event.id = "null";
       return refuse(kInvalidRequest, "Invalid Request: \"id\" is neither a number nor a string");
     }
   }
-  std::string_view version, method;
-  if (root["jsonrpc"].get(version) != simdjson::SUCCESS || version != "2.0") {
+  if (!version.has_value() || !version->is_string() || version->get_string().value_unsafe() != "2.0") {
     return refuse(kInvalidRequest, "Invalid Request: \"jsonrpc\" is not \"2.0\"");
   }
-  if (root["method"].get(method) != simdjson::SUCCESS) {
+  if (!method.has_value() || !method->is_string()) {
     return refuse(kInvalidRequest, "Invalid Request: \"method\", the event's name, is missing or not a string");
   }
 
-  absl::string_view name = View(method);
+  absl::string_view name = View(method->get_string().value_unsafe());
   absl::InlinedVector<Param, 16> params;
   std::list<std::string> texts;
-  simdjson::dom::element values;
-  if (root["params"].get(values) == simdjson::SUCCESS) {
-    if (values.is_object()) {
-      const simdjson::dom::object members = values.get_object().value_unsafe();
+  if (values.has_value()) {
+    if (values->is_object()) {
+      const simdjson::dom::object members = values->get_object().value_unsafe();
       for (const auto& [key, value] : members) {
         if (!event_param_.empty() && View(key) == event_param_ && value.is_string()) {
           name = View(value.get_string().value_unsafe());
+          plain = false;
           continue;
         }
+        plain = plain && !key.empty();
         params.push_back({View(key), ValueOf(value, &texts)});
       }
-    } else if (values.is_array()) {
-      const simdjson::dom::array elements = values.get_array().value_unsafe();
+    } else if (values->is_array()) {
+      const simdjson::dom::array elements = values->get_array().value_unsafe();
       for (simdjson::dom::element value : elements) {
         params.push_back({absl::string_view(), ValueOf(value, &texts)});
       }
@@ -126,8 +143,9 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
   EventFields fields;
   fields.name = name;
   fields.params = params;
-  fields.event_time = absl::Now();
+  fields.event_time = received;
   fields.source = "opensips";
+  if (plain && !id.has_value() && !params.empty() && text.front() == '{' && text.back() == '}') fields.jsonrpc = text;
   event.message = Message::Make(fields);
   return event;
 }
