@@ -21,6 +21,10 @@ ABSL_FLAG(int64_t, ingest_reply_padding, 4096,
           "bytes to which answers on a busy tcp ingest connection are padded, as OpenSIPS' reader needs it; 0: never");
 ABSL_FLAG(std::string, ingest_event_param, "",
           "name of the parameter that carries the event name, for peers whose \"method\" is a fixed word");
+ABSL_FLAG(std::string, data_dir, "",
+          "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
+ABSL_FLAG(std::string, sync, "full",
+          "with --data_dir: full, what was acknowledged survives the loss of power; normal, the death of the process");
 ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1),
           "expiry of a subscription where a caller may leave it out; 1s to 10 years");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
@@ -133,6 +137,11 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.ingest_reply_padding = absl::GetFlag(FLAGS_ingest_reply_padding);
   CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
+  if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
+    faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));
+  }
   options.default_ttl = absl::GetFlag(FLAGS_default_ttl);
   CheckBounds("default_ttl", options.default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);
   options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);

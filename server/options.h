@@ -18,6 +18,8 @@ struct Options {
   std::vector<std::string> ingest;
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
+  std::string data_dir;  // empty: nothing outlives the process
+  bool full_sync = true;
   absl::Duration default_ttl = absl::Hours(1);
   absl::Duration failover_timeout = absl::Seconds(30);
   absl::Duration attempt_timeout = absl::ZeroDuration();

@@ -18,6 +18,8 @@
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
 #include "server/ingest/ingest.h"
+#include "server/journal/journal.h"
+#include "server/journal/subscription_store.h"
 #include "server/log/log.h"
 #include "server/registry/registry.h"
 #include "server/rpc/event_service.h"
@@ -33,7 +35,8 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxMessage = 4 << 20;  // bytes of one RPC message
+constexpr int kMaxMessage = 4 << 20;                           // bytes of one RPC message
+constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
@@ -101,7 +104,9 @@ struct Server::Parts {
   Catalog catalog;
   std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
   EndpointPool pool;
+  std::unique_ptr<Journal> journal;  // null: nothing is kept
   Registry registry;
+  std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
   SubscriptionService subscriptions;
   EventService events;
@@ -131,6 +136,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     if (absl::Status status = parts.catalog.SetDefaults(scheme, query); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
     }
+  }
+  if (!options.data_dir.empty()) {
+    absl::StatusOr<std::unique_ptr<Journal>> journal =
+        Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal);
+    if (!journal.ok()) {
+      return absl::Status(journal.status().code(),
+                          absl::StrCat("--data_dir: ", std::string(journal.status().message())));
+    }
+    parts.journal = *std::move(journal);
+    parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
+    parts.subscriptions.AcknowledgeAfter(parts.journal.get());
+    Log(LogLevel::kInfo, "subscriptions restored", {{"count", absl::StrCat(parts.store->restored())}});
   }
 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -206,6 +223,8 @@ void Server::Drain() {
   if (parts.grpc != nullptr) parts.grpc->Wait();
   parts.grpc.reset();
   parts.ingest.reset();
+  parts.store.reset();
+  if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();
   parts.pool.AwaitEmpty();
   for (EventLoop& loop : parts.loops) loop.Stop();

@@ -8,6 +8,7 @@
 #include "transports/nats/nats_transport.h"
 #include "transports/rabbitmq/rabbitmq_transport.h"
 #include "transports/redis/redis_transport.h"
+#include "transports/sqs/sqs_transport.h"
 #include "transports/stream/stream_transport.h"
 #include "transports/tcp/tcp_transport.h"
 #include "transports/udp/udp_transport.h"
@@ -26,6 +27,7 @@ std::vector<std::unique_ptr<Transport>> AllTransports(StreamListeners& listeners
   all.push_back(MakeNatsTransport());
   all.push_back(MakeRabbitmqTransport());
   all.push_back(MakeRedisTransport());
+  all.push_back(MakeSqsTransport());
   all.push_back(MakeStreamTransport(listeners));
   all.push_back(MakeTcpTransport());
   all.push_back(MakeUdpTransport());

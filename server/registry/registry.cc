@@ -103,7 +103,7 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
     resolved.filtering = std::make_unique<const Subscription::Filtering>(*std::move(filter));
   }
   for (size_t i = 0; i < spec.subscribers.size(); ++i) {
-    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri);
+    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri, spec.subscribers[i].canonical);
     if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
     resolved.destinations.push_back(*std::move(destination));
   }
@@ -111,15 +111,16 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
 }
 
 Registry::Key Registry::KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
-                              absl::InlinedVector<const Endpoint*, 4> endpoints) {
-  if (policy == Policy::kParallel) std::sort(endpoints.begin(), endpoints.end());
-  return Key{event, filter, policy, std::move(endpoints)};
+                              absl::Span<const Endpoint* const> endpoints) {
+  Key key{event, filter, policy, {endpoints.begin(), endpoints.end()}};
+  if (policy == Policy::kParallel) std::sort(key.endpoints.begin(), key.endpoints.end());
+  return key;
 }
 
 Registry::Key Registry::KeyOf(const Subscription& subscription) {
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   for (const auto& subscriber : subscription.subscribers) endpoints.push_back(subscriber.endpoint.get());
-  return KeyOf(subscription.event, subscription.filter(), subscription.policy, std::move(endpoints));
+  return KeyOf(subscription.event, subscription.filter(), subscription.policy, endpoints);
 }
 
 void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscription) {
@@ -186,8 +187,9 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   leases->clear();
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription = AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering),
-                                                   spec.policy, spec.plain, std::move(subscribers), loop_.Now()));
+  record->subscription =
+      AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
+                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now())));
   SetOptions(spec, record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
@@ -215,7 +217,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     endpoints.push_back(leases.back().get());
   }
   const std::string filter = resolved->filter;
-  const Key key = KeyOf(spec.event, filter, spec.policy, std::move(endpoints));
+  const Key key = KeyOf(spec.event, filter, spec.policy, endpoints);
 
   Ref<Subscription> subscription;
   Garbage garbage;
@@ -270,7 +272,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& 
     info.subscribers.push_back({target.masked, spec.subscribers[i].attempt_timeout, {}});
     info.subscribers.back().status.uri = target.masked;
   }
-  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, std::move(endpoints));
+  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
   MutexLock lock(&mutex_);
   // An endpoint that does not exist is null, and no subscription's key has one.
   const auto found = by_key_.find(key);
@@ -313,7 +315,7 @@ absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSp
   for (const Destination& destination : resolved->destinations) {
     endpoints.push_back(pool_.Find(destination.target.canonical));
   }
-  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, std::move(endpoints));
+  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
   std::string name;
   {
     MutexLock lock(&mutex_);
@@ -417,8 +419,8 @@ void Registry::Unwatch(Observer* observer) {
 
 void Registry::Tell(Change change, const Subscription& subscription) {
   if (observers_.empty()) return;
-  const SubscriptionInfo info = DescribeLocked(subscription);
-  for (Observer* observer : observers_) observer->OnChange(change, info);
+  const auto describe = [this, &subscription]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return DescribeLocked(subscription); };
+  for (Observer* observer : observers_) observer->OnChange(change, subscription, describe);
 }
 
 bool Registry::Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn) {

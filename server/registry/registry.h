@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/event_index.h"
 #include "server/registry/expiry_queue.h"
@@ -36,6 +37,7 @@ struct SubscriptionSpec {
   struct Subscriber {
     std::string uri;
     absl::Duration attempt_timeout = absl::ZeroDuration();  // zero: the transport's default
+    bool canonical = false;                                 // `uri` is a Target's canonical text
   };
   std::string id;      // "" derives one from event, policy and subscribers; else [A-Za-z0-9._~-]{1,64}
   std::string event;   // a name, or the beginning of names with a '*' behind it
@@ -44,6 +46,7 @@ struct SubscriptionSpec {
   bool plain = false;
   std::vector<Subscriber> subscribers;
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
+  absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
 };
@@ -85,9 +88,11 @@ class Registry {
   enum class Change { kCreated, kRefreshed, kExpired, kRemoved };
 
   // Hears every change, in order, under the registry's mutex: must not block and must not call the registry.
+  // `describe`, which may be called there, gives the subscription as it is at that moment.
   class Observer {
    public:
-    virtual void OnChange(Change change, const SubscriptionInfo& subscription) = 0;
+    virtual void OnChange(Change change, const Subscription& subscription,
+                          absl::FunctionRef<SubscriptionInfo()> describe) = 0;
 
    protected:
     ~Observer() = default;
@@ -217,7 +222,7 @@ class Registry {
   absl::Status Check(const SubscriptionSpec& spec) const;
   absl::StatusOr<Resolved> Resolve(const SubscriptionSpec& spec) const;
   static Key KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
-                   absl::InlinedVector<const Endpoint*, 4> endpoints);
+                   absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
   std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);

@@ -19,6 +19,10 @@ from service import EVCTL, STUBS, eventually
 RECEIVER = os.path.join(os.path.dirname(__file__), "receiver.py")
 GRPC_RECEIVER = "client/examples/python/receiver.py"
 STRICT_XMLRPC = "tests/transports/xmlrpc/strict_server.py"
+STRICT_SQS, SQS_CONSUMER = "tests/transports/sqs/strict_sqs.py", "tests/transports/sqs/consumer.py"
+
+# A Service has its credentials for SQS from our environment; these are what STRICT_SQS knows.
+os.environ.update(AWS_ACCESS_KEY_ID="AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 
 
 def server_port():
@@ -156,6 +160,26 @@ class Grpc(Server):
 
     def received(self):
         return printed_numbers(self.printed)
+
+
+class Sqs(Server):
+    """moto behind a check of every signature."""
+
+    name, keeps = "sqs", False  # in memory
+
+    def prepare(self):
+        self.python = os.environ.get("MOTO_PYTHON", "")
+        assert os.path.exists(self.python), "no moto at $MOTO_PYTHON; ./dev test fetches it"
+        self.uri = "sqs:http://127.0.0.1:%d/123456789012/calls?region=eu-central-1" % self.port
+
+    def command(self):
+        return [self.python, os.path.abspath(STRICT_SQS), str(self.port)]
+
+    def received(self):
+        """Takes them out of the queue, by AWS' own client."""
+        done = subprocess.run([self.python, SQS_CONSUMER, str(self.port), "calls"], check=True, stdout=subprocess.PIPE,
+                              text=True)
+        return params_of("\n".join(json.loads(line)["body"] for line in done.stdout.splitlines()))
 
 
 class Stream(Server):
@@ -310,5 +334,5 @@ class Rabbit:
 
 def all_servers(service):
     """One of each, which the caller closes."""
-    return [Redis(), Nats(), Mosquitto(), Kafka(), Rabbit(), Xmlrpc(), Grpc(), Stream(service),
+    return [Redis(), Nats(), Mosquitto(), Kafka(), Rabbit(), Xmlrpc(), Grpc(), Sqs(), Stream(service),
             *(Receiver(kind) for kind in ("http", "tcp", "udp", "unix"))]

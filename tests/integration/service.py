@@ -110,6 +110,13 @@ class Service:
         return subprocess.run([GRPCURL, "-plaintext", *where, *method.split()], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True).stdout
 
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+        self.channel.close()
+        self.log.close()
+
     def stop(self):
         """SIGTERM; gives the exit code."""
         if self.process.poll() is None:

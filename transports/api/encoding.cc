@@ -15,10 +15,11 @@
 namespace eventvirtual {
 namespace {
 
-// In the order of Encoding, but that the binary mode stands last: where there are no headers it is not offered.
+// Those that only some transports can carry stand last: bytes, then headers.
 constexpr absl::string_view kWords[] = {"jsonrpc", "json", "cloudevents", "protobuf", "cloudevents-binary"};
 constexpr Encoding kOfWord[] = {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kProtobuf,
                                 Encoding::kCloudEventsBinary};
+constexpr int kTextEncodings = 3, kByteEncodings = 4;
 static_assert(std::size(kWords) == kEncodings && std::size(kOfWord) == kEncodings);
 
 constexpr size_t kMaxTraceHeader = 512;
@@ -227,7 +228,11 @@ absl::string_view ContentType(Encoding encoding) {
 
 Encoding TakeEncoding(QueryReader& query, bool has_headers) {
   const absl::Span<const absl::string_view> words(kWords);
-  return kOfWord[query.TakeWord("encoding", 0, has_headers ? words : words.first(kEncodings - 1))];
+  return kOfWord[query.TakeWord("encoding", 0, has_headers ? words : words.first(kByteEncodings))];
+}
+
+Encoding TakeTextEncoding(QueryReader& query) {
+  return kOfWord[query.TakeWord("encoding", 0, absl::MakeConstSpan(kWords).first(kTextEncodings))];
 }
 
 void AddEncoding(Encoding encoding, QueryWriter* query) {

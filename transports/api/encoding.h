@@ -31,6 +31,9 @@ absl::string_view ContentType(Encoding encoding);
 // carry headers, "cloudevents-binary".
 Encoding TakeEncoding(QueryReader& query, bool has_headers);
 
+// The same for a transport that carries only text, and so neither "protobuf" nor "cloudevents-binary".
+Encoding TakeTextEncoding(QueryReader& query);
+
 // Writes it back, if it is not the default.
 void AddEncoding(Encoding encoding, QueryWriter* query);
 

@@ -195,7 +195,8 @@ TEST(List, ShowsWhoIsFailing) {
 
 class Recorder final : public Registry::Observer {
  public:
-  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override {
+  void OnChange(Registry::Change change, const Subscription& subscription,
+                absl::FunctionRef<SubscriptionInfo()>) override {
     static constexpr const char* kNames[] = {"created", "refreshed", "expired", "removed"};
     changes.push_back(absl::StrCat(kNames[static_cast<int>(change)], " ", subscription.event));
   }
