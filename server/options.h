@@ -18,6 +18,7 @@ struct Options {
   std::vector<std::string> ingest;
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
+  std::vector<std::string> mi;
   std::string data_dir;  // empty: nothing outlives the process
   bool full_sync = true;
   absl::Duration default_ttl = absl::Hours(1);

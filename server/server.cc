@@ -21,6 +21,7 @@
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
 #include "server/log/log.h"
+#include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
@@ -114,9 +115,12 @@ struct Server::Parts {
   OperatorService operators;
   HealthService health;
   std::unique_ptr<Ingest> ingest;
+  std::unique_ptr<EventLoop> operator_loop;  // of what operators ask for: no event waits while it lists
+  std::unique_ptr<MiServer> mi;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
   std::vector<std::string> ingesting;
+  std::vector<std::string> managing;
 };
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -127,6 +131,7 @@ Server::~Server() {
 
 const std::vector<std::string>& Server::listening() const { return parts_->listening; }
 const std::vector<std::string>& Server::ingesting() const { return parts_->ingesting; }
+const std::vector<std::string>& Server::managing() const { return parts_->managing; }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   // Whatever fails below, the destructor stops what runs already.
@@ -197,6 +202,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.ingesting = parts.ingest->addresses();
   }
 
+  if (!options.mi.empty()) {
+    parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
+    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}};
+    absl::StatusOr<std::unique_ptr<MiServer>> listening =
+        MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
+    if (!listening.ok()) {
+      return absl::Status(listening.status().code(), absl::StrCat("--mi: ", std::string(listening.status().message())));
+    }
+    parts.mi = *std::move(listening);
+    parts.managing = parts.mi->addresses();
+  }
+
   parts.health.SetServing(true);
   return server;
 }
@@ -206,6 +223,7 @@ void Server::Drain() {
   const absl::Time deadline = absl::Now() + parts.options.drain_timeout;
   parts.health.SetServing(false);
   if (parts.ingest != nullptr) parts.ingest->Stop();
+  if (parts.mi != nullptr) parts.mi->Stop();
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
@@ -223,6 +241,7 @@ void Server::Drain() {
   if (parts.grpc != nullptr) parts.grpc->Wait();
   parts.grpc.reset();
   parts.ingest.reset();
+  parts.mi.reset();
   parts.store.reset();
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();

@@ -1,16 +1,14 @@
 #include "server/ingest/opensips_event.h"
 
-#include <list>
 #include <optional>
 #include <utility>
 
 #include "absl/algorithm/container.h"
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "transports/api/jsonrpc.h"
+#include "server/jsonrpc/event_params.h"
 
 namespace eventvirtual {
 namespace {
@@ -18,38 +16,7 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr int kInvalidParams = -32602;
-constexpr size_t kMaxParams = 1024;
-constexpr size_t kMaxEventName = 256;
 constexpr size_t kMaxIdDigits = 20;  // of 64 bits
-
-absl::string_view View(std::string_view text) { return absl::string_view(text.data(), text.size()); }
-
-// `texts` keeps what the value's view points to.
-Value ValueOf(simdjson::dom::element element, std::list<std::string>* texts) {
-  switch (element.type()) {
-    case simdjson::dom::element_type::STRING:
-      return View(element.get_string().value_unsafe());
-    case simdjson::dom::element_type::INT64:
-      return int64_t{element.get_int64().value_unsafe()};
-    case simdjson::dom::element_type::DOUBLE:
-      return element.get_double().value_unsafe();
-    case simdjson::dom::element_type::BOOL:
-      return element.get_bool().value_unsafe();
-    case simdjson::dom::element_type::NULL_VALUE:
-      return Null{};
-    default:
-      texts->push_back(simdjson::minify(element));
-      return Json{texts->back()};
-  }
-}
-
-bool IsEventName(absl::string_view name) {
-  if (name.empty() || name.size() > kMaxEventName) return false;
-  for (char c : name) {
-    if (!absl::ascii_isgraph(c)) return false;
-  }
-  return true;
-}
 
 // The id of what cannot be parsed as a whole.
 std::string LeadingId(absl::string_view text) {
@@ -93,12 +60,9 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
       *member = value;
     }
   }
-  if (id.has_value()) {
-    if (id->is_string()) {
-      AppendJsonString(View(id->get_string().value_unsafe()), &event.id);
-    } else if (id->is_number()) {
-      event.id = simdjson::minify(*id);
-    } else if (!id->is_null()) {
+  if (id.has_value() && !id->is_null()) {
+    event.id = IdText(*id);
+    if (event.id.empty()) {
       event.id = "null";
       return refuse(kInvalidRequest, "Invalid Request: \"id\" is neither a number nor a string");
     }
@@ -111,8 +75,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
 
   absl::string_view name = View(method->get_string().value_unsafe());
-  absl::InlinedVector<Param, 16> params;
-  std::list<std::string> texts;
+  EventParams params;
   if (values.has_value()) {
     if (values->is_object()) {
       const simdjson::dom::object members = values->get_object().value_unsafe();
@@ -123,30 +86,25 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
           continue;
         }
         plain = plain && !key.empty();
-        params.push_back({View(key), ValueOf(value, &texts)});
+        params.Add(View(key), value);
       }
     } else if (values->is_array()) {
       const simdjson::dom::array elements = values->get_array().value_unsafe();
-      for (simdjson::dom::element value : elements) {
-        params.push_back({absl::string_view(), ValueOf(value, &texts)});
-      }
+      for (simdjson::dom::element value : elements) params.Add("", value);
     } else {
       return refuse(kInvalidParams, "Invalid params: neither an object nor an array");
     }
   }
-  if (params.size() > kMaxParams) {
-    return refuse(kInvalidParams, absl::StrCat("Invalid params: ", params.size(), " of them; at most ", kMaxParams));
+  if (params.size() > EventParams::kMax) {
+    return refuse(kInvalidParams,
+                  absl::StrCat("Invalid params: ", params.size(), " of them; at most ", EventParams::kMax));
   }
   if (!IsEventName(name)) {
     return refuse(kInvalidRequest, "Invalid Request: the event's name is not 1 to 256 visible ASCII characters");
   }
-  EventFields fields;
-  fields.name = name;
-  fields.params = params;
-  fields.event_time = received;
-  fields.source = "opensips";
-  if (plain && !id.has_value() && !params.empty() && text.front() == '{' && text.back() == '}') fields.jsonrpc = text;
-  event.message = Message::Make(fields);
+  // What says no more than the event is passed on as it came.
+  plain = plain && !id.has_value() && params.size() > 0 && text.front() == '{' && text.back() == '}';
+  event.message = params.MakeMessage(name, "opensips", received, plain ? text : absl::string_view());
   return event;
 }
 

@@ -35,15 +35,16 @@ absl::Status AtSubscriber(const absl::Status& status, size_t index, size_t count
                       absl::StrCat("subscriber ", index + 1, " of ", count, ": ", std::string(status.message())));
 }
 
-std::string SocketOf(const Subscription& subscription) {
-  std::vector<std::string> masked;
-  for (const Subscription::Subscriber& subscriber : subscription.subscribers) {
-    masked.push_back(subscriber.endpoint->target().masked);
-  }
-  return FormatVirtualSocket(subscription.policy, subscription.plain, masked);
-}
-
 }  // namespace
+
+absl::Status SetSocket(absl::string_view socket, absl::Duration attempt_timeout, SubscriptionSpec* spec) {
+  absl::StatusOr<VirtualSocket> parsed = ParseVirtualSocket(socket);
+  if (!parsed.ok()) return parsed.status();
+  spec->policy = parsed->policy;
+  spec->plain = parsed->plain;
+  for (std::string& uri : parsed->subscribers) spec->subscribers.push_back({std::move(uri), attempt_timeout});
+  return absl::OkStatus();
+}
 
 Registry::Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits)
     : catalog_(catalog), pool_(pool), loop_(loop), limits_(std::move(limits)), expiries_(loop.Now()) {
@@ -130,7 +131,6 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscripti
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
   subscription->labels =
       spec.labels.empty() ? nullptr : std::make_unique<const std::map<std::string, std::string>>(spec.labels);
-  subscription->expires.Store(spec.expires);
 }
 
 // PARALLEL may name the same subscribers in another order.
@@ -231,8 +231,10 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     }
     Record* record = FindLive(key);
     if (record != nullptr) {
-      SetOptions(spec, record->subscription.get());
-      SetAttemptTimeouts(spec, leases, record->subscription.get());
+      if (!spec.keeps_options) {
+        SetOptions(spec, record->subscription.get());
+        SetAttemptTimeouts(spec, leases, record->subscription.get());
+      }
       SetExpiry(record, spec.expires);
     } else {
       if (!spec.id.empty()) {
@@ -308,7 +310,7 @@ absl::StatusOr<SubscriptionInfo> Registry::Unsubscribe(absl::string_view name) {
   return Describe(*subscription);
 }
 
-absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSpec& spec) {
+absl::StatusOr<Registry::Entry> Registry::Match(const SubscriptionSpec& spec) const {
   const absl::StatusOr<Resolved> resolved = Resolve(spec);
   if (!resolved.ok()) return resolved.status();
   absl::InlinedVector<const Endpoint*, 4> endpoints;
@@ -316,17 +318,21 @@ absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSp
     endpoints.push_back(pool_.Find(destination.target.canonical));
   }
   const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
-  std::string name;
   {
     MutexLock lock(&mutex_);
     const auto found = by_key_.find(key);
-    if (found != by_key_.end()) name = (*found)->subscription->name();
+    if (found != by_key_.end() && (*found)->subscription->Live(loop_.Now())) {
+      return Entry{(*found)->subscription, (*found)->event->id};
+    }
   }
-  if (name.empty()) {
-    return absl::NotFoundError(absl::StrCat("no subscription to event \"", spec.event,
-                                            "\" has this filter, this policy and these subscribers"));
-  }
-  return Unsubscribe(name);
+  return absl::NotFoundError(
+      absl::StrCat("no subscription to event \"", spec.event, "\" has this filter, this policy and these subscribers"));
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSpec& spec) {
+  const absl::StatusOr<Entry> match = Match(spec);
+  if (!match.ok()) return match.status();
+  return Unsubscribe(match->subscription->name());
 }
 
 absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
@@ -342,24 +348,28 @@ absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
 }
 
 Registry::Page Registry::List(absl::string_view event, uint64_t after, size_t limit) const {
-  std::vector<Ref<Subscription>> found;
+  const EntryPage found = ListEntries(event, after, limit);
   Page page;
+  page.next = found.next;
+  for (const Entry& entry : found.entries) page.subscriptions.push_back(Describe(*entry.subscription));
+  return page;
+}
+
+Registry::EntryPage Registry::ListEntries(absl::string_view event, uint64_t after, size_t limit) const {
+  EntryPage page;
   const absl::Time now = loop_.Now();
-  {
-    MutexLock lock(&mutex_);
-    uint64_t last = after;
-    for (auto it = by_sequence_.upper_bound(after); it != by_sequence_.end(); ++it) {
-      const Ref<Subscription>& subscription = it->second->subscription;
-      if (!subscription->Live(now) || (!event.empty() && subscription->event != event)) continue;
-      if (found.size() == limit) {
-        page.next = last;
-        break;
-      }
-      found.push_back(subscription);
-      last = it->first;
+  MutexLock lock(&mutex_);
+  uint64_t last = after;
+  for (auto it = by_sequence_.upper_bound(after); it != by_sequence_.end(); ++it) {
+    const Ref<Subscription>& subscription = it->second->subscription;
+    if (!subscription->Live(now) || (!event.empty() && subscription->event != event)) continue;
+    if (page.entries.size() == limit) {
+      page.next = last;
+      break;
     }
+    page.entries.push_back({subscription, it->second->event->id});
+    last = it->first;
   }
-  for (const Ref<Subscription>& subscription : found) page.subscriptions.push_back(Describe(*subscription));
   return page;
 }
 
@@ -374,7 +384,7 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.event = subscription.event;
   info.filter = std::string(subscription.filter());
   info.policy = subscription.policy;
-  info.socket = SocketOf(subscription);
+  info.socket = subscription.socket();
   info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
   info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
@@ -461,10 +471,18 @@ std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, s
     for (const EventIndex::Event* one = &event; one != nullptr; one = one->pattern.load()) {
       subscriptions += one->subscriptions;
     }
-    events.push_back({event.name, event.raised.load(std::memory_order_relaxed),
+    events.push_back({event.name, event.id, event.raised.load(std::memory_order_relaxed),
                       last == absl::UnixEpoch() ? absl::InfinitePast() : last, subscriptions});
   }
   return events;
+}
+
+std::optional<uint32_t> Registry::EventId(absl::string_view event) const {
+  const bool is_pattern = absl::ConsumeSuffix(&event, "*");
+  MutexLock lock(&mutex_);
+  const EventIndex::Event* const found = is_pattern ? index_.LongestPattern(event) : index_.Find(event);
+  if (found == nullptr || found->name != event) return std::nullopt;
+  return found->id;
 }
 
 size_t Registry::size() const {
@@ -473,6 +491,8 @@ size_t Registry::size() const {
 }
 
 void Registry::SetExpiry(Record* record, absl::Time when) {
+  record->subscription->refreshed.Store(loop_.Now());
+  record->subscription->expires.Store(when);
   expiries_.Set(record, when);
   ArmSweep(expiries_.Next());
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -49,7 +50,11 @@ struct SubscriptionSpec {
   absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
+  bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
 };
+
+// Reads `socket` into policy and subscribers, each with `attempt_timeout`. INVALID_ARGUMENT: see ParseVirtualSocket().
+absl::Status SetSocket(absl::string_view socket, absl::Duration attempt_timeout, SubscriptionSpec* spec);
 
 // A subscription as it is at one moment; nothing in it holds a password.
 struct SubscriptionInfo {
@@ -132,6 +137,20 @@ class Registry {
   // Up to `limit` live subscriptions in the order of their creation, of `event` alone unless that is empty.
   Page List(absl::string_view event, uint64_t after, size_t limit) const;
 
+  // The same for who lists very many: what a subscription says of itself, not asked of its endpoints.
+  struct Entry {
+    Ref<const Subscription> subscription;
+    uint32_t event_id = 0;  // as EventInfo has it
+  };
+  struct EntryPage {
+    std::vector<Entry> entries;
+    uint64_t next = 0;
+  };
+  EntryPage ListEntries(absl::string_view event, uint64_t after, size_t limit) const;
+
+  // The live subscription that Subscribe(spec) would refresh. INVALID_ARGUMENT like Subscribe(); NOT_FOUND.
+  absl::StatusOr<Entry> Match(const SubscriptionSpec& spec) const;
+
   SubscriptionInfo Describe(const Subscription& subscription) const;
 
   // From now on `observer` hears every change; gives the subscriptions that exist at this very moment.
@@ -147,12 +166,15 @@ class Registry {
 
   struct EventInfo {
     std::string name;
+    uint32_t id = 0;  // the same as long as the name is known, and no other's
     uint64_t raised = 0;
     absl::Time last_raised;      // on the registry's clock; InfinitePast: never
     uint32_t subscriptions = 0;  // those to patterns that take it count
   };
   // Up to `limit` known events in the order of their names, beginning behind the name `after`.
   std::vector<EventInfo> ListEvents(absl::string_view after, size_t limit) const;
+  // The id of a known event, or of a pattern ("E_*") that somebody is subscribed to; nothing: there is no such.
+  std::optional<uint32_t> EventId(absl::string_view event) const;
 
   size_t size() const;
   const Clock& clock() const { return loop_; }

@@ -168,8 +168,8 @@ class Sqs(Server):
     name, keeps = "sqs", False  # in memory
 
     def prepare(self):
-        self.python = os.environ.get("MOTO_PYTHON", "")
-        assert os.path.exists(self.python), "no moto at $MOTO_PYTHON; ./dev test fetches it"
+        self.python = os.path.join(os.environ.get("PYTHON_TOOLS", ""), "bin/python")
+        assert os.path.exists(self.python), "no moto in $PYTHON_TOOLS; ./dev test fetches it"
         self.uri = "sqs:http://127.0.0.1:%d/123456789012/calls?region=eu-central-1" % self.port
 
     def command(self):

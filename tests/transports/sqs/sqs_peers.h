@@ -72,9 +72,9 @@ class StrictSqs {
 
  private:
   static std::string Python() {
-    const char* const python = std::getenv("MOTO_PYTHON");
-    EXPECT_NE(python, nullptr) << "moto is not installed; ./dev test installs it";
-    return python == nullptr ? "/nonexistent/moto" : python;
+    const char* const tools = std::getenv("PYTHON_TOOLS");
+    EXPECT_NE(tools, nullptr) << "moto is not installed; ./dev test installs it";
+    return absl::StrCat(tools == nullptr ? "/nonexistent" : tools, "/bin/python");
   }
 
   const TemporaryFolder folder_;
