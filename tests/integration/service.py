@@ -65,6 +65,7 @@ class Service:
         self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
         self.address = self.fields["listen"].split(",")[0]
         self.ingest = [a for a in self.fields["ingest"].strip('"').split(",") if a]
+        self.mi = [a for a in self.fields["mi"].strip('"').split(",") if a]
         self.channel = grpc.insecure_channel(self.address)
         self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
         self.events = event_grpc.EventServiceStub(self.channel)
