@@ -28,9 +28,10 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kDatagramsPerTurn = 64;
+constexpr int kCallsPerTurn = 4;
 constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kAnswersPerBatch = 64;
+constexpr size_t kEventsPerLook = 64;     // at the clocks
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
 // Of padded answers that leave in one call; and no more than one segment holds, see Connection::Write().
 constexpr size_t kMaxRecord = 16 << 10;
@@ -56,11 +57,13 @@ class Ingest::DatagramListener final : public Listener {
  private:
   void Read() {
     Cork cork;
-    for (int i = 0; i < kDatagramsPerTurn; ++i) {
-      const std::optional<Datagram> datagram = socket_.Receive();
-      if (!datagram.has_value()) return;
-      const OpensipsEvent event = parser_.Parse(datagram->bytes);
-      if (event.message) ingest_.dispatcher_.Raise(event.message, nullptr);
+    const absl::Time received = OpensipsEventParser::WallNow(), now = ingest_.dispatcher_.clock().Now();
+    for (int call = 0; call < kCallsPerTurn; ++call) {
+      const bool more = socket_.Receive([&](const Datagram& datagram) {
+        OpensipsEvent event = parser_.Parse(datagram.bytes, received);
+        if (event.message) ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
+      });
+      if (!more) return;
     }
   }
 
@@ -143,13 +146,18 @@ class Ingest::Connection {
   bool TakeBatch() {
     Cork cork;
     std::vector<Answer> answers;
-    while (!closing_ && answers.size() < kAnswersPerBatch) {
+    absl::Time received, now;
+    for (size_t count = 0; !closing_ && answers.size() < kAnswersPerBatch; ++count) {
+      if (count % kEventsPerLook == 0) {
+        received = OpensipsEventParser::WallNow();
+        now = ingest_.dispatcher_.clock().Now();
+      }
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
       if (!object.ok()) {
         answers.push_back({"null", kUnframed, absl::StrCat("Parse error: ", std::string(object.status().message()))});
         Close();
       } else if (object->has_value()) {
-        Take(**object, &answers);
+        Take(**object, received, now, &answers);
       } else {
         break;
       }
@@ -157,7 +165,7 @@ class Ingest::Connection {
     if (answers.empty()) return false;
     int more = 0;
     ioctl(fd_, FIONREAD, &more);
-    const absl::Time now = ingest_.loop_.Now();
+    now = ingest_.loop_.Now();
     const bool burst =
         answers.size() > 1 || more > 0 || framer_.begun() || !unsent_.empty() || now - last_answer_ < kBurstMemory;
     last_answer_ = now;
@@ -169,13 +177,14 @@ class Ingest::Connection {
     return true;
   }
 
-  void Take(absl::string_view text, std::vector<Answer>* answers) {
-    OpensipsEvent event = parser_.Parse(text);
+  void Take(absl::string_view text, absl::Time received, absl::Time now, std::vector<Answer>* answers) {
+    OpensipsEvent event = parser_.Parse(text, received);
     if (!event.message) {
       if (!event.id.empty()) answers->push_back({std::move(event.id), event.error_code, std::move(event.error)});
       return;
     }
-    const RaiseReceipt receipt = ingest_.dispatcher_.Raise(event.message, nullptr);
+    const MessageRef message = event.id.empty() ? nullptr : event.message;
+    const RaiseReceipt receipt = ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
     if (event.id.empty()) return;
     Answer answer{std::move(event.id), 0, ""};
     if (!receipt.known) {
@@ -183,7 +192,7 @@ class Ingest::Connection {
       answer.error = "Event not registered";
     } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
-      answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", event.message->name());
+      answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", message->name());
     } else if (receipt.matched > 0 && receipt.accepted == 0) {
       answer.code = kNotAccepted;
       answer.error = std::string(receipt.refusal.message());

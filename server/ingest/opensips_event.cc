@@ -1,11 +1,13 @@
 #include "server/ingest/opensips_event.h"
 
+#include <optional>
 #include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "server/jsonrpc/event_params.h"
 
 namespace eventvirtual {
@@ -28,7 +30,9 @@ std::string LeadingId(absl::string_view text) {
 
 }  // namespace
 
-OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
+absl::Time OpensipsEventParser::WallNow() { return absl::Now(); }
+
+OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time received) {
   OpensipsEvent event;
   const auto refuse = [&event](int code, std::string why) {
     event.error_code = code;
@@ -41,37 +45,51 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
     return refuse(kParseError, absl::StrCat("Parse error: ", simdjson::error_message(error)));
   }
 
-  simdjson::dom::element id;
-  if (root["id"].get(id) == simdjson::SUCCESS && !id.is_null()) {
-    event.id = IdText(id);
+  // The first of each name counts.
+  std::optional<simdjson::dom::element> id, version, method, values;
+  bool plain = true;  // nothing else, and nothing twice
+  for (const auto& [key, value] : root) {
+    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"  ? &version
+                                                          : key == "method" ? &method
+                                                          : key == "params" ? &values
+                                                          : key == "id"     ? &id
+                                                                            : nullptr;
+    if (member == nullptr || member->has_value()) {
+      plain = false;
+    } else {
+      *member = value;
+    }
+  }
+  if (id.has_value() && !id->is_null()) {
+    event.id = IdText(*id);
     if (event.id.empty()) {
       event.id = "null";
       return refuse(kInvalidRequest, "Invalid Request: \"id\" is neither a number nor a string");
     }
   }
-  std::string_view version, method;
-  if (root["jsonrpc"].get(version) != simdjson::SUCCESS || version != "2.0") {
+  if (!version.has_value() || !version->is_string() || version->get_string().value_unsafe() != "2.0") {
     return refuse(kInvalidRequest, "Invalid Request: \"jsonrpc\" is not \"2.0\"");
   }
-  if (root["method"].get(method) != simdjson::SUCCESS) {
+  if (!method.has_value() || !method->is_string()) {
     return refuse(kInvalidRequest, "Invalid Request: \"method\", the event's name, is missing or not a string");
   }
 
-  absl::string_view name = View(method);
+  absl::string_view name = View(method->get_string().value_unsafe());
   EventParams params;
-  simdjson::dom::element values;
-  if (root["params"].get(values) == simdjson::SUCCESS) {
-    if (values.is_object()) {
-      const simdjson::dom::object members = values.get_object().value_unsafe();
+  if (values.has_value()) {
+    if (values->is_object()) {
+      const simdjson::dom::object members = values->get_object().value_unsafe();
       for (const auto& [key, value] : members) {
         if (!event_param_.empty() && View(key) == event_param_ && value.is_string()) {
           name = View(value.get_string().value_unsafe());
+          plain = false;
           continue;
         }
+        plain = plain && !key.empty();
         params.Add(View(key), value);
       }
-    } else if (values.is_array()) {
-      const simdjson::dom::array elements = values.get_array().value_unsafe();
+    } else if (values->is_array()) {
+      const simdjson::dom::array elements = values->get_array().value_unsafe();
       for (simdjson::dom::element value : elements) params.Add("", value);
     } else {
       return refuse(kInvalidParams, "Invalid params: neither an object nor an array");
@@ -84,7 +102,9 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
   if (!IsEventName(name)) {
     return refuse(kInvalidRequest, "Invalid Request: the event's name is not 1 to 256 visible ASCII characters");
   }
-  event.message = params.MakeMessage(name, "opensips");
+  // What says no more than the event is passed on as it came.
+  plain = plain && !id.has_value() && params.size() > 0 && text.front() == '{' && text.back() == '}';
+  event.message = params.MakeMessage(name, "opensips", received, plain ? text : absl::string_view());
   return event;
 }
 

@@ -2,7 +2,6 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
-#include "absl/time/clock.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
@@ -50,12 +49,14 @@ void EventParams::Add(absl::string_view name, simdjson::dom::element value) {
   }
 }
 
-MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view source) const {
+MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view source, absl::Time received,
+                                    absl::string_view jsonrpc) const {
   EventFields fields;
   fields.name = name;
   fields.params = params_;
-  fields.event_time = absl::Now();
+  fields.event_time = received;
   fields.source = source;
+  fields.jsonrpc = jsonrpc;
   return Message::Make(fields);
 }
 

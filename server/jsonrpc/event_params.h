@@ -10,6 +10,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "transports/api/message.h"
 
 namespace eventvirtual {
@@ -35,8 +36,10 @@ class EventParams {
 
   size_t size() const { return params_.size(); }
 
-  // The event, which happened now.
-  MessageRef MakeMessage(absl::string_view name, absl::string_view source) const;
+  // The event, which happened at `received` by the wall's clock. `jsonrpc`, unless empty, is its text as it came,
+  // passed on as it is to who wants JSON-RPC.
+  MessageRef MakeMessage(absl::string_view name, absl::string_view source, absl::Time received,
+                         absl::string_view jsonrpc = {}) const;
 
  private:
   absl::InlinedVector<Param, 16> params_;

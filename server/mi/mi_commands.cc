@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
 #include "server/jsonrpc/event_params.h"
 #include "server/log/log.h"
 #include "server/version.h"
@@ -265,7 +266,7 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
     MiError error = ReadEventParams(*call.arguments[1], &params_parser, &params);
     if (error.code != 0) return {"", std::move(error)};
   }
-  const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi"), nullptr);
+  const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now()), nullptr);
   if (!receipt.known) return {"", not_registered};
   // Who filters it out has been asked, too.
   const bool taken = receipt.matched > 0 ? receipt.accepted > 0 : receipt.filtered > 0;

@@ -17,7 +17,6 @@ namespace {
 constexpr size_t kMaxRequest = 64 << 10;
 constexpr size_t kMaxHttpAnswer = 64 << 20;   // some 700,000 subscriptions
 constexpr size_t kMaxDatagramAnswer = 65507;  // what IPv4 carries
-constexpr int kDatagramsPerTurn = 16;
 constexpr absl::Duration kLinger = absl::Seconds(1);
 constexpr absl::string_view kDefaultPath = "/mi";
 constexpr absl::string_view kUnreadable = "400 Parse_error";  // OpenSIPS' own words, and no JSON
@@ -87,17 +86,15 @@ absl::Status MiServer::Open(const std::string& address) {
 }
 
 void MiServer::ReadDatagrams(DatagramSocket* socket) {
-  for (int i = 0; i < kDatagramsPerTurn; ++i) {
-    const std::optional<Datagram> datagram = socket->Receive();
-    if (!datagram.has_value()) return;
+  socket->Receive([this, socket](const Datagram& datagram) {
     MiAnswer answer;
-    answer.unreadable = datagram->cut;
-    if (!datagram->cut) answer = commands_.Handle(datagram->bytes, kMaxDatagramAnswer);
+    answer.unreadable = datagram.cut;
+    if (!datagram.cut) answer = commands_.Handle(datagram.bytes, kMaxDatagramAnswer);
     if (answer.unreadable) answer.text = std::string(kUnreadable);
-    Answer(std::move(answer), [socket, to = *datagram](std::string text) {
+    Answer(std::move(answer), [socket, to = datagram](std::string text) {
       if (!text.empty()) socket->Answer(to, text);
     });
-  }
+  });
 }
 
 void MiServer::Answer(MiAnswer answer, Send send) {

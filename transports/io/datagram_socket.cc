@@ -3,32 +3,46 @@
 #include <errno.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstddef>
 #include <utility>
 
 namespace eventvirtual {
+namespace {
+
+constexpr size_t kPerCall = 16;
+
+}  // namespace
 
 DatagramSocket::DatagramSocket(BoundSocket bound, Loop& loop, size_t max_bytes, absl::AnyInvocable<void()> on_readable)
     : bound_(std::move(bound)),
-      buffer_(max_bytes, '\0'),
+      max_bytes_(max_bytes),
+      buffer_(new char[kPerCall * max_bytes]),
       watch_(loop.NewWatch(bound_.fd(),
                            [on_readable = std::move(on_readable)](Loop::Readiness) mutable { on_readable(); })) {
   watch_->Want({.readable = true, .writable = false});
 }
 
-std::optional<Datagram> DatagramSocket::Receive() {
-  std::optional<Datagram> datagram(std::in_place);
-  datagram->from_length = sizeof(datagram->from);
-  const ssize_t got = recvfrom(bound_.fd(), buffer_.data(), buffer_.size(), MSG_TRUNC,
-                               reinterpret_cast<sockaddr*>(&datagram->from), &datagram->from_length);
-  if (got < 0) return std::nullopt;  // nothing more, or an error of a peer that is none of ours
-  const size_t size = std::min(static_cast<size_t>(got), buffer_.size());
-  datagram->bytes = absl::string_view(buffer_.data(), size);
-  datagram->cut = static_cast<size_t>(got) > size;
-  // A unix socket that was not bound says its family and no path.
-  if (datagram->from_length <= offsetof(sockaddr, sa_data)) datagram->from_length = 0;
-  return datagram;
+bool DatagramSocket::Receive(absl::FunctionRef<void(const Datagram&)> take) {
+  Datagram datagrams[kPerCall];
+  iovec pieces[kPerCall];
+  mmsghdr headers[kPerCall] = {};
+  for (size_t i = 0; i < kPerCall; ++i) {
+    pieces[i] = {buffer_.get() + i * max_bytes_, max_bytes_};
+    headers[i].msg_hdr.msg_iov = &pieces[i];
+    headers[i].msg_hdr.msg_iovlen = 1;
+    headers[i].msg_hdr.msg_name = &datagrams[i].from;
+    headers[i].msg_hdr.msg_namelen = sizeof(datagrams[i].from);
+  }
+  const int got = recvmmsg(bound_.fd(), headers, kPerCall, 0, nullptr);
+  for (int i = 0; i < got; ++i) {  // below 0: nothing, or an error of a peer that is none of ours
+    datagrams[i].bytes = absl::string_view(static_cast<const char*>(pieces[i].iov_base), headers[i].msg_len);
+    datagrams[i].cut = (headers[i].msg_hdr.msg_flags & MSG_TRUNC) != 0;
+    // A unix socket that was not bound says its family and no path.
+    const socklen_t length = headers[i].msg_hdr.msg_namelen;
+    datagrams[i].from_length = length <= offsetof(sockaddr, sa_data) ? 0 : length;
+    take(datagrams[i]);
+  }
+  return got == static_cast<int>(kPerCall);
 }
 
 void DatagramSocket::Answer(const Datagram& to, absl::string_view bytes) {

@@ -6,10 +6,9 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
-#include <string>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "transports/api/loop.h"
 #include "transports/io/bound_socket.h"
@@ -17,8 +16,8 @@
 namespace eventvirtual {
 
 struct Datagram {
-  absl::string_view bytes;  // until the next Receive()
-  bool cut = false;         // there were more than the socket takes
+  absl::string_view bytes;
+  bool cut = false;  // there were more than the socket takes
   // Who sent it; `from_length` is 0 if it has no address.
   sockaddr_storage from;
   socklen_t from_length = 0;
@@ -27,12 +26,12 @@ struct Datagram {
 // All on the loop.
 class DatagramSocket {
  public:
-  // Calls `on_readable` when datagrams have come, for some of them to be taken by Receive(). One longer than
-  // `max_bytes` is cut.
+  // Calls `on_readable` when datagrams have come, to be taken by Receive(). One longer than `max_bytes` is cut.
   DatagramSocket(BoundSocket bound, Loop& loop, size_t max_bytes, absl::AnyInvocable<void()> on_readable);
 
-  // The next one; nothing when there is none.
-  std::optional<Datagram> Receive();
+  // Takes up to 16 of those that have come, in one system call, and calls `take` for each, which must not destroy this.
+  // Whether there may be more.
+  bool Receive(absl::FunctionRef<void(const Datagram&)> take);
 
   // Answers whoever sent `to`. Never blocks; a sender that has no address, has gone or does not read gets nothing.
   void Answer(const Datagram& to, absl::string_view bytes);
@@ -41,7 +40,8 @@ class DatagramSocket {
 
  private:
   const BoundSocket bound_;
-  std::string buffer_;
+  const size_t max_bytes_;
+  const std::unique_ptr<char[]> buffer_;  // of each only the pages that a datagram reached take memory
   const std::unique_ptr<Loop::Watch> watch_;
 };
 

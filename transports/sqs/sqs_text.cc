@@ -163,7 +163,7 @@ absl::Status CheckSqsAnswer(absl::string_view answer, absl::string_view sent) {
   simdjson::dom::element object;
   if (parser.parse(answer.data(), answer.size()).get(object) != simdjson::SUCCESS ||
       TextOf(object, "MessageId").empty()) {
-    return absl::UnavailableError("the server answered 200 without a MessageId; is it SQS?");
+    return absl::UnavailableError("the answer is without a MessageId; is it SQS?");
   }
   const absl::string_view stored = TextOf(object, "MD5OfMessageBody");
   if (stored == HexDigest(EVP_md5(), sent)) return absl::OkStatus();
