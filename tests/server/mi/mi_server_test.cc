@@ -3,8 +3,10 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/stat.h>
+#include <signal.h>
+#include <sys/resource.h>
 
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -13,6 +15,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/journal/journal.h"
+#include "server/journal/subscription_store.h"
 #include "tests/server/http/http_client.h"
 #include "tests/server/ingest/world.h"
 #include "tests/transports/io/on_loop.h"
@@ -274,6 +278,36 @@ TEST(MiHttp, StoppingAnswersWhatWasTaken) {
   stopping.join();
   EXPECT_EQ(http.Read().body, Result("\"OK\""));
   EXPECT_EQ(udp.Read(), Result("\"OK\""));
+}
+
+// The disk is full: as far as the journal sees, a write fails.
+TEST(MiJournal, AChangeThatIsNotWrittenDownIsNotAcknowledged) {
+  signal(SIGXFSZ, SIG_IGN);
+  std::string folder = "/tmp/evXXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  {
+    MiWorld mi;
+    const std::unique_ptr<Journal> journal = *Journal::Open(folder, Journal::Sync::kNormal);
+    SubscriptionStore store(*journal, mi.world.registry);
+    auto listening =
+        MiServer::Listen({{"udp:127.0.0.1:0"}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher, journal.get());
+    ASSERT_TRUE(listening.ok());
+    mi.mi = *std::move(listening);
+    DatagramClient client(mi.mi->addresses()[0]);
+    EXPECT_EQ(client.Ask(Request("event_subscribe", R"(["E","record:a"])")), Result("\"OK\""));
+    rlimit before = {};
+    ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+    const rlimit full = {1000, before.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+    const std::string refused = client.Ask(Request("event_subscribe", R"(["E","record:b"])"));
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+    EXPECT_THAT(refused,
+                AllOf(HasSubstr(R"("code":-32000,"message":"Server error","data":"done, but not written down)"),
+                      HasSubstr(R"("id":1})")));
+    EXPECT_EQ(client.Ask(Request("event_subscribe", R"(["E","record:b"])")), Result("\"OK\""));
+    mi.mi.reset();
+  }
+  std::filesystem::remove_all(folder);
 }
 
 TEST(MiListen, AnAddressThatWillNotDoIsRefusedWithTheWayOut) {
