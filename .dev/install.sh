@@ -3,12 +3,13 @@
 
 readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
-  libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmosquitto-dev libnats-dev libprotobuf-dev librabbitmq-dev
-  librdkafka-dev libsimdjson-dev libssl-dev protobuf-compiler protobuf-compiler-grpc
+  libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmicrohttpd-dev libmosquitto-dev libnats-dev
+  libnghttp2-dev libprotobuf-dev librabbitmq-dev librdkafka-dev libsimdjson-dev libsqlite3-dev libssl-dev
+  protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(
   ca-certificates golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
-  python3-pika python3-protobuf rabbitmq-server redis-server util-linux
+  python3-pika python3-protobuf python3-venv rabbitmq-server redis-server util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
@@ -31,6 +32,18 @@ readonly GRPCURL_VERSION=v1.9.1 # the newest that Debian 12's Go 1.19 was seen t
 declare -rx GRPCURL="$CACHE/grpcurl-$GRPCURL_VERSION/grpcurl"
 readonly KAFKA_VERSION=4.1.1
 declare -rx KAFKA_JARS="$CACHE/kafka-$KAFKA_VERSION"
+# moto, an emulator of AWS: what its server needs for SQS, and no more (its extra "server" would be twice as much); and
+# opensips-cli, OpenSIPS' own client of the management interface.
+readonly PYTHON_TOOLS_PACKAGES=(
+  moto==5.2.1 blinker==1.9.0 boto3==1.44.8 botocore==1.44.8 cffi==2.1.1 certifi==2026.10.19.post1
+  charset-normalizer==3.5.3 click==8.5.1 cryptography==50.0.2 flask==3.1.3 flask-cors==6.0.5 idna==3.20 itsdangerous==2.2.0
+  jinja2==3.1.6 jmespath==1.1.0 markupsafe==3.0.4 pycparser==3.12 python-dateutil==2.9.0.post0 pyyaml==6.0.4
+  requests==2.34.2 responses==0.26.3 s3transfer==0.19.3 six==1.17.0 urllib3==2.8.0 werkzeug==3.1.9 xmltodict==1.0.4
+  opensipscli==0.4.1 opensips==0.1.11 PyMySQL==1.2.4 SQLAlchemy==2.1.9 typing-extensions==4.16.0
+)
+# Another list is another environment.
+PYTHON_TOOLS="$CACHE/python-tools-$(cksum <<<"${PYTHON_TOOLS_PACKAGES[*]}" | cut -d' ' -f1)"
+declare -rx PYTHON_TOOLS
 
 missing_packages() {
   local package
@@ -119,4 +132,15 @@ POM
   mkdir -p "${KAFKA_JARS%/*}"
   mv "$work/jars" "$KAFKA_JARS"
   rm -rf "$work"
+}
+
+# Programs in Python that the tests drive and Debian 12 has not: an environment of their own, once. They know its path, so
+# it is made in its place; the last file says that it is whole.
+install_python_tools() {
+  [[ -e "$PYTHON_TOOLS/complete" ]] && return
+  say "fetching ${#PYTHON_TOOLS_PACKAGES[@]} Python packages (once; into $PYTHON_TOOLS)"
+  /usr/bin/python3 -m venv --clear "$PYTHON_TOOLS"
+  "$PYTHON_TOOLS/bin/pip" --quiet --disable-pip-version-check install --no-deps "${PYTHON_TOOLS_PACKAGES[@]}" >&2 ||
+    die "the Python packages could not be fetched: is the Python Package Index reachable from here?"
+  touch "$PYTHON_TOOLS/complete"
 }

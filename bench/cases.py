@@ -105,6 +105,13 @@ def all_cases(seconds, quick):
              lambda m: 0.8 * m("bare", "rate"), True),
          Row("CPU per event", "µs", ("ours", "cpu_event"), ("bare", "cpu_event"))]))
 
+    cases.append(Case(
+        "B7k", "the same to a Kafka topic, all replicas in sync (librdkafka's mock cluster)",
+        {"ours": lambda: peers.kafka_ours(*stream), "bare": lambda: peers.kafka_bare(seconds)},
+        [Row("rate, to a bare pipelined producer", "/s", ("ours", "rate"), ("bare", "rate"), "≥ 0.8 ×",
+             lambda m: 0.8 * m("bare", "rate"), True),
+         Row("CPU per event", "µs", ("ours", "cpu_event"), ("bare", "cpu_event"))]))
+
     sizes = [1000, 100000] + ([] if quick else [1000000])
     sides = {"1": lambda: p.core_raise("--seconds=%g" % short, "instant:a")}
     rows = []

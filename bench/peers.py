@@ -129,3 +129,24 @@ def rabbitmq_bare(seconds):
         counted = p.run_json(p.program("bench/rabbitmq_loop"), str(port), queue, str(seconds))
         return p.per_event(counted["cpu"], counted, None, 1)
     return confirmed(publish)
+
+
+def kafka(produce):
+    """`produce(address)` makes a sample, on a mock cluster of its own; lost is what that has not stored."""
+    broker = p.Listening(p.program("bench/kafka_loop"), "broker")
+    sample = produce(broker.addresses[0])
+    return dict(sample, lost=sample["events"] - sample["refused"] - broker.stop()["received"])
+
+
+def kafka_ours(*load):
+    def produce(address):
+        running = p.Service("kafka:%s/bench" % address)
+        return p.per_event(*p.measured(running, p.loading(running.address, load)), 1)
+    return kafka(produce)
+
+
+def kafka_bare(seconds):
+    def produce(address):
+        counted = p.run_json(p.program("bench/kafka_loop"), "produce", address, str(seconds))
+        return p.per_event(counted["cpu"], counted, None, 1)
+    return kafka(produce)

@@ -1,13 +1,17 @@
 // One fixed piece of the core's work for an instruction counter: bench/instructions.py runs it under callgrind.
 //
-//   scenarios POLICY    10,000 raises of a fresh event to one subscription over three subscribers that answer at once.
-//                       With FAILOVER the first of them fails every time, and the second delivers.
+//   scenarios POLICY [BATCH]
+//       10,000 raises of a fresh event to one subscription over three subscribers that answer at once. With FAILOVER
+//       the first of them fails every time, and the second delivers. BATCH: so many are raised under one cork.
 //
 // Single-threaded and on simulated time, so that two runs execute the same instructions. All work
 // is inside RaiseAll(): message, plan, offers, drains, outcomes; the sending itself is nothing.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,15 +50,23 @@ struct Core {
   Dispatcher dispatcher;
 };
 
-// The counter is on while this function runs; it is found by its name.
-[[gnu::noinline]] void RaiseAll(Core& core, uint64_t count) {
-  for (uint64_t i = 0; i < count; ++i) {
-    core.dispatcher.Raise(MakeMessage(i), nullptr);
+void Raise(Core& core, uint64_t count, uint64_t batch) {
+  for (uint64_t i = 0; i < count;) {
+    {
+      std::optional<Cork> cork;
+      if (batch > 1) cork.emplace();
+      for (const uint64_t end = std::min(count, i + batch); i < end; ++i) {
+        core.dispatcher.Raise(MakeMessage(i), nullptr);
+      }
+    }
     core.loop.RunUntilIdle();
   }
 }
 
-int Run(const std::string& policy) {
+// The counter is on while this function runs; it is found by its name.
+[[gnu::noinline]] void RaiseAll(Core& core, uint64_t batch) { Raise(core, kRaises, batch); }
+
+int Run(const std::string& policy, uint64_t batch) {
   const bool failover = policy == "FAILOVER";
   const std::string first = failover ? "failing:a" : "instant:a";
   const absl::StatusOr<VirtualSocket> socket =
@@ -71,11 +83,8 @@ int Run(const std::string& policy) {
   for (const std::string& uri : socket->subscribers) spec.subscribers.push_back({uri});
   EV_CHECK(core.registry.Subscribe(spec).ok());
 
-  for (uint64_t i = 0; i < kWarmUp; ++i) {
-    core.dispatcher.Raise(MakeMessage(i), nullptr);
-    core.loop.RunUntilIdle();
-  }
-  RaiseAll(core, kRaises);
+  Raise(core, kWarmUp, batch);
+  RaiseAll(core, batch);
 
   // That the work was what it says.
   uint64_t ok = 0, failed = 0;
@@ -93,7 +102,8 @@ int Run(const std::string& policy) {
 }  // namespace eventvirtual
 
 int main(int argc, char** argv) {
-  if (argc == 2) return eventvirtual::Run(argv[1]);
-  std::fprintf(stderr, "usage: scenarios PARALLEL | FAILOVER | ROUND-ROBIN\n");
+  const int batch = argc == 3 ? std::atoi(argv[2]) : 1;
+  if (argc >= 2 && argc <= 3 && batch > 0) return eventvirtual::Run(argv[1], static_cast<uint64_t>(batch));
+  std::fprintf(stderr, "usage: scenarios PARALLEL|FAILOVER|ROUND-ROBIN [BATCH]\n");
   return 2;
 }

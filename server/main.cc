@@ -33,7 +33,9 @@ int main(int argc, char** argv) {
     return 1;
   }
   Log(LogLevel::kInfo, "ready",
-      {{"listen", absl::StrJoin((*server)->listening(), ",")}, {"ingest", absl::StrJoin((*server)->ingesting(), ",")}});
+      {{"listen", absl::StrJoin((*server)->listening(), ",")},
+       {"ingest", absl::StrJoin((*server)->ingesting(), ",")},
+       {"mi", absl::StrJoin((*server)->managing(), ",")}});
   int signal_number = 0;
   sigwait(&stop, &signal_number);
   Log(LogLevel::kInfo, "draining", {{"signal", signal_number == SIGTERM ? "SIGTERM" : "SIGINT"}});

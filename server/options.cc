@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/version.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7060", "where gRPC is served: comma list of host:port and unix:/path");
 ABSL_FLAG(std::string, ingest, "",
@@ -21,6 +22,13 @@ ABSL_FLAG(int64_t, ingest_reply_padding, 4096,
           "bytes to which answers on a busy tcp ingest connection are padded, as OpenSIPS' reader needs it; 0: never");
 ABSL_FLAG(std::string, ingest_event_param, "",
           "name of the parameter that carries the event name, for peers whose \"method\" is a fixed word");
+ABSL_FLAG(std::string, mi, "",
+          "where OpenSIPS' management commands are served, on loopback only: comma list of http:host:port/path, "
+          "udp:host:port, unix:/path (datagram)");
+ABSL_FLAG(std::string, data_dir, "",
+          "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
+ABSL_FLAG(std::string, sync, "full",
+          "with --data_dir: full, what was acknowledged survives the loss of power; normal, the death of the process");
 ABSL_FLAG(
     std::string, enroll, "",
     "subscribe this service at OpenSIPS, to the events that its own subscriptions want: comma list of where its MI "
@@ -114,12 +122,12 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Virtual event subscriptions over gRPC.\n\n  eventvirtuald [--listen=127.0.0.1:7060] "
       "[--ingest=tcp:127.0.0.1:9060] "
-      "[--config=FILE] …\n\nFlags are written --name=value.");
+      "[--mi=http:127.0.0.1:7064/mi] [--config=FILE] …\n\nFlags are written --name=value.");
   absl::FlagsUsageConfig usage;
   const auto ours = [](absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); };
   usage.contains_help_flags = ours;
   usage.contains_helpshort_flags = ours;
-  usage.version_string = [] { return std::string("eventvirtuald 0.1.0\n"); };
+  usage.version_string = [] { return absl::StrCat("eventvirtuald ", kVersion, "\n"); };
   absl::SetFlagsUsageConfig(usage);
 
   Faults faults;
@@ -144,6 +152,12 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.ingest_reply_padding = absl::GetFlag(FLAGS_ingest_reply_padding);
   CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
+  options.mi = List(absl::GetFlag(FLAGS_mi));
+  options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
+  if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
+    faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));
+  }
   options.enroll = List(absl::GetFlag(FLAGS_enroll));
   options.enroll_ingest = absl::GetFlag(FLAGS_enroll_ingest);
   options.enroll_import = absl::GetFlag(FLAGS_enroll_import);

@@ -18,6 +18,9 @@ struct Options {
   std::vector<std::string> ingest;
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
+  std::vector<std::string> mi;
+  std::string data_dir;  // empty: nothing outlives the process
+  bool full_sync = true;
   std::vector<std::string> enroll;
   std::string enroll_ingest;
   bool enroll_import = false;

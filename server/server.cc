@@ -21,7 +21,10 @@
 #include "server/enroll/mi_client.h"
 #include "server/enroll/own_sockets.h"
 #include "server/ingest/ingest.h"
+#include "server/journal/journal.h"
+#include "server/journal/subscription_store.h"
 #include "server/log/log.h"
+#include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
@@ -36,7 +39,8 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxMessage = 4 << 20;  // bytes of one RPC message
+constexpr int kMaxMessage = 4 << 20;                           // bytes of one RPC message
+constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
@@ -137,7 +141,9 @@ struct Server::Parts {
   Catalog catalog;
   std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
   EndpointPool pool;
+  std::unique_ptr<Journal> journal;  // null: nothing is kept
   Registry registry;
+  std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
   SubscriptionService subscriptions;
   EventService events;
@@ -146,9 +152,12 @@ struct Server::Parts {
   OperatorService operators;
   HealthService health;
   std::unique_ptr<Ingest> ingest;
+  std::unique_ptr<EventLoop> operator_loop;  // of what operators ask for: no event waits while it lists
+  std::unique_ptr<MiServer> mi;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
   std::vector<std::string> ingesting;
+  std::vector<std::string> managing;
 };
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -159,6 +168,7 @@ Server::~Server() {
 
 const std::vector<std::string>& Server::listening() const { return parts_->listening; }
 const std::vector<std::string>& Server::ingesting() const { return parts_->ingesting; }
+const std::vector<std::string>& Server::managing() const { return parts_->managing; }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   // Whatever fails below, the destructor stops what runs already.
@@ -168,6 +178,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     if (absl::Status status = parts.catalog.SetDefaults(scheme, query); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
     }
+  }
+  if (!options.data_dir.empty()) {
+    absl::StatusOr<std::unique_ptr<Journal>> journal =
+        Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal);
+    if (!journal.ok()) {
+      return absl::Status(journal.status().code(),
+                          absl::StrCat("--data_dir: ", std::string(journal.status().message())));
+    }
+    parts.journal = *std::move(journal);
+    parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
+    parts.subscriptions.AcknowledgeAfter(parts.journal.get());
+    Log(LogLevel::kInfo, "subscriptions restored", {{"count", absl::StrCat(parts.store->restored())}});
   }
 
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -217,6 +239,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.ingesting = parts.ingest->addresses();
   }
 
+  if (!options.mi.empty()) {
+    parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
+    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}};
+    absl::StatusOr<std::unique_ptr<MiServer>> listening =
+        MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
+    if (!listening.ok()) {
+      return absl::Status(listening.status().code(), absl::StrCat("--mi: ", std::string(listening.status().message())));
+    }
+    parts.mi = *std::move(listening);
+    parts.managing = parts.mi->addresses();
+  }
+
   if (absl::Status status = parts.Enroll(); !status.ok()) {
     return absl::Status(status.code(), absl::StrCat("--enroll: ", std::string(status.message())));
   }
@@ -231,6 +265,7 @@ void Server::Drain() {
   parts.health.SetServing(false);
   parts.enroller.Stop();  // OpenSIPS sends nothing more before the ingest takes nothing more
   if (parts.ingest != nullptr) parts.ingest->Stop();
+  if (parts.mi != nullptr) parts.mi->Stop();
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
@@ -248,6 +283,9 @@ void Server::Drain() {
   if (parts.grpc != nullptr) parts.grpc->Wait();
   parts.grpc.reset();
   parts.ingest.reset();
+  parts.mi.reset();
+  parts.store.reset();
+  if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();
   parts.pool.AwaitEmpty();
   for (EventLoop& loop : parts.loops) loop.Stop();

@@ -38,20 +38,17 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
     End(DeliveryResult::Outcome::kExpired);
     return true;  // nothing was refused
   }
-  deadline_ = now + subscription_->total_timeout.Load();
+  const absl::Duration total = subscription_->total_timeout.Load();
+  if (total != absl::InfiniteDuration()) deadline_ = now + total;
+  if (parallel()) return StartParallel(now, refusal);
 
   absl::InlinedVector<Candidate, 8> candidates(subscription_->subscribers.size());
-  uint64_t turn = 0;
-  if (subscription_->policy != Policy::kParallel) {
-    const absl::Duration cool_down = subscription_->failover_timeout.Load();
-    for (size_t i = 0; i < candidates.size(); ++i) {
-      const absl::Time since = subscription_->subscribers[i].endpoint->failing_since();
-      if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
-    }
-    turn = subscription_->turn.fetch_add(1, std::memory_order_relaxed);
+  const absl::Duration cool_down = subscription_->failover_timeout.Load();
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const absl::Time since = subscription_->subscribers[i].endpoint->failing_since();
+    if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
   }
-  plan_ = MakePlan(subscription_->policy, candidates, turn);
-  if (!plan_.stop_at_first_success) return StartParallel(now, refusal);
+  plan_ = MakePlan(subscription_->policy, candidates, subscription_->turn.fetch_add(1, std::memory_order_relaxed));
 
   const uint32_t max_attempts = subscription_->max_attempts.load(std::memory_order_relaxed);
   if (raise_->keeps_records()) {
@@ -67,21 +64,31 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   return Advance(now, refusal);
 }
 
+// Each attempt is named by its subscriber. Those that are not yet made count as outstanding: this lives until the last
+// of them is offered, and may have ended when that returns.
 bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
-  const auto count = static_cast<uint32_t>(plan_.order.size());
-  if (raise_->keeps_records()) records_.resize(count);
-  outstanding_.store(count + 1, std::memory_order_relaxed);  // one for this function, so that no outcome ends it early
+  const absl::Span<const Subscription::Subscriber> subscribers = subscription_->subscribers;
+  if (raise_->keeps_records()) records_.resize(subscribers.size());
+  outstanding_.store(subscribers.size(), std::memory_order_relaxed);
   uint32_t refused = 0;
-  for (uint32_t tag = 0; tag < count; ++tag) {
-    const uint8_t position = plan_.order[tag];
-    const Admission admission = Offer(position, tag, now);
+  absl::Duration timeout = absl::InfiniteDuration();
+  absl::Time deadline = deadline_;
+  for (uint32_t position = 0; position < subscribers.size(); ++position) {
+    const Subscription::Subscriber& subscriber = subscribers[position];
+    if (const absl::Duration own = TimeoutOf(subscriber); own != timeout) {  // mostly all have the same
+      timeout = own;
+      deadline = std::min(now + timeout, deadline_);
+    }
+    const Admission admission = subscriber.endpoint->Offer(*raise_->message(), this, position, now, deadline);
     if (admission == Admission::kAccepted) continue;
     ++refused;
-    *refusal = RefusalOf(position, admission);
-    Record(tag, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
+    *refusal = RefusalOf(static_cast<uint8_t>(position), admission);
+    if (raise_->keeps_records()) {
+      Record(position, static_cast<uint8_t>(position), AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
+    }
+    EndParallel(0, DeliveryResult::Outcome::kFailed);
   }
-  EndParallel(refused + 1, 0, DeliveryResult::Outcome::kFailed);
-  return refused < count;
+  return refused < subscribers.size();
 }
 
 bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
@@ -106,20 +113,21 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
       plan_.order.push_back(position);
       continue;
     }
-    const Admission admission = Offer(position, index, now);
+    const absl::Time deadline = std::min(now + TimeoutOf(subscription_->subscribers[position]), deadline_);
+    const Admission admission = endpoint.Offer(*raise_->message(), this, index, now, deadline);
     if (admission == Admission::kAccepted) return true;  // its outcome may already be at work on another thread
     *refusal = RefusalOf(position, admission);
-    Record(0, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
+    if (raise_->keeps_records()) {
+      Record(0, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
+    }
   }
   End(DeliveryResult::Outcome::kFailed);
   return false;
 }
 
-Admission Delivery::Offer(uint8_t position, uint32_t tag, absl::Time now) {
-  const Subscription::Subscriber& subscriber = subscription_->subscribers[position];
-  absl::Duration timeout = subscriber.attempt_timeout.Load();
-  if (timeout == absl::ZeroDuration()) timeout = subscriber.endpoint->target().attempt_timeout;
-  return subscriber.endpoint->Offer(raise_->message(), this, tag, now, std::min(now + timeout, deadline_));
+absl::Duration Delivery::TimeoutOf(const Subscription::Subscriber& subscriber) const {
+  const absl::Duration own = subscriber.attempt_timeout.Load();
+  return own == absl::ZeroDuration() ? subscriber.endpoint->target().attempt_timeout : own;
 }
 
 absl::Status Delivery::RefusalOf(uint8_t position, Admission admission) const {
@@ -134,39 +142,39 @@ absl::Status Delivery::RefusalOf(uint8_t position, Admission admission) const {
 void Delivery::OnOutcome(uint32_t tag, Outcome outcome) {
   const bool ok = outcome.result == Outcome::Result::kOk;
   const bool unwanted = outcome.result == Outcome::Result::kUnwanted;
-  Record(tag, plan_.order[tag], RecordOf(outcome.result), std::move(outcome.status), outcome.duration);
-  if (plan_.stop_at_first_success) {
-    if (ok) {
-      End(DeliveryResult::Outcome::kDelivered);
-    } else if (unwanted) {
-      End(DeliveryResult::Outcome::kExpired);
-    } else {
-      absl::Status refusal;
-      Advance(raise_->clock().Now(), &refusal);
-    }
-    return;
+  if (raise_->keeps_records()) {
+    const auto position = parallel() ? static_cast<uint8_t>(tag) : plan_.order[tag];
+    Record(tag, position, RecordOf(outcome.result), std::move(outcome.status), outcome.duration);
   }
-  EndParallel(1, ok ? 1 : 0, unwanted ? DeliveryResult::Outcome::kExpired : DeliveryResult::Outcome::kFailed);
+  if (parallel()) {
+    EndParallel(ok ? 1 : 0, unwanted ? DeliveryResult::Outcome::kExpired : DeliveryResult::Outcome::kFailed);
+  } else if (ok) {
+    End(DeliveryResult::Outcome::kDelivered);
+  } else if (unwanted) {
+    End(DeliveryResult::Outcome::kExpired);
+  } else {
+    absl::Status refusal;
+    Advance(raise_->clock().Now(), &refusal);
+  }
 }
 
-void Delivery::EndParallel(uint32_t attempts, uint32_t successes, DeliveryResult::Outcome without_success) {
-  const uint64_t step = kSuccess * successes - attempts;
+void Delivery::EndParallel(uint32_t successes, DeliveryResult::Outcome without_success) {
+  const uint64_t step = kSuccess * successes - 1;
   const uint64_t now = outstanding_.fetch_add(step, std::memory_order_acq_rel) + step;
   if (static_cast<uint32_t>(now) != 0) return;
   const uint64_t all = now / kSuccess;
-  End(all == plan_.order.size() ? DeliveryResult::Outcome::kDelivered
-      : all > 0                 ? DeliveryResult::Outcome::kPartial
-                                : without_success);
+  End(all == subscription_->subscribers.size() ? DeliveryResult::Outcome::kDelivered
+      : all > 0                                ? DeliveryResult::Outcome::kPartial
+                                               : without_success);
 }
 
 void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
                       absl::Duration duration) {
-  if (!raise_->keeps_records()) return;
   AttemptRecord record{position, result, std::move(status), duration};
-  if (plan_.stop_at_first_success) {
-    records_.push_back(std::move(record));
-  } else {
+  if (parallel()) {
     records_[tag] = std::move(record);
+  } else {
+    records_.push_back(std::move(record));
   }
 }
 
@@ -211,19 +219,24 @@ RaiseState* RaiseState::Make(Dispatcher* dispatcher, const Clock& clock, Message
 void RaiseState::Release() {
   if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   Dispatcher* const dispatcher = dispatcher_;
-  RaiseDone done = std::move(done_);
-  std::vector<DeliveryResult> results;
-  if (done) results.reserve(count_ + filtered_.size());
-  for (Delivery& delivery : deliveries()) {
-    if (done) results.push_back(delivery.TakeResult());
-    delivery.~Delivery();
+  if (!done_) {
+    Destroy();
+  } else {
+    RaiseDone done = std::move(done_);
+    std::vector<DeliveryResult> results;
+    results.reserve(count_ + filtered_.size());
+    for (Delivery& delivery : deliveries()) results.push_back(delivery.TakeResult());
+    results.insert(results.end(), std::make_move_iterator(filtered_.begin()), std::make_move_iterator(filtered_.end()));
+    Destroy();
+    std::move(done)(results);
   }
-  results.insert(results.end(), std::make_move_iterator(filtered_.begin()), std::make_move_iterator(filtered_.end()));
+  dispatcher->OnRaiseEnded();
+}
+
+void RaiseState::Destroy() {
+  for (Delivery& delivery : deliveries()) delivery.~Delivery();
   this->~RaiseState();
   ::operator delete(this);
-  if (done) std::move(done)(results);
-  results.clear();
-  dispatcher->OnRaiseEnded();
 }
 
 }  // namespace eventvirtual

@@ -21,8 +21,9 @@ namespace eventvirtual {
 
 class RaiseState;
 
-// Executes one plan. PARALLEL has all its attempts out at once, reported from several loops; the others have one out at
-// a time, so that everything but `outstanding_` and the records of PARALLEL is touched by one thread after the other.
+// Executes one plan, or PARALLEL. PARALLEL has all its attempts out at once, reported from several loops; the others
+// have one out at a time, so that everything but `outstanding_` and the records of PARALLEL is touched by one thread
+// after the other.
 class Delivery final : public Endpoint::Client {
  public:
   Delivery(RaiseState* raise, Ref<const Subscription> subscription)
@@ -40,18 +41,20 @@ class Delivery final : public Endpoint::Client {
   void OnOutcome(uint32_t tag, Outcome outcome) override;
 
   bool StartParallel(absl::Time now, absl::Status* refusal);
-  // So many of PARALLEL's attempts have ended; the last ends the delivery.
-  void EndParallel(uint32_t attempts, uint32_t successes, DeliveryResult::Outcome without_success);
+  bool parallel() const { return subscription_->policy == Policy::kParallel; }
+  // One of PARALLEL's attempts has ended; the last ends the delivery.
+  void EndParallel(uint32_t successes, DeliveryResult::Outcome without_success);
   bool Advance(absl::Time now, absl::Status* refusal);  // offers to the next in the plan until one accepts, or ends
-  Admission Offer(uint8_t position, uint32_t tag, absl::Time now);
+  absl::Duration TimeoutOf(const Subscription::Subscriber& subscriber) const;
   absl::Status RefusalOf(uint8_t position, Admission admission) const;
+  // Only if the raise keeps records.
   void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
               absl::Duration duration);
   void End(DeliveryResult::Outcome outcome);
 
   RaiseState* const raise_;
   const Ref<const Subscription> subscription_;
-  Plan plan_;
+  Plan plan_;  // unless PARALLEL
   absl::Time deadline_ = absl::InfiniteFuture();
   uint8_t next_ = 0;  // in plan_.order
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
@@ -71,10 +74,12 @@ class RaiseState {
   const Clock& clock() const { return clock_; }
   bool keeps_records() const { return static_cast<bool>(done_); }
 
-  // One of the deliveries, or the start of them, has ended; the last calls `done` and destroys this.
+  // One of the deliveries has ended; the last calls `done` and destroys this.
   void Release();
 
  private:
+  void Destroy();
+
   RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
              std::vector<DeliveryResult> filtered, size_t count)
       : dispatcher_(dispatcher),
@@ -83,7 +88,7 @@ class RaiseState {
         done_(std::move(done)),
         filtered_(std::move(filtered)),
         count_(count),
-        remaining_(count + 1) {}
+        remaining_(count) {}
 
   Dispatcher* const dispatcher_;
   const Clock& clock_;

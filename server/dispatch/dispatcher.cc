@@ -11,8 +11,7 @@ namespace eventvirtual {
 
 Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 
-RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done) {
-  const absl::Time now = registry_.clock().Now();
+RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now) {
   RaiseReceipt receipt;
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
   std::vector<DeliveryResult> filtered;
@@ -38,10 +37,10 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done) {
   pending_.fetch_add(kOne, std::memory_order_relaxed);
   RaiseState* const raise = RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
                                              absl::MakeSpan(subscriptions), std::move(filtered));
+  // Lives until each of them has been started, and has ended.
   for (Delivery& delivery : raise->deliveries()) {
     if (delivery.Start(now, &receipt.refusal)) ++receipt.accepted;
   }
-  raise->Release();
   return receipt;
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -72,7 +73,12 @@ class Dispatcher {
   // `done`, unless null, is called exactly once, with one result per matched subscription (and see above), on the
   // thread where the last delivery ends; that may be this one, before Raise() returns. With strict events and an
   // unknown name it is dropped.
-  RaiseReceipt Raise(MessageRef message, RaiseDone done);
+  RaiseReceipt Raise(MessageRef message, RaiseDone done) {
+    return Raise(std::move(message), std::move(done), registry_.clock().Now());
+  }
+  // The same for who raises many in a row and looks at the registry's clock once for some of them.
+  RaiseReceipt Raise(MessageRef message, RaiseDone done, absl::Time now);
+  const Clock& clock() const { return registry_.clock(); }
 
   // Raises that have not ended.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }

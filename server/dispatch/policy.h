@@ -1,4 +1,4 @@
-// The three policies as plans.
+// FAILOVER and ROUND-ROBIN as plans. PARALLEL needs none: all at once, cooling or not.
 #ifndef EVENTVIRTUAL_SERVER_DISPATCH_POLICY_H_
 #define EVENTVIRTUAL_SERVER_DISPATCH_POLICY_H_
 
@@ -20,15 +20,12 @@ struct Candidate {
 struct Plan {
   absl::InlinedVector<uint8_t, 8> order;  // subscribers by position, each once
   uint8_t eligible = 0;                   // the first so many are not cooling; those behind are tried as a last resort
-  uint8_t width = 1;                      // so many are attempted at once
-  bool stop_at_first_success = true;
 };
 
 // Pure: no clock, no lock, no state.
-//   PARALLEL     all, in the given order, at once, cooling or not
 //   FAILOVER     in the given order; cooling ones last, the one that failed longest ago first
 //   ROUND-ROBIN  like FAILOVER, beginning with number `turn` modulo their count
-// At most 255 candidates.
+// 1 to 255 candidates.
 Plan MakePlan(Policy policy, absl::Span<const Candidate> candidates, uint64_t turn);
 
 }  // namespace eventvirtual

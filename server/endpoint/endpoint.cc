@@ -25,20 +25,44 @@ constexpr double kPauseJitter = 0.2;
 
 constexpr int kMaxWindow = 1 << 16;
 
+// Places for those that wait that an endpoint keeps when it has nothing to do.
+constexpr size_t kMostKept = 256;
+
 uint64_t Token(uint32_t generation, uint32_t slot) { return uint64_t{generation} << 32 | slot; }
 
-// The corks of this thread, and the endpoints that wait for them to end.
-struct Corks {
-  int depth = 0;
-  std::vector<Ref<Endpoint>> endpoints;
-};
-thread_local Corks corks;
+// Room in a queue that is set aside for one cork: events, and bytes.
+constexpr uint32_t kMostAside = 64;
+constexpr uint64_t kMostBytesAside = 64 << 10;
+
+// The endpoint inside whose Link::Send() this thread is.
+thread_local const Endpoint* sending = nullptr;
 
 bool IsRefusedLogin(const absl::Status& status) {
   return absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status);
 }
 
 }  // namespace
+
+// The corks of this thread, and the endpoints that wait for them to end.
+struct Endpoint::Corks {
+  // More than these in one batch take their locks.
+  static constexpr size_t kMostHeld = 8;
+
+  Held* Find(const Endpoint* endpoint) {
+    for (size_t i = 0; i < used; ++i) {
+      if (held[i].endpoint.get() == endpoint) return &held[i];
+    }
+    return nullptr;
+  }
+
+  int depth = 0;
+  size_t used = 0;
+  Held held[kMostHeld];
+  std::vector<Ref<Endpoint>> endpoints;  // to be woken
+
+  static thread_local Corks here;
+};
+thread_local Endpoint::Corks Endpoint::Corks::here;
 
 Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
                    const OnHealthChange& on_health_change, absl::AnyInvocable<void() &&> on_gone)
@@ -55,7 +79,7 @@ Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLim
 
 Endpoint::~Endpoint() {
   DropLink(absl::UnavailableError("the endpoint was closed"));
-  EV_CHECK(waiting_.empty());
+  EV_CHECK(waiting() == 0);
 }
 
 void Endpoint::OnLastRef() {
@@ -67,24 +91,83 @@ void Endpoint::OnLastRef() {
   });
 }
 
-Admission Endpoint::Offer(MessageRef message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline) {
-  const uint64_t bytes = message->size();
+Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline) {
+  const uint64_t bytes = message.size();
+  const Waiting offer{&message, client, now, deadline, tag};
+  Corks& corks = Corks::here;
+  if (corks.depth == 0) {
+    MutexLock lock(&mutex_);
+    return Admit(offer, bytes);
+  }
+  Held* held = corks.Find(this);
+  if (held != nullptr && held->events_left > 0 && held->bytes_left >= bytes && held->down_until < deadline) {
+    --held->events_left;
+    held->bytes_left -= bytes;
+    held->bytes += bytes;
+    held->offers.push_back(offer);
+    return Admission::kAccepted;
+  }
+  if (held == nullptr && corks.used < Corks::kMostHeld) {
+    corks.held[corks.used++].endpoint = Ref<Endpoint>(this);  // if there is a second offer, there may be many
+  }
   MutexLock lock(&mutex_);
+  if (held == nullptr) return Admit(offer, bytes);
+  Release(held);  // in their order
+  const Admission admission = Admit(offer, bytes);
+  SetAside(held);
+  return admission;
+}
+
+Admission Endpoint::Admit(const Waiting& offer, uint64_t bytes) {
   ++stats_.offered;
-  if (closed_ || connect_not_before_ >= deadline) {
+  if (closed_ || connect_not_before_ >= offer.deadline) {
     ++stats_.down;
     return Admission::kDown;
   }
-  const uint64_t held_bytes = accepted_bytes_ - ended_bytes_.Read();
-  if (queued(stats_.accepted) >= limits_.queue_events || (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes)) {
+  const uint64_t held_bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
+  if (queued(stats_.accepted) + events_aside_ >= limits_.queue_events ||
+      (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes)) {
     ++stats_.full;
     return Admission::kFull;
   }
   ++stats_.accepted;
   accepted_bytes_ += bytes;
-  inbox_.push_back({std::move(message), client, tag, now, deadline});
+  inbox_.push_back(offer);
   Wake();
   return Admission::kAccepted;
+}
+
+void Endpoint::SetAside(Held* held) {
+  if (closed_) return;
+  const uint64_t events = queued(stats_.accepted) + events_aside_;
+  const uint64_t bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
+  if (events >= limits_.queue_events || bytes >= limits_.queue_bytes) return;
+  // Half of what there is at most, so that others are not refused for the sake of what may never come.
+  held->events_left = static_cast<uint32_t>(std::min<uint64_t>(kMostAside, (limits_.queue_events - events) / 2));
+  if (held->events_left == 0) return;
+  held->bytes_left = std::min(kMostBytesAside, (limits_.queue_bytes - bytes) / 2);
+  held->down_until = connect_not_before_;
+  events_aside_ += held->events_left;
+  bytes_aside_ += held->bytes_left;
+}
+
+void Endpoint::Release(Held* held) {
+  const auto count = static_cast<uint32_t>(held->offers.size());
+  events_aside_ -= held->events_left + count;
+  bytes_aside_ -= held->bytes_left + held->bytes;
+  held->events_left = 0;
+  held->bytes_left = 0;
+  if (count == 0) return;
+  stats_.offered += count;
+  stats_.accepted += count;
+  accepted_bytes_ += std::exchange(held->bytes, 0);
+  if (inbox_.empty()) {
+    inbox_.swap(held->offers);
+  } else {
+    inbox_.insert(inbox_.end(), held->offers.begin(), held->offers.end());
+    held->offers.clear();
+  }
+  Wake();
 }
 
 absl::Time Endpoint::failing_since() const {
@@ -101,7 +184,7 @@ bool Endpoint::ClaimCanary(absl::Time now) {
 
 absl::Status Endpoint::last_error() const {
   MutexLock lock(&mutex_);
-  return stats_.last_error;
+  return Fresh(stats_.last_error);
 }
 
 EndpointStats Endpoint::stats() const {
@@ -115,6 +198,7 @@ EndpointStats Endpoint::stats() const {
   {
     MutexLock lock(&mutex_);
     stats = stats_;
+    stats.last_error = Fresh(stats_.last_error);  // it goes to another thread
     stats.queue_bytes = accepted_bytes_ - ended_bytes;
   }
   stats.ok = ok;
@@ -143,25 +227,33 @@ void Endpoint::Close() {
   Wake();
 }
 
-void Endpoint::Settle(uint64_t token, absl::Status outcome) {
-  if (loop_.OnLoop()) {
-    if (sending_) {
-      reported_while_sending_.push_back({token, std::move(outcome)});
-    } else {
-      SettleOnLoop(token, std::move(outcome), loop_.Now());
-    }
+void Endpoint::Settle(Ref<Sink> self, uint64_t token, absl::Status outcome) {
+  const bool inside = sending == this;
+  if (!inside && !loop_.OnLoop()) {
+    MutexLock lock(&mutex_);
+    reports_.push_back({token, std::move(outcome)});
+    Wake();
     return;
   }
+  if (!dropping_.ok()) return SettleOnLoop(token, std::move(outcome), loop_.Now());
+  self.Release();
+  ++references_;
+  if (outcome.ok()) {
+    delivered_.push_back(token);
+  } else {
+    failures_.push_back({token, std::move(outcome)});
+  }
+  if (inside || delivered_.size() + failures_.size() > 1)
+    return;  // SendBatch() settles them, or Drain() is sure to come
   MutexLock lock(&mutex_);
-  reports_.push_back({token, std::move(outcome)});
   Wake();
 }
 
 void Endpoint::Wake() {
   if (drain_scheduled_) return;
   drain_scheduled_ = true;
-  if (corks.depth > 0) {
-    corks.endpoints.push_back(Ref<Endpoint>(this));
+  if (Corks::here.depth > 0) {
+    Corks::here.endpoints.push_back(Ref<Endpoint>(this));
   } else {
     PostDrain();
   }
@@ -171,35 +263,57 @@ void Endpoint::PostDrain() {
   loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
 }
 
-Cork::Cork() { ++corks.depth; }
+Cork::Cork() { ++Endpoint::Corks::here.depth; }
 
 Cork::~Cork() {
-  if (--corks.depth > 0) return;
+  Endpoint::Corks& corks = Endpoint::Corks::here;
+  if (corks.depth > 1) {
+    --corks.depth;
+    return;
+  }
+  for (size_t i = 0; i < corks.used; ++i) {
+    Endpoint::Held& held = corks.held[i];
+    const Ref<Endpoint> endpoint = std::move(held.endpoint);
+    if (held.events_left == 0 && held.offers.empty()) continue;
+    MutexLock lock(&endpoint->mutex_);
+    endpoint->Release(&held);
+  }
+  corks.used = 0;
+  corks.depth = 0;
   for (const Ref<Endpoint>& endpoint : corks.endpoints) endpoint->PostDrain();
   corks.endpoints.clear();
 }
 
 void Endpoint::Drain() {
-  pump_again_ = false;
   bool closed;
   {
     MutexLock lock(&mutex_);
     drain_scheduled_ = false;
     taken_.swap(inbox_);
-    settled_.swap(reports_);
+    reported_.swap(reports_);
     closed = closed_;
   }
   absl::Time earliest = absl::InfiniteFuture();
-  for (Waiting& waiting : taken_) {
-    earliest = std::min(earliest, waiting.deadline);
-    waiting_.push_back(std::move(waiting));
+  for (const Waiting& waiting : taken_) earliest = std::min(earliest, waiting.deadline);
+  if (waiting() == 0) {
+    waiting_.clear();
+    next_ = 0;
+    if (waiting_.capacity() > kMostKept) waiting_.shrink_to_fit();
+    waiting_.swap(taken_);
+  } else {
+    if (next_ > waiting_.size() / 2) waiting_.erase(waiting_.begin(), waiting_.begin() + std::exchange(next_, 0));
+    waiting_.insert(waiting_.end(), taken_.begin(), taken_.end());
+    taken_.clear();
   }
-  taken_.clear();
-  if (!settled_.empty()) {
-    const absl::Time now = loop_.Now();
-    for (Report& report : settled_) SettleOnLoop(report.token, std::move(report.outcome), now);
-    settled_.clear();
+  for (Reported& report : reported_) {
+    if (report.outcome.ok()) {
+      delivered_.push_back(report.token);
+    } else {
+      failures_.push_back(std::move(report));
+    }
   }
+  reported_.clear();
+  SettleReported();
   if (closed) {
     const absl::Status why = absl::UnavailableError("the endpoint was closed");
     DropLink(why);
@@ -212,7 +326,7 @@ void Endpoint::Drain() {
 }
 
 void Endpoint::Pump() {
-  if (state_ == State::kIdle && !waiting_.empty()) {
+  if (state_ == State::kIdle && waiting() > 0) {
     const absl::Time now = loop_.Now();
     absl::Time not_before;
     {
@@ -225,7 +339,7 @@ void Endpoint::Pump() {
       ArmTimer(not_before);
     }
   }
-  for (int batch = 0; state_ == State::kReady && !waiting_.empty() && HasRoom(); ++batch) {
+  for (int batch = 0; state_ == State::kReady && waiting() > 0 && HasRoom(); ++batch) {
     if (batch == kBatchesPerTurn) {
       MutexLock lock(&mutex_);
       Wake();
@@ -237,7 +351,7 @@ void Endpoint::Pump() {
 
 // Most endpoints never fill their window, and a slot for each of its places would be most of their memory.
 bool Endpoint::HasRoom() {
-  while (free_slots_.size() < waiting_.size() && slots_.size() < window_) {
+  while (free_slots_.size() < waiting() && slots_.size() < window_) {
     free_slots_.push_back(static_cast<uint32_t>(slots_.size()));
     slots_.emplace_back();
   }
@@ -247,37 +361,33 @@ bool Endpoint::HasRoom() {
 void Endpoint::SendBatch() {
   const absl::Time now = loop_.Now();
   parcels_.clear();
-  while (!waiting_.empty() && parcels_.size() < free_slots_.size()) {
-    Waiting next = std::move(waiting_.front());
-    waiting_.pop_front();
-    const Ended ended{next.client, next.tag, next.message->size(), next.accepted};
+  const size_t room = free_slots_.size();
+  while (waiting() > 0 && parcels_.size() < room) {
+    const Waiting& next = waiting_[next_++];
+    const uint64_t bytes = next.message->size();
     if (!next.client->Wanted(now)) {
-      End(ended, From::kQueue, Outcome::Result::kUnwanted,
+      End({next.client, next.tag, bytes, next.accepted}, From::kQueue, Outcome::Result::kUnwanted,
           absl::CancelledError("the subscription ended before the event was sent"), now);
       continue;
     }
     if (next.deadline <= now) {
-      End(ended, From::kQueue, Outcome::Result::kFailed,
+      End({next.client, next.tag, bytes, next.accepted}, From::kQueue, Outcome::Result::kFailed,
           absl::DeadlineExceededError("the event waited in the queue until its deadline"), now);
       continue;
     }
-    const uint32_t index = free_slots_[free_slots_.size() - 1 - parcels_.size()];
-    slots_[index] = {next.client, next.tag, ++generation_, true, ended.bytes, next.accepted, now, next.deadline};
-    parcels_.push_back({std::move(next.message), Completion(Ref<Sink>(this), Token(generation_, index))});
+    const uint32_t index = free_slots_[room - 1 - parcels_.size()];
+    slots_[index] = {next.client, next.tag, ++generation_, bytes, next.accepted, now, next.deadline, true};
+    parcels_.push_back({MessageRef(next.message), Completion(AdoptRef<Sink>(this), Token(generation_, index))});
   }
   if (parcels_.empty()) return;
-  free_slots_.resize(free_slots_.size() - parcels_.size());
+  AddRef(static_cast<uint32_t>(parcels_.size()));  // which the completions have adopted
+  free_slots_.resize(room - parcels_.size());
   sent_.Add(parcels_.size());
-  sending_ = true;
+  sending = this;
   link_->Send(absl::MakeSpan(parcels_));
   parcels_.clear();  // what the link did not take ends here, as UNAVAILABLE
-  sending_ = false;
-  if (reported_while_sending_.empty()) return;
-  const absl::Time reported = loop_.Now();
-  const bool drain_comes = std::exchange(pump_again_, true);  // Pump() goes on by itself
-  for (Report& report : reported_while_sending_) SettleOnLoop(report.token, std::move(report.outcome), reported);
-  reported_while_sending_.clear();
-  pump_again_ = drain_comes;
+  sending = nullptr;
+  SettleReported();
 }
 
 void Endpoint::Connect(absl::Time now) {
@@ -312,6 +422,7 @@ void Endpoint::OnClosed(absl::Status why) {
 
 void Endpoint::DropLink(const absl::Status& why) {
   if (state_ == State::kIdle) return;
+  SettleReported();
   const absl::Time now = loop_.Now();
   state_ = State::kIdle;
   connecting_until_ = absl::InfiniteFuture();
@@ -323,7 +434,7 @@ void Endpoint::DropLink(const absl::Status& why) {
   {
     MutexLock lock(&mutex_);
     stats_.connected = false;
-    stats_.last_error = why;
+    stats_.last_error = Fresh(why);
     connect_not_before_ = now + pause_;
     if (absl::IsDataLoss(why)) stats_.last_failure = now;
   }
@@ -356,23 +467,78 @@ absl::Duration Endpoint::NextPause(const absl::Status& why) {
 }
 
 void Endpoint::FailWaiting(const absl::Status& why) {
-  std::deque<Waiting> failed;
+  std::vector<Waiting> failed;
   failed.swap(waiting_);
   const absl::Time now = loop_.Now();
-  for (const Waiting& waiting : failed) {
-    End({waiting.client, waiting.tag, waiting.message->size(), waiting.accepted}, From::kQueue,
+  for (size_t i = std::exchange(next_, 0); i < failed.size(); ++i) {
+    End({failed[i].client, failed[i].tag, failed[i].message->size(), failed[i].accepted}, From::kQueue,
         Outcome::Result::kFailed, why, now);
   }
 }
 
-void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now) {
+Endpoint::Slot* Endpoint::SlotOf(uint64_t token) {
   const auto index = static_cast<uint32_t>(token);
-  if (index >= slots_.size() || !slots_[index].occupied || slots_[index].generation != token >> 32) return;
+  if (index >= slots_.size() || !slots_[index].occupied || slots_[index].generation != token >> 32) return nullptr;
+  return &slots_[index];
+}
+
+// Whoever calls it pumps afterwards: there may be room in the window.
+void Endpoint::SettleReported() {
+  if (delivered_.empty() && failures_.empty()) return;
+  if (references_ > 0) DropRef(std::exchange(references_, 0));  // if it was the last, the end of this is posted
+  const absl::Time now = loop_.Now();
+  SettleDelivered(now);
+  for (Reported& report : failures_) SettleOnLoop(report.token, std::move(report.outcome), now);
+  failures_.clear();
+}
+
+// Books and health first, once for all; then the clients, who may look at them.
+void Endpoint::SettleDelivered(absl::Time now) {
+  uint64_t bytes = 0;
+  size_t count = 0, alike = 0;
+  absl::Time accepted;  // of the last `alike`: those of one batch are
+  for (const uint64_t token : delivered_) {
+    Slot* const slot = SlotOf(token);
+    if (slot == nullptr) continue;
+    slot->occupied = false;
+    free_slots_.push_back(static_cast<uint32_t>(token));
+    if (slot->client == nullptr) continue;  // it has timed out
+    delivered_[count++] = token;
+    bytes += slot->bytes;
+    if (slot->accepted != accepted && alike > 0) latency_.Add(now - accepted, std::exchange(alike, 0));
+    accepted = slot->accepted;
+    ++alike;
+  }
+  if (alike > 0) latency_.Add(now - accepted, alike);
+  if (!delivered_.empty()) {
+    last_progress_ = now;
+    link_proved_itself_ = true;
+  }
+  delivered_.resize(count);
+  if (count == 0) return;
+  ended_bytes_.Add(bytes);
+  ok_.Add(count);
+  SetSucceeded(now);
+  absl::Duration duration = now - accepted;
+  // None of the slots is taken again meanwhile: whoever is told offers, and what is offered waits for the next Drain().
+  for (const uint64_t token : delivered_) {
+    const Slot& slot = slots_[static_cast<uint32_t>(token)];
+    if (slot.accepted != accepted) {
+      accepted = slot.accepted;
+      duration = now - accepted;
+    }
+    slot.client->OnOutcome(slot.tag, {Outcome::Result::kOk, absl::OkStatus(), duration});
+  }
+  delivered_.clear();
+}
+
+void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now) {
+  Slot* const slot = SlotOf(token);
+  if (slot == nullptr) return;
   last_progress_ = now;
-  const Slot& slot = slots_[index];
-  const Ended ended{slot.client, slot.tag, slot.bytes, slot.accepted};
-  slots_[index].occupied = false;
-  free_slots_.push_back(index);
+  const Ended ended{slot->client, slot->tag, slot->bytes, slot->accepted};
+  slot->occupied = false;
+  free_slots_.push_back(static_cast<uint32_t>(token));
   if (outcome.ok()) {
     link_proved_itself_ = true;
   } else if (!dropping_.ok()) {
@@ -381,11 +547,6 @@ void Endpoint::SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now
   if (ended.client != nullptr) {
     const Outcome::Result result = outcome.ok() ? Outcome::Result::kOk : Outcome::Result::kFailed;
     End(ended, From::kLink, result, std::move(outcome), now);
-  }
-  if (!waiting_.empty() && dropping_.ok() && !pump_again_) {
-    pump_again_ = true;
-    MutexLock lock(&mutex_);
-    Wake();
   }
 }
 
@@ -399,11 +560,8 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   switch (result) {
     case Outcome::Result::kOk:
       ok_.Add(1);
-      latency_.Add(outcome.duration);
-      if (now != last_success_read_) {  // the same for all that one call to the link has sent
-        last_success_read_ = now;
-        last_success_.store(absl::ToUnixNanos(now), std::memory_order_relaxed);
-      }
+      latency_.Add(outcome.duration, 1);
+      SetSucceeded(now);
       break;
     case Outcome::Result::kFailed:
       failed_.Add(1);
@@ -418,11 +576,18 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   if (!healthy && result != Outcome::Result::kUnwanted) {
     MutexLock lock(&mutex_);
     stats_.last_failure = now;
-    stats_.last_error = outcome.status;
+    stats_.last_error = Fresh(outcome.status);
   }
-  if (healthy || ill) SetFailing(ill, now);
+  if (ill) SetFailing(true, now);
   canary_until_.store(0, std::memory_order_release);
   ended.client->OnOutcome(ended.tag, std::move(outcome));
+}
+
+void Endpoint::SetSucceeded(absl::Time now) {
+  last_success_.store(absl::ToUnixNanos(now), std::memory_order_relaxed);
+  SetFailing(false, now);
+  // Only where there is one: threads that raise read what stands in the same line of the cache.
+  if (canary_until_.load(std::memory_order_relaxed) != 0) canary_until_.store(0, std::memory_order_release);
 }
 
 void Endpoint::SetFailing(bool failing, absl::Time now) {
@@ -451,6 +616,7 @@ void Endpoint::ArmTimer(absl::Time when) {
 // look at each per attempt timeout is all it costs.
 void Endpoint::OnTimer() {
   timer_at_ = absl::InfiniteFuture();
+  SettleReported();
   const absl::Time now = loop_.Now();
   TellHealth(now);
   if (now >= connecting_until_) {
@@ -483,14 +649,18 @@ void Endpoint::OnTimer() {
     DropLink(absl::DeadlineExceededError("the receiver stopped reporting"));
   }
 
-  for (size_t count = waiting_.size(); count > 0; --count) {
-    Waiting waiting = std::move(waiting_.front());
-    waiting_.pop_front();
-    if (waiting.deadline > now) {
-      earliest = std::min(earliest, waiting.deadline);
-      waiting_.push_back(std::move(waiting));
+  std::vector<Waiting> late;
+  size_t kept = next_;
+  for (size_t i = next_; i < waiting_.size(); ++i) {
+    if (waiting_[i].deadline <= now) {
+      late.push_back(waiting_[i]);
       continue;
     }
+    earliest = std::min(earliest, waiting_[i].deadline);
+    waiting_[kept++] = waiting_[i];
+  }
+  waiting_.resize(kept);
+  for (const Waiting& waiting : late) {
     End({waiting.client, waiting.tag, waiting.message->size(), waiting.accepted}, From::kQueue,
         Outcome::Result::kFailed,
         absl::DeadlineExceededError(state_ == State::kReady ? "the event waited in the queue until its deadline"

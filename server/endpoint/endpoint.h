@@ -5,7 +5,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <random>
@@ -93,7 +92,8 @@ using OnHealthChange = std::function<void(absl::string_view uri, const absl::Sta
 // through EndpointPool; dies on its loop.
 class Endpoint final : public Completion::Sink, private Link::Host {
  public:
-  // Who offers messages: a delivery. Must live until it has heard the outcome of each accepted offer.
+  // Who offers messages: a delivery. Must live, and keep the message alive, until it has heard the outcome of each
+  // accepted offer.
   class Client {
    public:
     // Asked on the endpoint's loop right before the message is sent. Must not block.
@@ -111,7 +111,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   // Queues `message` for this destination; `client` hears exactly one outcome, at `deadline` at the latest (a few
   // milliseconds of slack). Never blocks; any thread. The outcome may arrive before Offer() returns.
-  Admission Offer(MessageRef message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline);
+  Admission Offer(const Message& message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline);
 
   const Target& target() const { return target_; }
 
@@ -132,30 +132,42 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Close();
 
   // Completion::Sink. Any thread.
-  void Settle(uint64_t token, absl::Status outcome) override;
+  void Settle(Ref<Sink> self, uint64_t token, absl::Status outcome) override;
 
  private:
   enum class State { kIdle, kConnecting, kReady };
 
+  // Trivial to copy: it goes from a cork's list to the inbox and to those that wait.
   struct Waiting {
-    MessageRef message;
-    Client* client = nullptr;
-    uint32_t tag = 0;
+    const Message* message;
+    Client* client;
     absl::Time accepted;
     absl::Time deadline;
+    uint32_t tag;
   };
+  // What one thread has offered under its cork, and may still offer without asking: room that is set aside for it. Most
+  // offers of a batch cost no lock so, and the queue's bounds hold nevertheless.
+  struct Held {
+    Ref<Endpoint> endpoint;
+    uint32_t events_left = 0;
+    uint64_t bytes_left = 0;
+    uint64_t bytes = 0;  // of the offers
+    absl::Time down_until = absl::InfinitePast();
+    std::vector<Waiting> offers;
+  };
+  struct Corks;
   // One parcel at the link. A slot whose attempt has timed out keeps its place in the window until the link reports.
   struct Slot {
     Client* client = nullptr;  // null: free, or its outcome has been given already
     uint32_t tag = 0;
     uint32_t generation = 0;
-    bool occupied = false;
     uint64_t bytes = 0;
     absl::Time accepted;
     absl::Time sent;
     absl::Time deadline;
+    bool occupied = false;
   };
-  struct Report {
+  struct Reported {
     uint64_t token;
     absl::Status outcome;
   };
@@ -168,7 +180,10 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void OnClosed(absl::Status why) override;
 
   friend class Cork;
-  void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // schedules Drain() unless it is scheduled
+  Admission Admit(const Waiting& offer, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SetAside(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue
+  void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);               // schedules Drain() unless it is scheduled
   void PostDrain();
 
   // All on the loop.
@@ -176,11 +191,16 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Pump();     // connects when something waits, sends what the window has room for
   bool HasRoom();  // for a message in the link's window; makes slots for those that wait
   void SendBatch();
+  void SettleReported();
+  void SettleDelivered(absl::Time now);
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
   void FailWaiting(const absl::Status& why);
   void SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now);
+  Slot* SlotOf(uint64_t token);  // null: its outcome has been given, or it was of an earlier link
+  size_t waiting() const { return waiting_.size() - next_; }
   uint64_t queued(uint64_t accepted) const { return accepted - sent_.Read() - ended_in_queue_.Read(); }
+  void SetSucceeded(absl::Time now);
   void SetFailing(bool failing, absl::Time now);
   void TellHealth(absl::Time now);
   void OnTimer();  // ends what is past its deadline
@@ -209,12 +229,14 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   mutable Mutex mutex_;
   std::vector<Waiting> inbox_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Report> reports_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Reported> reports_ ABSL_GUARDED_BY(mutex_);
   bool drain_scheduled_ ABSL_GUARDED_BY(mutex_) = false;
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time connect_not_before_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   EndpointStats stats_ ABSL_GUARDED_BY(mutex_);  // but for what the tallies count
   uint64_t accepted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t events_aside_ ABSL_GUARDED_BY(mutex_) = 0;  // room set aside for corks
+  uint64_t bytes_aside_ ABSL_GUARDED_BY(mutex_) = 0;
 
   // Counted on the loop, without the lock that Offer() needs.
   Tally<uint64_t> sent_;  // handed to a link
@@ -222,7 +244,6 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   Tally<uint64_t> ended_in_queue_;  // of those four: never sent
   Tally<uint64_t> ended_bytes_;
   std::atomic<int64_t> last_success_{0};  // nanoseconds since the epoch on the loop's clock; 0: never
-  absl::Time last_success_read_;          // what it says; loop only
   LatencyHistogram latency_;
 
   // Loop thread only.
@@ -237,17 +258,20 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   bool told_failing_ = false;                    // what on_health_change_ was told last
   absl::Time tell_not_before_ = absl::InfinitePast();
   absl::Status dropping_;  // not OK while the link is being destroyed: why
-  bool sending_ = false;   // inside Link::Send(): what it reports is settled afterwards, all with one look at the clock
-  bool pump_again_ = false;  // Drain() is sure to come
+  // What has been reported is settled when Send() has returned, or by Drain(): all with one look at the clock, and
+  // successes, by their tokens, together.
+  std::vector<uint64_t> delivered_;
+  std::vector<Reported> failures_;
+  uint32_t references_ = 0;  // that their completions held
   uint32_t generation_ = 0;
-  std::deque<Waiting> waiting_;
+  std::vector<Waiting> waiting_;
+  size_t next_ = 0;          // of those that wait; what stands before has gone
   size_t window_ = 0;        // of the link
   std::vector<Slot> slots_;  // up to the window
   std::vector<uint32_t> free_slots_;
   // Scratch space, kept for its capacity.
   std::vector<Waiting> taken_;
-  std::vector<Report> settled_;
-  std::vector<Report> reported_while_sending_;
+  std::vector<Reported> reported_;
   std::vector<Parcel> parcels_;
   std::minstd_rand jitter_;
   absl::AnyInvocable<void() &&> on_gone_;

@@ -16,10 +16,10 @@ namespace eventvirtual {
 // too high. One thread adds, any may read. Fixed size (656 bytes), since every endpoint has one.
 class LatencyHistogram {
  public:
-  void Add(absl::Duration duration) {
+  void Add(absl::Duration duration, size_t count) {
     const int64_t micros = absl::ToInt64Microseconds(duration);
-    total_.Add(1);
-    counts_[BucketOf(micros < 1 ? 1 : static_cast<uint64_t>(micros))].Add(1);
+    total_.Add(count);
+    counts_[BucketOf(micros < 1 ? 1 : static_cast<uint64_t>(micros))].Add(static_cast<uint32_t>(count));
   }
 
   // The upper edge of the bucket in which the quantile lies; zero when nothing was added. 0 < fraction <= 1.

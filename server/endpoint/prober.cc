@@ -52,15 +52,16 @@ class Prober::Run final : public Completion::Sink, private Link::Host {
     std::move(done)(std::move(result_));
   }
 
-  void Settle(uint64_t, absl::Status outcome) override {
+  void Settle(Ref<Sink> self, uint64_t, absl::Status outcome) override {
     prober_.loop_.Post(
-        [self = Ref<Run>(this), outcome = std::move(outcome)]() mutable { self->End(std::move(outcome)); });
+        [this, self = std::move(self), outcome = std::move(outcome)]() mutable { End(std::move(outcome)); });
   }
 
  private:
   void OnReady(int) override {
     result_.reachable = true;
-    if (!canary_) return Settle(0, absl::OkStatus());  // not inside the upcall: the link goes with the end
+    if (!canary_)
+      return Settle(Ref<Sink>(this), 0, absl::OkStatus());  // not inside the upcall: the link goes with the end
     timer_->Arm(prober_.loop_.Now() + patience_);
     Parcel parcel{std::move(canary_), Completion(Ref<Run>(this), 0)};
     link_->Send(absl::MakeSpan(&parcel, 1));

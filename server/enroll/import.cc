@@ -59,11 +59,8 @@ absl::Status Import::Subscribe(Socket& socket) const {
   socket.name = would->info.name;
   if (!would->created) {
     const absl::StatusOr<SubscriptionInfo> existing = registry_.Get(socket.name);
-    if (existing.ok()) {
-      if (existing->expires >= spec.expires) return absl::OkStatus();
-      spec.delivery = existing->delivery;
-      spec.labels = existing->labels;
-    }
+    if (existing.ok() && existing->expires >= spec.expires) return absl::OkStatus();
+    spec.keeps_options = true;
   }
   const absl::StatusOr<Registry::Subscribed> subscribed = registry_.Subscribe(spec);
   if (!subscribed.ok()) return subscribed.status();

@@ -14,7 +14,7 @@
 namespace eventvirtual {
 
 // One request; `params` is a JSON array or object.
-std::string MiRequest(uint32_t id, absl::string_view method, absl::string_view params);
+std::string MiCallText(uint32_t id, absl::string_view method, absl::string_view params);
 
 // Reads the answer to the request `id`: the JSON text of its "result". Nothing: it answers another request.
 //
@@ -39,9 +39,6 @@ struct ListedSubscriber {
 // {"Events":[{"name","id","Subscribers":[{"socket","expire","ttl"}]}]}, {"Event":{…"Subscribers":[…]}},
 // {"Event":{…"Subscriber":{…}}}; {} stands for an event without subscribers. UNAVAILABLE: it is none of these.
 absl::StatusOr<std::vector<ListedSubscriber>> ReadSubscribers(absl::string_view result);
-
-// Whether `name` may be the name of an event: 1 to 256 visible ASCII characters.
-bool IsEventName(absl::string_view name);
 
 }  // namespace eventvirtual
 

@@ -1,19 +1,17 @@
 #include "server/ingest/ingest.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <deque>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,132 +19,57 @@
 #include "server/endpoint/endpoint.h"
 #include "server/ingest/opensips_event.h"
 #include "transports/api/jsonrpc.h"
-#include "transports/api/mutex.h"
-#include "transports/api/uri.h"
-#include "transports/io/errno_text.h"
+#include "transports/io/acceptor.h"
+#include "transports/io/bound_socket.h"
+#include "transports/io/datagram_socket.h"
 #include "transports/io/json_framer.h"
-#include "transports/io/socket_file.h"
+#include "transports/io/run_on_loop.h"
 
 namespace eventvirtual {
 namespace {
 
-constexpr int kDatagramsPerTurn = 64;
+constexpr int kCallsPerTurn = 4;
 constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kAnswersPerBatch = 64;
+constexpr size_t kEventsPerLook = 64;     // at the clocks
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
 // Of padded answers that leave in one call; and no more than one segment holds, see Connection::Write().
 constexpr size_t kMaxRecord = 16 << 10;
 constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
 constexpr absl::Duration kLinger = absl::Seconds(1);  // for a peer to take its last answers
-constexpr absl::Duration kAcceptPause = absl::Milliseconds(100);
 
 constexpr int kNobodySubscribed = 480;  // the codes of OpenSIPS' own management interface
 constexpr int kNotRegistered = 404;
 constexpr int kNotAccepted = -32000;
 constexpr int kUnframed = -32700;
 
-struct BoundSocket {
-  int fd = -1;
-  std::string address;  // with the chosen port
-  std::string path;     // of a unix socket
-};
-
-absl::StatusOr<BoundSocket> BindInternet(absl::string_view scheme, absl::string_view rest, int type) {
-  // Port 0 asks for any free one, which ParseHostPort() refuses for a destination.
-  std::string text(rest);
-  const bool any_port = absl::ConsumeSuffix(&rest, ":0");
-  if (any_port) text = absl::StrCat(rest, ":1");
-  absl::StatusOr<HostPort> host = ParseHostPort(text);
-  if (!host.ok()) return host.status();
-  if (any_port) host->port = 0;
-  sockaddr_storage storage = {};
-  socklen_t length = 0;
-  auto* const v4 = reinterpret_cast<sockaddr_in*>(&storage);
-  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&storage);
-  if (inet_pton(AF_INET, host->host.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(host->port);
-    length = sizeof(*v4);
-  } else if (inet_pton(AF_INET6, host->host.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(host->port);
-    length = sizeof(*v6);
-  } else {
-    return absl::InvalidArgumentError("the host must be a numeric address, such as 127.0.0.1");
-  }
-  BoundSocket bound;
-  bound.fd = socket(storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  const int one = 1;
-  if (bound.fd >= 0 && type == SOCK_STREAM) setsockopt(bound.fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-  if (bound.fd < 0 || bind(bound.fd, reinterpret_cast<sockaddr*>(&storage), length) != 0 ||
-      (type == SOCK_STREAM && listen(bound.fd, SOMAXCONN) != 0)) {
-    const int error = errno;
-    if (bound.fd >= 0) close(bound.fd);
-    return absl::UnavailableError(ErrnoText(error));
-  }
-  getsockname(bound.fd, reinterpret_cast<sockaddr*>(&storage), &length);
-  host->port = ntohs(storage.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
-  bound.address = absl::StrCat(scheme, host->ToString());
-  return bound;
-}
-
-absl::StatusOr<BoundSocket> BindUnix(absl::string_view path) {
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  if (path.empty() || path[0] != '/' || path.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError("the path must be absolute and at most 107 bytes long");
-  }
-  BoundSocket bound;
-  bound.path = std::string(path);
-  std::memcpy(address.sun_path, path.data(), path.size());
-  if (absl::Status status = RemoveDeadSocketFile(bound.path, SOCK_DGRAM); !status.ok()) return status;
-  bound.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (bound.fd < 0) return absl::UnavailableError(ErrnoText(errno));
-  if (bind(bound.fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    const int error = errno;
-    close(bound.fd);
-    return absl::UnavailableError(ErrnoText(error));
-  }
-  bound.address = absl::StrCat("unix:", path);
-  return bound;
-}
-
 }  // namespace
 
 class Ingest::DatagramListener final : public Listener {
  public:
   DatagramListener(BoundSocket bound, Ingest& ingest)
-      : bound_(std::move(bound)),
-        ingest_(ingest),
+      : ingest_(ingest),
         parser_(ingest.options_.event_param),
-        buffer_(ingest.options_.max_object_bytes, '\0') {
-    watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Read(); });
-    watch_->Want({.readable = true, .writable = false});
-  }
-  ~DatagramListener() override {
-    watch_.reset();
-    close(bound_.fd);
-    if (!bound_.path.empty()) unlink(bound_.path.c_str());
-  }
+        socket_(std::move(bound), ingest.loop_, ingest.options_.max_object_bytes, [this] { Read(); }) {}
 
-  void Finish(const std::shared_ptr<void>&) override { watch_->Want({}); }
+  void Finish(const std::shared_ptr<void>&) override { socket_.Stop(); }
 
  private:
   void Read() {
     Cork cork;
-    for (int i = 0; i < kDatagramsPerTurn; ++i) {
-      const ssize_t got = recv(bound_.fd, buffer_.data(), buffer_.size(), 0);
-      if (got < 0) return;  // nothing more, or an error of a peer that is none of ours
-      const OpensipsEvent event = parser_.Parse(absl::string_view(buffer_.data(), got));
-      if (event.message) ingest_.dispatcher_.Raise(event.message, nullptr);
+    const absl::Time received = OpensipsEventParser::WallNow(), now = ingest_.dispatcher_.clock().Now();
+    for (int call = 0; call < kCallsPerTurn; ++call) {
+      const bool more = socket_.Receive([&](const Datagram& datagram) {
+        OpensipsEvent event = parser_.Parse(datagram.bytes, received);
+        if (event.message) ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
+      });
+      if (!more) return;
     }
   }
 
-  const BoundSocket bound_;
   Ingest& ingest_;
   OpensipsEventParser parser_;
-  std::string buffer_;
-  std::unique_ptr<Loop::Watch> watch_;
+  DatagramSocket socket_;
 };
 
 // One tcp peer.
@@ -223,13 +146,18 @@ class Ingest::Connection {
   bool TakeBatch() {
     Cork cork;
     std::vector<Answer> answers;
-    while (!closing_ && answers.size() < kAnswersPerBatch) {
+    absl::Time received, now;
+    for (size_t count = 0; !closing_ && answers.size() < kAnswersPerBatch; ++count) {
+      if (count % kEventsPerLook == 0) {
+        received = OpensipsEventParser::WallNow();
+        now = ingest_.dispatcher_.clock().Now();
+      }
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
       if (!object.ok()) {
         answers.push_back({"null", kUnframed, absl::StrCat("Parse error: ", std::string(object.status().message()))});
         Close();
       } else if (object->has_value()) {
-        Take(**object, &answers);
+        Take(**object, received, now, &answers);
       } else {
         break;
       }
@@ -237,7 +165,7 @@ class Ingest::Connection {
     if (answers.empty()) return false;
     int more = 0;
     ioctl(fd_, FIONREAD, &more);
-    const absl::Time now = ingest_.loop_.Now();
+    now = ingest_.loop_.Now();
     const bool burst =
         answers.size() > 1 || more > 0 || framer_.begun() || !unsent_.empty() || now - last_answer_ < kBurstMemory;
     last_answer_ = now;
@@ -249,13 +177,14 @@ class Ingest::Connection {
     return true;
   }
 
-  void Take(absl::string_view text, std::vector<Answer>* answers) {
-    OpensipsEvent event = parser_.Parse(text);
+  void Take(absl::string_view text, absl::Time received, absl::Time now, std::vector<Answer>* answers) {
+    OpensipsEvent event = parser_.Parse(text, received);
     if (!event.message) {
       if (!event.id.empty()) answers->push_back({std::move(event.id), event.error_code, std::move(event.error)});
       return;
     }
-    const RaiseReceipt receipt = ingest_.dispatcher_.Raise(event.message, nullptr);
+    const MessageRef message = event.id.empty() ? nullptr : event.message;
+    const RaiseReceipt receipt = ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
     if (event.id.empty()) return;
     Answer answer{std::move(event.id), 0, ""};
     if (!receipt.known) {
@@ -263,7 +192,7 @@ class Ingest::Connection {
       answer.error = "Event not registered";
     } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
-      answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", event.message->name());
+      answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", message->name());
     } else if (receipt.matched > 0 && receipt.accepted == 0) {
       answer.code = kNotAccepted;
       answer.error = std::string(receipt.refusal.message());
@@ -335,47 +264,26 @@ class Ingest::Connection {
 
 class Ingest::StreamListener final : public Listener {
  public:
-  StreamListener(BoundSocket bound, Ingest& ingest) : bound_(std::move(bound)), ingest_(ingest) {
-    watch_ = ingest_.loop_.NewWatch(bound_.fd, [this](Loop::Readiness) { Accept(); });
-    watch_->Want({.readable = true, .writable = false});
-    timer_ = ingest_.loop_.NewTimer([this] { watch_->Want({.readable = true, .writable = false}); });
-  }
-  ~StreamListener() override {
-    watch_.reset();
-    close(bound_.fd);
-  }
+  StreamListener(BoundSocket bound, Ingest& ingest)
+      : ingest_(ingest), acceptor_(std::move(bound), ingest.loop_, [this](int fd) { Take(fd); }) {}
 
   void Finish(const std::shared_ptr<void>& hold) override {
-    timer_->Cancel();
-    watch_->Want({});
+    acceptor_.Stop();
     for (auto next = connections_.begin(); next != connections_.end();) (next++)->second->Finish(hold);
   }
 
  private:
-  void Accept() {
-    while (true) {
-      const int fd = accept4(bound_.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-      if (fd < 0) {
-        if (errno == EAGAIN || errno == EWOULDBLOCK) return;
-        if (errno == EINTR || errno == ECONNABORTED) continue;
-        // Out of descriptors: trying again at once would only spin.
-        watch_->Want({});
-        timer_->Arm(ingest_.loop_.Now() + kAcceptPause);
-        return;
-      }
-      if (connections_.size() >= ingest_.options_.max_connections) {
-        close(fd);
-        continue;
-      }
-      connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] { connections_.erase(fd); });
+  void Take(int fd) {
+    if (connections_.size() >= ingest_.options_.max_connections) {
+      close(fd);
+      return;
     }
+    connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] { connections_.erase(fd); });
   }
 
-  const BoundSocket bound_;
   Ingest& ingest_;
   std::map<int, std::unique_ptr<Connection>> connections_;
-  std::unique_ptr<Loop::Watch> watch_;
-  std::unique_ptr<Loop::Timer> timer_;
+  Acceptor acceptor_;
 };
 
 absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& options, Loop& loop,
@@ -387,15 +295,15 @@ absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& opti
     const bool tcp = !udp && absl::ConsumePrefix(&rest, "tcp:");
     const bool unix = !udp && !tcp && absl::ConsumePrefix(&rest, "unix:");
     absl::StatusOr<BoundSocket> bound = absl::InvalidArgumentError("write udp:host:port, tcp:host:port or unix:/path");
-    if (udp) bound = BindInternet("udp:", rest, SOCK_DGRAM);
-    if (tcp) bound = BindInternet("tcp:", rest, SOCK_STREAM);
-    if (unix) bound = BindUnix(rest);
+    if (udp) bound = BoundSocket::Internet(rest, SOCK_DGRAM);
+    if (tcp) bound = BoundSocket::Internet(rest, SOCK_STREAM);
+    if (unix) bound = BoundSocket::UnixDatagram(rest);
     if (!bound.ok()) {
       return absl::Status(bound.status().code(),
                           absl::StrCat("cannot listen on \"", address, "\": ", std::string(bound.status().message())));
     }
-    ingest->addresses_.push_back(bound->address);
-    ingest->RunOnLoop([&ingest, &bound, tcp](const std::shared_ptr<void>&) {
+    ingest->addresses_.push_back(absl::StrCat(udp ? "udp:" : tcp ? "tcp:" : "unix:", bound->address()));
+    RunOnLoop(loop, [&ingest, &bound, tcp](const std::shared_ptr<void>&) {
       if (tcp) {
         ingest->listeners_.push_back(std::make_unique<StreamListener>(*std::move(bound), *ingest));
       } else {
@@ -409,24 +317,10 @@ absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& opti
 Ingest::~Ingest() { Stop(); }
 
 void Ingest::Stop() {
-  RunOnLoop([this](const std::shared_ptr<void>& hold) {
+  RunOnLoop(loop_, [this](const std::shared_ptr<void>& hold) {
     for (const std::unique_ptr<Listener>& listener : listeners_) listener->Finish(hold);
   });
-  RunOnLoop([this](const std::shared_ptr<void>&) { listeners_.clear(); });
-}
-
-void Ingest::RunOnLoop(absl::AnyInvocable<void(const std::shared_ptr<void>& hold) &&> task) {
-  Mutex mutex;
-  CondVar changed;
-  bool done = false;
-  std::shared_ptr<void> hold(nullptr, [&](void*) {
-    MutexLock lock(&mutex);
-    done = true;
-    changed.SignalAll();
-  });
-  loop_.Post([task = std::move(task), hold = std::move(hold)]() mutable { std::move(task)(hold); });
-  MutexLock lock(&mutex);
-  while (!done) changed.Wait(&mutex);
+  RunOnLoop(loop_, [this](const std::shared_ptr<void>&) { listeners_.clear(); });
 }
 
 }  // namespace eventvirtual

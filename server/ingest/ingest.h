@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "server/dispatch/dispatcher.h"
 #include "transports/api/loop.h"
@@ -57,9 +56,6 @@ class Ingest {
 
   Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher)
       : options_(options), loop_(loop), dispatcher_(dispatcher) {}
-
-  // Waits for the task, and until `hold` is given up.
-  void RunOnLoop(absl::AnyInvocable<void(const std::shared_ptr<void>& hold) &&> task);
 
   const IngestOptions options_;
   Loop& loop_;

@@ -1,15 +1,14 @@
 #include "server/ingest/opensips_event.h"
 
-#include <list>
+#include <optional>
 #include <utility>
 
 #include "absl/algorithm/container.h"
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
-#include "transports/api/jsonrpc.h"
+#include "server/jsonrpc/event_params.h"
 
 namespace eventvirtual {
 namespace {
@@ -17,38 +16,7 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr int kInvalidParams = -32602;
-constexpr size_t kMaxParams = 1024;
-constexpr size_t kMaxEventName = 256;
 constexpr size_t kMaxIdDigits = 20;  // of 64 bits
-
-absl::string_view View(std::string_view text) { return absl::string_view(text.data(), text.size()); }
-
-// `texts` keeps what the value's view points to.
-Value ValueOf(simdjson::dom::element element, std::list<std::string>* texts) {
-  switch (element.type()) {
-    case simdjson::dom::element_type::STRING:
-      return View(element.get_string().value_unsafe());
-    case simdjson::dom::element_type::INT64:
-      return int64_t{element.get_int64().value_unsafe()};
-    case simdjson::dom::element_type::DOUBLE:
-      return element.get_double().value_unsafe();
-    case simdjson::dom::element_type::BOOL:
-      return element.get_bool().value_unsafe();
-    case simdjson::dom::element_type::NULL_VALUE:
-      return Null{};
-    default:
-      texts->push_back(simdjson::minify(element));
-      return Json{texts->back()};
-  }
-}
-
-bool IsEventName(absl::string_view name) {
-  if (name.empty() || name.size() > kMaxEventName) return false;
-  for (char c : name) {
-    if (!absl::ascii_isgraph(c)) return false;
-  }
-  return true;
-}
 
 // The id of what cannot be parsed as a whole.
 std::string LeadingId(absl::string_view text) {
@@ -62,7 +30,9 @@ std::string LeadingId(absl::string_view text) {
 
 }  // namespace
 
-OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
+absl::Time OpensipsEventParser::WallNow() { return absl::Now(); }
+
+OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time received) {
   OpensipsEvent event;
   const auto refuse = [&event](int code, std::string why) {
     event.error_code = code;
@@ -75,60 +45,66 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text) {
     return refuse(kParseError, absl::StrCat("Parse error: ", simdjson::error_message(error)));
   }
 
-  simdjson::dom::element id;
-  if (root["id"].get(id) == simdjson::SUCCESS) {
-    if (id.is_string()) {
-      AppendJsonString(View(id.get_string().value_unsafe()), &event.id);
-    } else if (id.is_number()) {
-      event.id = simdjson::minify(id);
-    } else if (!id.is_null()) {
+  // The first of each name counts.
+  std::optional<simdjson::dom::element> id, version, method, values;
+  bool plain = true;  // nothing else, and nothing twice
+  for (const auto& [key, value] : root) {
+    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"  ? &version
+                                                          : key == "method" ? &method
+                                                          : key == "params" ? &values
+                                                          : key == "id"     ? &id
+                                                                            : nullptr;
+    if (member == nullptr || member->has_value()) {
+      plain = false;
+    } else {
+      *member = value;
+    }
+  }
+  if (id.has_value() && !id->is_null()) {
+    event.id = IdText(*id);
+    if (event.id.empty()) {
       event.id = "null";
       return refuse(kInvalidRequest, "Invalid Request: \"id\" is neither a number nor a string");
     }
   }
-  std::string_view version, method;
-  if (root["jsonrpc"].get(version) != simdjson::SUCCESS || version != "2.0") {
+  if (!version.has_value() || !version->is_string() || version->get_string().value_unsafe() != "2.0") {
     return refuse(kInvalidRequest, "Invalid Request: \"jsonrpc\" is not \"2.0\"");
   }
-  if (root["method"].get(method) != simdjson::SUCCESS) {
+  if (!method.has_value() || !method->is_string()) {
     return refuse(kInvalidRequest, "Invalid Request: \"method\", the event's name, is missing or not a string");
   }
 
-  absl::string_view name = View(method);
-  absl::InlinedVector<Param, 16> params;
-  std::list<std::string> texts;
-  simdjson::dom::element values;
-  if (root["params"].get(values) == simdjson::SUCCESS) {
-    if (values.is_object()) {
-      const simdjson::dom::object members = values.get_object().value_unsafe();
+  absl::string_view name = View(method->get_string().value_unsafe());
+  EventParams params;
+  if (values.has_value()) {
+    if (values->is_object()) {
+      const simdjson::dom::object members = values->get_object().value_unsafe();
       for (const auto& [key, value] : members) {
         if (!event_param_.empty() && View(key) == event_param_ && value.is_string()) {
           name = View(value.get_string().value_unsafe());
+          plain = false;
           continue;
         }
-        params.push_back({View(key), ValueOf(value, &texts)});
+        plain = plain && !key.empty();
+        params.Add(View(key), value);
       }
-    } else if (values.is_array()) {
-      const simdjson::dom::array elements = values.get_array().value_unsafe();
-      for (simdjson::dom::element value : elements) {
-        params.push_back({absl::string_view(), ValueOf(value, &texts)});
-      }
+    } else if (values->is_array()) {
+      const simdjson::dom::array elements = values->get_array().value_unsafe();
+      for (simdjson::dom::element value : elements) params.Add("", value);
     } else {
       return refuse(kInvalidParams, "Invalid params: neither an object nor an array");
     }
   }
-  if (params.size() > kMaxParams) {
-    return refuse(kInvalidParams, absl::StrCat("Invalid params: ", params.size(), " of them; at most ", kMaxParams));
+  if (params.size() > EventParams::kMax) {
+    return refuse(kInvalidParams,
+                  absl::StrCat("Invalid params: ", params.size(), " of them; at most ", EventParams::kMax));
   }
   if (!IsEventName(name)) {
     return refuse(kInvalidRequest, "Invalid Request: the event's name is not 1 to 256 visible ASCII characters");
   }
-  EventFields fields;
-  fields.name = name;
-  fields.params = params;
-  fields.event_time = absl::Now();
-  fields.source = "opensips";
-  event.message = Message::Make(fields);
+  // What says no more than the event is passed on as it came.
+  plain = plain && !id.has_value() && params.size() > 0 && text.front() == '{' && text.back() == '}';
+  event.message = params.MakeMessage(name, "opensips", received, plain ? text : absl::string_view());
   return event;
 }
 

@@ -65,7 +65,7 @@ void EventIndex::Insert(Table& table, Event* event) {
 }
 
 EventIndex::Event& EventIndex::Add(absl::string_view name) {
-  auto* const event = new Event(name, /*is_pattern=*/false);
+  auto* const event = new Event(name, /*is_pattern=*/false, next_id_++);
   event->pattern.store(LongestPattern(name));
   const bool is_new = by_name_.insert(event).second;
   EV_CHECK(is_new);
@@ -114,7 +114,7 @@ void EventIndex::Repoint(const Names& names, absl::string_view beginning, Event*
 
 EventIndex::Event& EventIndex::PatternOf(absl::string_view beginning) {
   if (const auto known = patterns_.find(beginning); known != patterns_.end()) return **known;
-  auto* const pattern = new Event(beginning, /*is_pattern=*/true);
+  auto* const pattern = new Event(beginning, /*is_pattern=*/true, next_id_++);
   Event* const shorter = LongestPattern(beginning);
   pattern->pattern.store(shorter);
   patterns_.insert(pattern);

@@ -39,10 +39,11 @@ class EventIndex {
   // An event, or a pattern.
   class Event final : public Retirable {
    public:
-    Event(absl::string_view name, bool is_pattern) : name(name), is_pattern(is_pattern) {}
+    Event(absl::string_view name, bool is_pattern, uint32_t id) : name(name), is_pattern(is_pattern), id(id) {}
 
     const std::string name;  // of a pattern without its '*'
     const bool is_pattern;
+    const uint32_t id;  // no other has had it
     std::atomic<Node*> first{nullptr};
     std::atomic<Event*> pattern{nullptr};  // the longest (other) one that takes this name
     mutable std::atomic<uint64_t> raised{0};
@@ -94,6 +95,7 @@ class EventIndex {
   std::atomic<Table*> table_;
   Names by_name_;   // owns the events
   Names patterns_;  // owns the patterns
+  uint32_t next_id_ = 0;
   RetiredObjects retired_;
 };
 

@@ -35,15 +35,16 @@ absl::Status AtSubscriber(const absl::Status& status, size_t index, size_t count
                       absl::StrCat("subscriber ", index + 1, " of ", count, ": ", std::string(status.message())));
 }
 
-std::string SocketOf(const Subscription& subscription) {
-  std::vector<std::string> masked;
-  for (const Subscription::Subscriber& subscriber : subscription.subscribers) {
-    masked.push_back(subscriber.endpoint->target().masked);
-  }
-  return FormatVirtualSocket(subscription.policy, subscription.plain, masked);
-}
-
 }  // namespace
+
+absl::Status SetSocket(absl::string_view socket, absl::Duration attempt_timeout, SubscriptionSpec* spec) {
+  absl::StatusOr<VirtualSocket> parsed = ParseVirtualSocket(socket);
+  if (!parsed.ok()) return parsed.status();
+  spec->policy = parsed->policy;
+  spec->plain = parsed->plain;
+  for (std::string& uri : parsed->subscribers) spec->subscribers.push_back({std::move(uri), attempt_timeout});
+  return absl::OkStatus();
+}
 
 Registry::Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits)
     : catalog_(catalog), pool_(pool), loop_(loop), limits_(std::move(limits)), expiries_(loop.Now()) {
@@ -103,7 +104,7 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
     resolved.filtering = std::make_unique<const Subscription::Filtering>(*std::move(filter));
   }
   for (size_t i = 0; i < spec.subscribers.size(); ++i) {
-    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri);
+    absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri, spec.subscribers[i].canonical);
     if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
     resolved.destinations.push_back(*std::move(destination));
   }
@@ -111,15 +112,16 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
 }
 
 Registry::Key Registry::KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
-                              absl::InlinedVector<const Endpoint*, 4> endpoints) {
-  if (policy == Policy::kParallel) std::sort(endpoints.begin(), endpoints.end());
-  return Key{event, filter, policy, std::move(endpoints)};
+                              absl::Span<const Endpoint* const> endpoints) {
+  Key key{event, filter, policy, {endpoints.begin(), endpoints.end()}};
+  if (policy == Policy::kParallel) std::sort(key.endpoints.begin(), key.endpoints.end());
+  return key;
 }
 
 Registry::Key Registry::KeyOf(const Subscription& subscription) {
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   for (const auto& subscriber : subscription.subscribers) endpoints.push_back(subscriber.endpoint.get());
-  return KeyOf(subscription.event, subscription.filter(), subscription.policy, std::move(endpoints));
+  return KeyOf(subscription.event, subscription.filter(), subscription.policy, endpoints);
 }
 
 void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscription) {
@@ -129,7 +131,6 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscripti
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
   subscription->labels =
       spec.labels.empty() ? nullptr : std::make_unique<const std::map<std::string, std::string>>(spec.labels);
-  subscription->expires.Store(spec.expires);
 }
 
 // PARALLEL may name the same subscribers in another order.
@@ -186,8 +187,9 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   leases->clear();
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription = AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering),
-                                                   spec.policy, spec.plain, std::move(subscribers), loop_.Now()));
+  record->subscription =
+      AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
+                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now())));
   SetOptions(spec, record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
@@ -215,7 +217,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     endpoints.push_back(leases.back().get());
   }
   const std::string filter = resolved->filter;
-  const Key key = KeyOf(spec.event, filter, spec.policy, std::move(endpoints));
+  const Key key = KeyOf(spec.event, filter, spec.policy, endpoints);
 
   Ref<Subscription> subscription;
   Garbage garbage;
@@ -229,8 +231,10 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     }
     Record* record = FindLive(key);
     if (record != nullptr) {
-      SetOptions(spec, record->subscription.get());
-      SetAttemptTimeouts(spec, leases, record->subscription.get());
+      if (!spec.keeps_options) {
+        SetOptions(spec, record->subscription.get());
+        SetAttemptTimeouts(spec, leases, record->subscription.get());
+      }
       SetExpiry(record, spec.expires);
     } else {
       if (!spec.id.empty()) {
@@ -270,7 +274,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& 
     info.subscribers.push_back({target.masked, spec.subscribers[i].attempt_timeout, {}});
     info.subscribers.back().status.uri = target.masked;
   }
-  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, std::move(endpoints));
+  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
   MutexLock lock(&mutex_);
   // An endpoint that does not exist is null, and no subscription's key has one.
   const auto found = by_key_.find(key);
@@ -306,25 +310,29 @@ absl::StatusOr<SubscriptionInfo> Registry::Unsubscribe(absl::string_view name) {
   return Describe(*subscription);
 }
 
-absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSpec& spec) {
+absl::StatusOr<Registry::Entry> Registry::Match(const SubscriptionSpec& spec) const {
   const absl::StatusOr<Resolved> resolved = Resolve(spec);
   if (!resolved.ok()) return resolved.status();
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   for (const Destination& destination : resolved->destinations) {
     endpoints.push_back(pool_.Find(destination.target.canonical));
   }
-  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, std::move(endpoints));
-  std::string name;
+  const Key key = KeyOf(spec.event, resolved->filter, spec.policy, endpoints);
   {
     MutexLock lock(&mutex_);
     const auto found = by_key_.find(key);
-    if (found != by_key_.end()) name = (*found)->subscription->name();
+    if (found != by_key_.end() && (*found)->subscription->Live(loop_.Now())) {
+      return Entry{(*found)->subscription, (*found)->event->id};
+    }
   }
-  if (name.empty()) {
-    return absl::NotFoundError(absl::StrCat("no subscription to event \"", spec.event,
-                                            "\" has this filter, this policy and these subscribers"));
-  }
-  return Unsubscribe(name);
+  return absl::NotFoundError(
+      absl::StrCat("no subscription to event \"", spec.event, "\" has this filter, this policy and these subscribers"));
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSpec& spec) {
+  const absl::StatusOr<Entry> match = Match(spec);
+  if (!match.ok()) return match.status();
+  return Unsubscribe(match->subscription->name());
 }
 
 absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
@@ -340,24 +348,28 @@ absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
 }
 
 Registry::Page Registry::List(absl::string_view event, uint64_t after, size_t limit) const {
-  std::vector<Ref<Subscription>> found;
+  const EntryPage found = ListEntries(event, after, limit);
   Page page;
+  page.next = found.next;
+  for (const Entry& entry : found.entries) page.subscriptions.push_back(Describe(*entry.subscription));
+  return page;
+}
+
+Registry::EntryPage Registry::ListEntries(absl::string_view event, uint64_t after, size_t limit) const {
+  EntryPage page;
   const absl::Time now = loop_.Now();
-  {
-    MutexLock lock(&mutex_);
-    uint64_t last = after;
-    for (auto it = by_sequence_.upper_bound(after); it != by_sequence_.end(); ++it) {
-      const Ref<Subscription>& subscription = it->second->subscription;
-      if (!subscription->Live(now) || (!event.empty() && subscription->event != event)) continue;
-      if (found.size() == limit) {
-        page.next = last;
-        break;
-      }
-      found.push_back(subscription);
-      last = it->first;
+  MutexLock lock(&mutex_);
+  uint64_t last = after;
+  for (auto it = by_sequence_.upper_bound(after); it != by_sequence_.end(); ++it) {
+    const Ref<Subscription>& subscription = it->second->subscription;
+    if (!subscription->Live(now) || (!event.empty() && subscription->event != event)) continue;
+    if (page.entries.size() == limit) {
+      page.next = last;
+      break;
     }
+    page.entries.push_back({subscription, it->second->event->id});
+    last = it->first;
   }
-  for (const Ref<Subscription>& subscription : found) page.subscriptions.push_back(Describe(*subscription));
   return page;
 }
 
@@ -372,7 +384,7 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.event = subscription.event;
   info.filter = std::string(subscription.filter());
   info.policy = subscription.policy;
-  info.socket = SocketOf(subscription);
+  info.socket = subscription.socket();
   info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
   info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
@@ -417,8 +429,8 @@ void Registry::Unwatch(Observer* observer) {
 
 void Registry::Tell(Change change, const Subscription& subscription) {
   if (observers_.empty()) return;
-  const SubscriptionInfo info = DescribeLocked(subscription);
-  for (Observer* observer : observers_) observer->OnChange(change, info);
+  const auto describe = [this, &subscription]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return DescribeLocked(subscription); };
+  for (Observer* observer : observers_) observer->OnChange(change, subscription, describe);
 }
 
 bool Registry::Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn) {
@@ -459,10 +471,18 @@ std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, s
     for (const EventIndex::Event* one = &event; one != nullptr; one = one->pattern.load()) {
       subscriptions += one->subscriptions;
     }
-    events.push_back({event.name, event.raised.load(std::memory_order_relaxed),
+    events.push_back({event.name, event.id, event.raised.load(std::memory_order_relaxed),
                       last == absl::UnixEpoch() ? absl::InfinitePast() : last, subscriptions});
   }
   return events;
+}
+
+std::optional<uint32_t> Registry::EventId(absl::string_view event) const {
+  const bool is_pattern = absl::ConsumeSuffix(&event, "*");
+  MutexLock lock(&mutex_);
+  const EventIndex::Event* const found = is_pattern ? index_.LongestPattern(event) : index_.Find(event);
+  if (found == nullptr || found->name != event) return std::nullopt;
+  return found->id;
 }
 
 std::vector<std::string> Registry::SubscribedEvents() const {
@@ -481,6 +501,8 @@ size_t Registry::size() const {
 }
 
 void Registry::SetExpiry(Record* record, absl::Time when) {
+  record->subscription->refreshed.Store(loop_.Now());
+  record->subscription->expires.Store(when);
   expiries_.Set(record, when);
   ArmSweep(expiries_.Next());
 }

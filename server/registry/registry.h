@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/event_index.h"
 #include "server/registry/expiry_queue.h"
@@ -36,6 +38,7 @@ struct SubscriptionSpec {
   struct Subscriber {
     std::string uri;
     absl::Duration attempt_timeout = absl::ZeroDuration();  // zero: the transport's default
+    bool canonical = false;                                 // `uri` is a Target's canonical text
   };
   std::string id;      // "" derives one from event, policy and subscribers; else [A-Za-z0-9._~-]{1,64}
   std::string event;   // a name, or the beginning of names with a '*' behind it
@@ -44,9 +47,14 @@ struct SubscriptionSpec {
   bool plain = false;
   std::vector<Subscriber> subscribers;
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
+  absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
+  bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
 };
+
+// Reads `socket` into policy and subscribers, each with `attempt_timeout`. INVALID_ARGUMENT: see ParseVirtualSocket().
+absl::Status SetSocket(absl::string_view socket, absl::Duration attempt_timeout, SubscriptionSpec* spec);
 
 // A subscription as it is at one moment; nothing in it holds a password.
 struct SubscriptionInfo {
@@ -85,9 +93,11 @@ class Registry {
   enum class Change { kCreated, kRefreshed, kExpired, kRemoved };
 
   // Hears every change, in order, under the registry's mutex: must not block and must not call the registry.
+  // `describe`, which may be called there, gives the subscription as it is at that moment.
   class Observer {
    public:
-    virtual void OnChange(Change change, const SubscriptionInfo& subscription) = 0;
+    virtual void OnChange(Change change, const Subscription& subscription,
+                          absl::FunctionRef<SubscriptionInfo()> describe) = 0;
 
    protected:
     ~Observer() = default;
@@ -127,6 +137,20 @@ class Registry {
   // Up to `limit` live subscriptions in the order of their creation, of `event` alone unless that is empty.
   Page List(absl::string_view event, uint64_t after, size_t limit) const;
 
+  // The same for who lists very many: what a subscription says of itself, not asked of its endpoints.
+  struct Entry {
+    Ref<const Subscription> subscription;
+    uint32_t event_id = 0;  // as EventInfo has it
+  };
+  struct EntryPage {
+    std::vector<Entry> entries;
+    uint64_t next = 0;
+  };
+  EntryPage ListEntries(absl::string_view event, uint64_t after, size_t limit) const;
+
+  // The live subscription that Subscribe(spec) would refresh. INVALID_ARGUMENT like Subscribe(); NOT_FOUND.
+  absl::StatusOr<Entry> Match(const SubscriptionSpec& spec) const;
+
   SubscriptionInfo Describe(const Subscription& subscription) const;
 
   // From now on `observer` hears every change; gives the subscriptions that exist at this very moment.
@@ -142,12 +166,15 @@ class Registry {
 
   struct EventInfo {
     std::string name;
+    uint32_t id = 0;  // the same as long as the name is known, and no other's
     uint64_t raised = 0;
     absl::Time last_raised;      // on the registry's clock; InfinitePast: never
     uint32_t subscriptions = 0;  // those to patterns that take it count
   };
   // Up to `limit` known events in the order of their names, beginning behind the name `after`.
   std::vector<EventInfo> ListEvents(absl::string_view after, size_t limit) const;
+  // The id of a known event, or of a pattern ("E_*") that somebody is subscribed to; nothing: there is no such.
+  std::optional<uint32_t> EventId(absl::string_view event) const;
 
   // The names, and then the patterns ("E_UL_*"), that somebody is subscribed to. Goes over all known names under the
   // mutex: a millisecond or two for 10^5 of them.
@@ -221,7 +248,7 @@ class Registry {
   absl::Status Check(const SubscriptionSpec& spec) const;
   absl::StatusOr<Resolved> Resolve(const SubscriptionSpec& spec) const;
   static Key KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
-                   absl::InlinedVector<const Endpoint*, 4> endpoints);
+                   absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
   std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);

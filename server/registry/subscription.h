@@ -90,7 +90,8 @@ class Subscription final : public RefCounted {
         event(std::move(event)),
         filtering(std::move(filtering)),
         created(created),
-        subscribers(std::move(subscribers)) {}
+        subscribers(std::move(subscribers)),
+        refreshed(created) {}
 
   // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
   // matched = delivered + partial + failed + filtered + expired + pending
@@ -111,11 +112,13 @@ class Subscription final : public RefCounted {
   }
 
   std::string name() const { return absl::StrCat(kNamePrefix, id); }
+  std::string socket() const;  // masked
 
   // Whether it may still be delivered to. Any thread.
   bool Live(absl::Time now) const { return !removed.load(std::memory_order_acquire) && now < expires.Load(); }
 
   AtomicTime expires{absl::InfiniteFuture()};  // on the registry's clock
+  AtomicTime refreshed;                        // when it was last said to expire then
 
   // Options; each is read on its own, so a refresh that changes several may be seen half-way by one event.
   AtomicDuration failover_timeout{DeliveryOptions().failover_timeout};
@@ -131,6 +134,12 @@ class Subscription final : public RefCounted {
   mutable std::atomic<uint64_t> failed = 0;
   mutable std::atomic<uint64_t> expired = 0;
 };
+
+inline std::string Subscription::socket() const {
+  std::vector<std::string> masked;
+  for (const Subscriber& subscriber : subscribers) masked.push_back(subscriber.endpoint->target().masked);
+  return FormatVirtualSocket(policy, plain, masked);
+}
 
 }  // namespace eventvirtual
 

@@ -199,9 +199,10 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       const absl::Time received = absl::Now();
       for (int from = 0; from < count; from += kCorked) {
         Cork cork;
+        const absl::Time now = stream_.service_.dispatcher_.clock().Now();
         for (int i = from; i < std::min(count, from + kCorked); ++i) {
           if (refusal.ok()) {
-            RaiseOne(i, received);
+            RaiseOne(i, received, now);
           } else {
             EndOne(i, refusal, {});
           }
@@ -214,24 +215,27 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     v1::RaiseStreamResponse response;  // the failures under the lock while events are out
 
    private:
-    void RaiseOne(int index, absl::Time received) {
+    // `received` by the wall's clock, `now` by the registry's.
+    void RaiseOne(int index, absl::Time received, absl::Time now) {
       const v1::Event& event = request.events(index);
       absl::StatusOr<MessageRef> message = MessageFromWire(event, received);
       if (!message.ok()) return EndOne(index, message.status(), {});
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
       if (request.wait() != v1::WAIT_DELIVERED) {
-        return EndOne(index, StatusOf(dispatcher.Raise(*std::move(message), nullptr), event.name()), {});
+        return EndOne(index, StatusOf(dispatcher.Raise(*std::move(message), nullptr, now), event.name()), {});
       }
       open_.fetch_add(1, std::memory_order_relaxed);
-      const RaiseReceipt receipt =
-          dispatcher.Raise(*std::move(message), [this, index](absl::Span<const DeliveryResult> deliveries) {
+      const RaiseReceipt receipt = dispatcher.Raise(
+          *std::move(message),
+          [this, index](absl::Span<const DeliveryResult> deliveries) {
             EndOne(index,
                    IsWholeSuccess(deliveries)
                        ? absl::OkStatus()
                        : absl::UnavailableError("not delivered to every subscription that matched; see deliveries"),
                    deliveries);
             Release();
-          });
+          },
+          now);
       if (receipt.known) return;
       EndOne(index, StatusOf(receipt, event.name()), {});
       Release();

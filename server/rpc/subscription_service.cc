@@ -60,12 +60,13 @@ class SubscriptionService::Watcher final : public grpc::ServerWriteReactor<v1::W
 
   // Under the registry's mutex. It writes only into an idle stream, so what it writes is its own change, which needs no
   // question to the registry.
-  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override {
+  void OnChange(Registry::Change change, const Subscription& subscription,
+                absl::FunctionRef<SubscriptionInfo()> describe) override {
     if (!Matches(subscription.event)) return;
     {
       MutexLock lock(&mutex_);
       if (unsent_.size() < limit_) {
-        unsent_.push_back({ChangeToWire(change), nullptr, subscription});
+        unsent_.push_back({ChangeToWire(change), nullptr, describe()});
       } else if (end_.ok()) {
         end_ = absl::ResourceExhaustedError(
             absl::StrCat("the watcher reads too slowly: ", unsent_.size(), " changes wait; watch anew"));
@@ -171,7 +172,21 @@ grpc::ServerUnaryReactor* SubscriptionService::Subscribe(grpc::CallbackServerCon
     ToWire(subscribed->info, bridge, response->mutable_subscription());
     response->set_created(subscribed->created);
   }
-  return Answer(context, subscribed.status());
+  if (!subscribed.ok() || request->validate_only()) return Answer(context, subscribed.status());
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  FinishAfterCommit(reactor);
+  return reactor;
+}
+
+void SubscriptionService::FinishAfterCommit(grpc::ServerUnaryReactor* reactor) {
+  if (journal_ == nullptr) return reactor->Finish(grpc::Status::OK);
+  journal_->AfterCommit([reactor](absl::Status written) {
+    if (!written.ok()) {
+      written = absl::Status(written.code(), absl::StrCat("done, but not written down, so a restart may undo it: ",
+                                                          written.message(), "; the same call may be made again"));
+    }
+    reactor->Finish(ToGrpc(written));
+  });
 }
 
 absl::StatusOr<SubscriptionInfo> SubscriptionService::DoUnsubscribe(const v1::UnsubscribeRequest& request,
@@ -195,7 +210,7 @@ grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerC
   ToWire(*info, bridge, response->mutable_subscription());
   // Whoever has the answer may rely on it: nothing is sent any more.
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  registry_.AfterSends([reactor] { reactor->Finish(grpc::Status::OK); });
+  registry_.AfterSends([this, reactor] { FinishAfterCommit(reactor); });
   return reactor;
 }
 

@@ -6,6 +6,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/subscription.grpc.pb.h"
+#include "server/journal/journal.h"
 #include "server/registry/registry.h"
 #include "server/rpc/wire.h"
 #include "transports/api/mutex.h"
@@ -15,6 +16,9 @@ namespace eventvirtual {
 class SubscriptionService final : public v1::SubscriptionService::CallbackService {
  public:
   SubscriptionService(Registry& registry, WireDefaults defaults) : registry_(registry), defaults_(defaults) {}
+
+  // From here on a change is acknowledged when `journal`, which outlives this, has it. Only before anything is served.
+  void AcknowledgeAfter(Journal* journal) { journal_ = journal; }
 
   grpc::ServerUnaryReactor* Subscribe(grpc::CallbackServerContext* context, const v1::SubscribeRequest* request,
                                       v1::SubscribeResponse* response) override;
@@ -36,10 +40,12 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
   class Watcher;
 
   absl::StatusOr<Registry::Subscribed> DoSubscribe(const v1::SubscribeRequest& request, const ClockBridge& bridge);
+  void FinishAfterCommit(grpc::ServerUnaryReactor* reactor);
   absl::StatusOr<SubscriptionInfo> DoUnsubscribe(const v1::UnsubscribeRequest& request, const ClockBridge& bridge);
 
   Registry& registry_;
   const WireDefaults defaults_;
+  Journal* journal_ = nullptr;  // null: nothing is kept
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);

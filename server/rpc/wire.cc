@@ -96,13 +96,8 @@ absl::Status SubscribersFromWire(const v1::Subscription& subscription, const Wir
     if (subscription.subscribers_size() > 0 || subscription.policy() != v1::POLICY_UNSPECIFIED) {
       return absl::InvalidArgumentError("socket: give either socket, or policy and subscribers, not both");
     }
-    absl::StatusOr<VirtualSocket> socket = ParseVirtualSocket(subscription.socket());
-    if (!socket.ok())
-      return absl::InvalidArgumentError(absl::StrCat("socket: ", std::string(socket.status().message())));
-    spec->policy = socket->policy;
-    spec->plain = socket->plain;
-    for (std::string& uri : socket->subscribers)
-      spec->subscribers.push_back({std::move(uri), defaults.attempt_timeout});
+    const absl::Status status = SetSocket(subscription.socket(), defaults.attempt_timeout, spec);
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat("socket: ", std::string(status.message())));
     return absl::OkStatus();
   }
   if (subscription.subscribers_size() == 0) {

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/enroll/mi_answer.h"
 #include "server/enroll/own_sockets.h"
+#include "server/jsonrpc/event_params.h"
 #include "transports/api/check.h"
 #include "transports/api/jsonrpc.h"
 

@@ -34,10 +34,10 @@ std::string WrittenName(const Message& message, size_t i, bool has_event_param) 
 }
 
 void CheckEvent(absl::string_view text, const std::string& event_param, OpensipsEventParser* parser) {
-  const OpensipsEvent event = parser->Parse(text);
+  const OpensipsEvent event = parser->Parse(text, absl::UnixEpoch());
   OpensipsEventParser other_parser(event_param);
   if (!event.id.empty() && event.id != "null") {  // null: unreadable, and not the id of a request that is taken
-    const OpensipsEvent echo = other_parser.Parse(absl::StrCat("{\"id\":", event.id, "}"));
+    const OpensipsEvent echo = other_parser.Parse(absl::StrCat("{\"id\":", event.id, "}"), absl::UnixEpoch());
     EV_CHECK(echo.id == event.id);
   }
   if (!event.message) {
@@ -50,7 +50,7 @@ void CheckEvent(absl::string_view text, const std::string& event_param, Opensips
   std::string written;
   AppendJsonRpc(message, {.id = event.id, .method = "", .event_param = event_param}, &written);
   EV_CHECK(IsUtf8(written));
-  const OpensipsEvent again = other_parser.Parse(written);
+  const OpensipsEvent again = other_parser.Parse(written, absl::UnixEpoch());
   EV_CHECK(again.message);
   EV_CHECK(again.id == event.id);
   EV_CHECK(again.message->name() == message.name());

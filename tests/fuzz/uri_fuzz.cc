@@ -21,7 +21,7 @@ namespace {
 
 constexpr absl::string_view kPassword = "s3cret-passw0rd";  // could be a password, a host, an option or a routing key
 constexpr size_t kMaxPlaces = 32;
-constexpr size_t kMaxError = 512;  // and what it repeats of the input
+constexpr size_t kMaxError = 1024;  // and what it repeats of the input; the options of kafka are many
 
 bool IsUtf8(absl::string_view text) { return simdjson::validate_utf8(text.data(), text.size()); }
 

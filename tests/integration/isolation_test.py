@@ -41,7 +41,7 @@ class IsolationTest(unittest.TestCase):
         # A transport that is missing here would be one whose isolation nobody has seen.
         known = {t.scheme for t in service.operators.ListTransports(
             operator.ListTransportsRequest(), timeout=10).transports}
-        same = {"amqp": "rabbitmq", "amqps": "rabbitmq", "https": "http", "mqtts": "mqtt", "natss": "nats",
+        same = {"amqp": "rabbitmq", "amqps": "rabbitmq", "grpcs": "grpc", "https": "http", "mqtts": "mqtt", "natss": "nats",
                 "rediss": "redis", "xmlrpcs": "xmlrpc"}
         self.assertEqual({same.get(scheme, scheme) for scheme in known}, set(uris))
 

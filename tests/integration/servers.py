@@ -14,10 +14,15 @@ import subprocess
 import tempfile
 
 from rabbitmq import RabbitMQ
-from service import EVCTL, eventually
+from service import EVCTL, STUBS, eventually
 
 RECEIVER = os.path.join(os.path.dirname(__file__), "receiver.py")
+GRPC_RECEIVER = "client/examples/python/receiver.py"
 STRICT_XMLRPC = "tests/transports/xmlrpc/strict_server.py"
+STRICT_SQS, SQS_CONSUMER = "tests/transports/sqs/strict_sqs.py", "tests/transports/sqs/consumer.py"
+
+# A Service has its credentials for SQS from our environment; these are what STRICT_SQS knows.
+os.environ.update(AWS_ACCESS_KEY_ID="AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 
 
 def server_port():
@@ -135,6 +140,48 @@ class Xmlrpc(Server):
             return [int(next(iter(json.loads(line)[1].values()))) for line in record]
 
 
+def printed_numbers(path):
+    """The first parameter of each event of `path`, each of which is a line of JSON as protobuf writes it."""
+    with open(path) as printed:
+        return [int(json.loads(line)["params"][0]["string_value"]) for line in printed]
+
+
+class Grpc(Server):
+    """The example for those who write a receiver."""
+
+    name = "grpc"
+
+    def prepare(self):
+        self.uri = "grpc://127.0.0.1:%d" % self.port
+
+    def command(self):
+        return ["/usr/bin/env", "PYTHONPATH=" + STUBS, "/usr/bin/python3", os.path.abspath(GRPC_RECEIVER),
+                "127.0.0.1:%d" % self.port]
+
+    def received(self):
+        return printed_numbers(self.printed)
+
+
+class Sqs(Server):
+    """moto behind a check of every signature."""
+
+    name, keeps = "sqs", False  # in memory
+
+    def prepare(self):
+        self.python = os.path.join(os.environ.get("PYTHON_TOOLS", ""), "bin/python")
+        assert os.path.exists(self.python), "no moto in $PYTHON_TOOLS; ./dev test fetches it"
+        self.uri = "sqs:http://127.0.0.1:%d/123456789012/calls?region=eu-central-1" % self.port
+
+    def command(self):
+        return [self.python, os.path.abspath(STRICT_SQS), str(self.port)]
+
+    def received(self):
+        """Takes them out of the queue, by AWS' own client."""
+        done = subprocess.run([self.python, SQS_CONSUMER, str(self.port), "calls"], check=True, stdout=subprocess.PIPE,
+                              text=True)
+        return params_of("\n".join(json.loads(line)["body"] for line in done.stdout.splitlines()))
+
+
 class Stream(Server):
     """evctl listen, as a client of `service`."""
 
@@ -151,8 +198,7 @@ class Stream(Server):
         return True  # no port; who needs it delivers until it succeeds
 
     def received(self):
-        with open(self.printed) as printed:
-            return [int(json.loads(line)["params"][0]["string_value"]) for line in printed]
+        return printed_numbers(self.printed)
 
 
 class Redis(Server):
@@ -288,5 +334,5 @@ class Rabbit:
 
 def all_servers(service):
     """One of each, which the caller closes."""
-    return [Redis(), Nats(), Mosquitto(), Kafka(), Rabbit(), Xmlrpc(), Stream(service),
+    return [Redis(), Nats(), Mosquitto(), Kafka(), Rabbit(), Xmlrpc(), Grpc(), Sqs(), Stream(service),
             *(Receiver(kind) for kind in ("http", "tcp", "udp", "unix"))]

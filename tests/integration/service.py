@@ -20,19 +20,19 @@ GRPCURL = os.environ.get("GRPCURL") or shutil.which("grpcurl")
 
 
 def generate_stubs():
-    """Compiles the API for Python into a temporary folder and imports it: what any Python user does."""
+    """Compiles the API for Python into a temporary folder and imports it: what any Python user does. The folder and the modules."""
     out = tempfile.mkdtemp(prefix="evstubs")
-    protos = ["eventvirtual/v1/%s.proto" % name for name in ("event", "operator", "subscription")]
+    protos = ["eventvirtual/v1/%s.proto" % name for name in ("event", "operator", "receiver", "subscription")]
     subprocess.run(
         ["/usr/bin/protoc", "-I", "proto", "--python_out=" + out,
          "--plugin=protoc-gen-grpc=/usr/bin/grpc_python_plugin", "--grpc_out=" + out] + protos, check=True)
     sys.path.insert(0, out)
-    return [importlib.import_module("eventvirtual.v1.%s" % name)
-            for name in ("event_pb2", "operator_pb2", "subscription_pb2",
-                         "event_pb2_grpc", "operator_pb2_grpc", "subscription_pb2_grpc")]
+    return [out] + [importlib.import_module("eventvirtual.v1.%s" % name)
+                    for name in ("event_pb2", "operator_pb2", "subscription_pb2",
+                                 "event_pb2_grpc", "operator_pb2_grpc", "subscription_pb2_grpc")]
 
 
-event, operator, subscription, event_grpc, operator_grpc, subscription_grpc = generate_stubs()
+STUBS, event, operator, subscription, event_grpc, operator_grpc, subscription_grpc = generate_stubs()
 
 
 def eventually(condition, what, seconds=20):
@@ -65,6 +65,7 @@ class Service:
         self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
         self.address = self.fields["listen"].split(",")[0]
         self.ingest = [a for a in self.fields["ingest"].strip('"').split(",") if a]
+        self.mi = [a for a in self.fields["mi"].strip('"').split(",") if a]
         self.channel = grpc.insecure_channel(self.address)
         self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
         self.events = event_grpc.EventServiceStub(self.channel)
@@ -109,6 +110,13 @@ class Service:
         where = ["-unix", *data, self.unix[len("unix:"):]] if over_unix else [*data, self.address]
         return subprocess.run([GRPCURL, "-plaintext", *where, *method.split()], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True).stdout
+
+    def kill(self):
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+        self.channel.close()
+        self.log.close()
 
     def stop(self):
         """SIGTERM; gives the exit code."""

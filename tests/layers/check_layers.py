@@ -85,8 +85,9 @@ def broken_rule(user, used):
             return None
         if transport_of(used) or is_transports_all(used):
             return "only server/server.cc sees concrete transports"
-        if within(used, "transports/io") and not within(user, "server/ingest", "server/mi", "server/admin") and not (
-                within(user, "server/enroll") and ENROLL_IO.match(used)):
+        if within(used, "transports/io") and not within(
+                user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin") and not (
+                    within(user, "server/enroll") and ENROLL_IO.match(used)):
             return "the core sees transports/api only"
         if RPC_HEADER.search(used) and not within(user, "server/rpc"):
             return "protobuf and gRPC stop at server/rpc and client"
@@ -112,7 +113,7 @@ CALLS = (
     (re.compile(r"\babsl::Now\(|\b(system|steady|high_resolution)_clock::now\("),
      # Wall time is stamped on events, shown to people and translated for the API; nothing else is decided by it.
      ("transports/io", "transports/testing", "server/server.cc", "server/main.cc", "server/log", "server/rpc",
-      "server/ingest/opensips_event.cc", "client", "tests", "bench"),
+      "server/ingest/opensips_event.cc", "server/mi/mi_commands.cc", "server/journal", "client", "tests", "bench"),
      "time comes from the Loop, so that tests can make it"),
     (re.compile(r"\b(std::(thread|jthread|async)\b|pthread_create\()"),
      ("transports/io", "transports/testing", "transports/rabbitmq", "server/server.cc", "server/main.cc", "client",

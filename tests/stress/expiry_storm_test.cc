@@ -58,13 +58,14 @@ class InstantTransport final : public Transport {
 class ExpiryCounter final : public Registry::Observer {
  public:
   explicit ExpiryCounter(const Clock& clock) : clock_(clock) {}
-  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override {
+  void OnChange(Registry::Change change, const Subscription& subscription,
+                absl::FunctionRef<SubscriptionInfo()>) override {
     if (change != Registry::Change::kExpired) return;
     MutexLock lock(&mutex_);
     const absl::Time now = clock_.Now();
-    early_ += now < subscription.expires;
+    early_ += now < subscription.expires.Load();
     last_ = now;
-    expired_.insert(subscription.name);
+    expired_.insert(subscription.name());
     ++count_;
   }
   int count() {

@@ -37,7 +37,7 @@ absl::Status Catalog::SetDefaults(absl::string_view scheme, absl::string_view qu
   return absl::OkStatus();
 }
 
-absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text) const {
+absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text, bool canonical) const {
   if (text.size() > kMaxSubscriber) {
     return absl::InvalidArgumentError(
         absl::StrCat("the subscriber has ", text.size(), " bytes; at most ", kMaxSubscriber, " are taken"));
@@ -55,7 +55,7 @@ absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text) const {
   for (const auto& option : found->second.defaults) {
     const bool own = std::any_of(uri->query.begin(), uri->query.end(),
                                  [&option](const auto& given) { return given.first == option.first; });
-    if (!own) uri->query.push_back(option);
+    if (!own && !canonical) uri->query.push_back(option);
   }
   absl::StatusOr<Target> target = found->second.transport->Canonicalize(*uri);
   if (!target.ok()) return target.status();

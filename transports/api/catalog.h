@@ -29,9 +29,10 @@ class Catalog {
   // "reliable=1&timeout=2s". Only while the server is being built. INVALID_ARGUMENT: no such scheme, or not a query.
   absl::Status SetDefaults(absl::string_view scheme, absl::string_view query);
 
-  // Parses and canonicalises the text of one subscriber.
+  // Parses and canonicalises the text of one subscriber. One that is `canonical` has been through this before: it names
+  // what it wants, and the defaults of its scheme are not added.
   // INVALID_ARGUMENT: bad text, more than 8192 bytes, or a scheme nobody speaks (the message lists those that exist).
-  absl::StatusOr<Destination> Resolve(absl::string_view text) const;
+  absl::StatusOr<Destination> Resolve(absl::string_view text, bool canonical = false) const;
 
   const std::vector<std::unique_ptr<Transport>>& transports() const { return transports_; }
 

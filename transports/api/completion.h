@@ -23,10 +23,11 @@ inline absl::Status Fresh(const absl::Status& status) { return absl::Status(stat
 //   anything else      the attempt failed; the endpoint starts its cool-down
 class Completion {
  public:
-  // Who hears the report. Any thread; must not call back into the transport.
+  // Who hears the report. Any thread; must not call back into the transport. `self` is the reference that the
+  // completion held: who hears of many may give the references back together.
   class Sink : public RefCounted {
    public:
-    virtual void Settle(uint64_t token, absl::Status outcome) = 0;
+    virtual void Settle(Ref<Sink> self, uint64_t token, absl::Status outcome) = 0;
   };
 
   Completion() = default;
@@ -41,7 +42,7 @@ class Completion {
   ~Completion() { Abandon(); }
 
   void Finish(absl::Status outcome) && {
-    if (Ref<Sink> sink = std::move(sink_)) sink->Settle(token_, std::move(outcome));
+    if (Sink* const sink = sink_.get()) sink->Settle(std::move(sink_), token_, std::move(outcome));
   }
 
  private:

@@ -15,11 +15,14 @@
 namespace eventvirtual {
 namespace {
 
-// In the order of Encoding, but that the binary mode stands last: where there are no headers it is not offered.
+// Those that only some transports can carry stand last: bytes, then headers.
 constexpr absl::string_view kWords[] = {"jsonrpc", "json", "cloudevents", "protobuf", "cloudevents-binary"};
 constexpr Encoding kOfWord[] = {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kProtobuf,
                                 Encoding::kCloudEventsBinary};
+constexpr int kTextEncodings = 3, kByteEncodings = 4;
 static_assert(std::size(kWords) == kEncodings && std::size(kOfWord) == kEncodings);
+
+constexpr size_t kMaxTraceHeader = 512;
 
 std::string Rfc3339(absl::Time time) { return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", time, absl::UTCTimeZone()); }
 
@@ -225,7 +228,11 @@ absl::string_view ContentType(Encoding encoding) {
 
 Encoding TakeEncoding(QueryReader& query, bool has_headers) {
   const absl::Span<const absl::string_view> words(kWords);
-  return kOfWord[query.TakeWord("encoding", 0, has_headers ? words : words.first(kEncodings - 1))];
+  return kOfWord[query.TakeWord("encoding", 0, has_headers ? words : words.first(kByteEncodings))];
+}
+
+Encoding TakeTextEncoding(QueryReader& query) {
+  return kOfWord[query.TakeWord("encoding", 0, absl::MakeConstSpan(kWords).first(kTextEncodings))];
 }
 
 void AddEncoding(Encoding encoding, QueryWriter* query) {
@@ -246,6 +253,15 @@ void ForEachCloudEventAttribute(const Message& message,
     const auto has_name = [name](const auto& one) { return one.first == name; };
     if (!IsExtensionName(name) || std::any_of(attributes.begin(), attributes.begin() + i, has_name)) continue;
     attribute(name, WithoutControls(attributes[i].second));
+  }
+}
+
+void ForEachTraceHeader(const Message& message,
+                        absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header) {
+  for (const auto& [name, value] : message.attributes()) {
+    if (name != "traceparent" && name != "tracestate") continue;
+    if (value.empty() || value.size() > kMaxTraceHeader) continue;
+    if (std::all_of(value.begin(), value.end(), absl::ascii_isprint)) header(name, value);
   }
 }
 

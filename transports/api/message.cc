@@ -1,6 +1,6 @@
 #include "transports/api/message.h"
 
-#include <charconv>
+#include <bit>
 #include <cstring>
 #include <new>
 #include <random>
@@ -32,18 +32,26 @@ namespace {
 
 // A process-wide unique id: 16 random hex digits of the process, '-', a counter in hex. Its length.
 constexpr size_t kMaxId = 2 * 16 + 1;
+constexpr char kHex[] = "0123456789abcdef";
+
+struct ProcessId {
+  ProcessId() {
+    std::random_device device;
+    const uint64_t process = uint64_t{device()} << 32 | device();
+    for (int digit = 0; digit < 16; ++digit) text[digit] = kHex[process >> (60 - 4 * digit) & 15];
+    text[16] = '-';
+  }
+  char text[17];
+};
 
 size_t WriteNewId(char* id) {
-  static const uint64_t process = [] {
-    std::random_device device;
-    return uint64_t{device()} << 32 | device();
-  }();
+  static const ProcessId process;
   static std::atomic<uint64_t> counter{0};
-  constexpr char kHex[] = "0123456789abcdef";
-  for (int digit = 0; digit < 16; ++digit) id[digit] = kHex[process >> (60 - 4 * digit) & 15];
-  id[16] = '-';
+  std::memcpy(id, process.text, sizeof(process.text));
   const uint64_t number = counter.fetch_add(1, std::memory_order_relaxed) + 1;
-  return static_cast<size_t>(std::to_chars(id + 17, id + kMaxId, number, 16).ptr - id);
+  const int digits = (std::bit_width(number) + 3) / 4;
+  for (int digit = 0; digit < digits; ++digit) id[17 + digit] = kHex[number >> (4 * (digits - 1 - digit)) & 15];
+  return 17 + static_cast<size_t>(digits);
 }
 
 }  // namespace
@@ -53,18 +61,20 @@ MessageRef Message::Make(const EventFields& fields) {
   const absl::string_view event_id =
       fields.event_id.empty() ? absl::string_view(made, WriteNewId(made)) : fields.event_id;
 
-  size_t text = fields.name.size() + event_id.size() + fields.source.size();
+  size_t text = fields.name.size() + event_id.size() + fields.source.size() + fields.jsonrpc.size();
   for (const Param& param : fields.params) text += param.name.size() + TextOf(param.value).size();
   for (const Attribute& attribute : fields.attributes) text += attribute.first.size() + attribute.second.size();
 
-  // One block: the message, parameters, attributes, then all text.
+  // One block: the message, parameters, attributes, the size of its JSON-RPC text, then all text, that one first.
   const size_t params_bytes = fields.params.size() * sizeof(Param);
   const size_t attributes_bytes = fields.attributes.size() * sizeof(Attribute);
   static_assert(alignof(Attribute) <= alignof(Param) && sizeof(Param) % alignof(Attribute) == 0);
+  static_assert(alignof(Text) <= alignof(Attribute) && sizeof(Attribute) % alignof(Text) == 0);
   static_assert(alignof(Param) <= alignof(Message) && sizeof(Message) % alignof(Param) == 0);
-  auto* const message = new (::operator new(sizeof(Message) + params_bytes + attributes_bytes + text)) Message;
+  const size_t size = sizeof(Message) + params_bytes + attributes_bytes + sizeof(Text) + text;
+  auto* const message = new (::operator new(size)) Message;
   char* const block = reinterpret_cast<char*>(message + 1);
-  char* end = block + params_bytes + attributes_bytes;
+  char* end = block + params_bytes + attributes_bytes + sizeof(Text);
   const auto copy = [&end](absl::string_view source) {
     char* const start = end;
     if (!source.empty()) std::memcpy(start, source.data(), source.size());
@@ -72,6 +82,12 @@ MessageRef Message::Make(const EventFields& fields) {
     return absl::string_view(start, source.size());
   };
 
+  if (!fields.jsonrpc.empty()) {
+    message->encoded_[static_cast<int>(Encoding::kJsonRpc)].store(
+        new (block + params_bytes + attributes_bytes) Text{fields.jsonrpc.size()}, std::memory_order_relaxed);
+    copy(fields.jsonrpc);
+    message->came_as_jsonrpc_ = true;
+  }
   message->name_ = copy(fields.name);
   message->event_id_ = copy(event_id);
   message->source_ = copy(fields.source);
@@ -81,8 +97,11 @@ MessageRef Message::Make(const EventFields& fields) {
   for (size_t i = 0; i < fields.params.size(); ++i) {
     const Param& from = fields.params[i];
     Param* const to = new (params + i) Param{copy(from.name), from.value};
-    if (const auto* value = std::get_if<absl::string_view>(&from.value)) to->value = copy(*value);
-    if (const auto* value = std::get_if<Json>(&from.value)) to->value = Json{copy(value->text)};
+    if (auto* const value = std::get_if<absl::string_view>(&to->value)) {
+      *value = copy(*value);
+    } else if (auto* const json = std::get_if<Json>(&to->value)) {
+      json->text = copy(json->text);
+    }
   }
   message->params_ = absl::MakeConstSpan(params, fields.params.size());
 
@@ -92,7 +111,7 @@ MessageRef Message::Make(const EventFields& fields) {
     new (attributes + i) Attribute(name, copy(fields.attributes[i].second));
   }
   message->attributes_ = absl::MakeConstSpan(attributes, fields.attributes.size());
-  message->size_ = sizeof(Message) + params_bytes + attributes_bytes + text;
+  message->size_ = size;
   return AdoptRef<const Message>(message);
 }
 
@@ -102,8 +121,9 @@ void Message::OnLastRef() {
 }
 
 Message::~Message() {
-  for (const std::atomic<const Text*>& kept : encoded_) {
-    if (const Text* const text = kept.load(std::memory_order_relaxed)) ::operator delete(const_cast<Text*>(text));
+  for (int encoding = came_as_jsonrpc_ ? 1 : 0; encoding < kEncodings; ++encoding) {
+    const Text* const text = encoded_[encoding].load(std::memory_order_relaxed);
+    if (text != nullptr) ::operator delete(const_cast<Text*>(text));
   }
 }
 

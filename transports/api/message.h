@@ -42,6 +42,8 @@ struct EventFields {
   absl::Time event_time = absl::UnixEpoch();  // wall clock, for people and receivers
   absl::string_view source;
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes;
+  // The same event as JSON-RPC notification, where it came as one: then it is passed on as it came.
+  absl::string_view jsonrpc;
 };
 
 // What a message can be turned into: see encoding.h.
@@ -54,8 +56,8 @@ using MessageRef = Ref<const Message>;
 // Immutable after Make(): any thread may read. Each encoding is made once, on first use, by whoever comes first.
 class Message final : public RefCounted {
  public:
-  // Copies `fields` into one block of memory, the message's own: its one allocation besides that of each encoding. The
-  // id, where none is given, is unique across processes and restarts.
+  // Copies `fields` into one block of memory, the message's own: its one allocation besides that of each other
+  // encoding. The id, where none is given, is unique across processes and restarts.
   static MessageRef Make(const EventFields& fields);
   ~Message() override;
 
@@ -71,7 +73,7 @@ class Message final : public RefCounted {
 
   // The message in `encoding`, made on first use and kept. Any thread.
   absl::string_view encoded(Encoding encoding) const;
-  // The JSON-RPC notification that OpenSIPS sends.
+  // The JSON-RPC notification that OpenSIPS sends, or has sent.
   absl::string_view jsonrpc() const { return encoded(Encoding::kJsonRpc); }
 
  private:
@@ -85,6 +87,7 @@ class Message final : public RefCounted {
   absl::string_view source_;
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes_;
   size_t size_ = 0;
+  bool came_as_jsonrpc_ = false;  // that encoding, the first, stands in this block
   // What the views point to stands behind this object, in the same block of memory.
   struct Text;
   mutable std::atomic<const Text*> encoded_[kEncodings] = {};

@@ -19,9 +19,10 @@ class RefCounted {
   RefCounted(const RefCounted&) = delete;
   RefCounted& operator=(const RefCounted&) = delete;
 
-  void AddRef() const { references_.fetch_add(1, std::memory_order_relaxed); }
-  void DropRef() const {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) const_cast<RefCounted*>(this)->OnLastRef();
+  // Several at once cost as much as one.
+  void AddRef(uint32_t count = 1) const { references_.fetch_add(count, std::memory_order_relaxed); }
+  void DropRef(uint32_t count = 1) const {
+    if (references_.fetch_sub(count, std::memory_order_acq_rel) == count) const_cast<RefCounted*>(this)->OnLastRef();
   }
 
  protected:

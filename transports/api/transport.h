@@ -99,6 +99,15 @@ Address AddressOf(const Target& target, absl::StatusOr<Address> (*parse)(const U
   return *std::move(address);
 }
 
+// The target that an address is, where its texts and its `timeout` are all there is to say.
+template <typename Address>
+Target TargetOf(const Address& address, AckLevel ack_level) {
+  return Target{.canonical = address.ToString(/*masked=*/false),
+                .masked = address.ToString(/*masked=*/true),
+                .ack_level = ack_level,
+                .attempt_timeout = address.timeout};
+}
+
 }  // namespace eventvirtual
 
 #endif  // EVENTVIRTUAL_TRANSPORTS_API_TRANSPORT_H_

@@ -7,7 +7,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/http/http_refusal.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
 
@@ -118,7 +117,7 @@ void HttpLink::OnAddresses(absl::StatusOr<std::vector<SocketAddress>> addresses)
     }
     curl_slist_free_all(std::exchange(addresses_, curl_slist_append(nullptr, entry.c_str())));
   }
-  if (!std::exchange(ready_, true)) host_.OnReady(peer_.window);
+  if (closed_.ok() && !std::exchange(ready_, true)) host_.OnReady(peer_.window);
 }
 
 // --- requests
@@ -147,6 +146,7 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
   set(CURLOPT_PROTOCOLS_STR, peer_.tls ? "https" : "http");
   set(CURLOPT_PATH_AS_IS, 1L);
   set(CURLOPT_POST, 1L);
+  set(CURLOPT_USERAGENT, "eventvirtual");  // unless a header says another
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
   set(CURLOPT_OPENSOCKETFUNCTION, &OpenSocket);
   set(CURLOPT_PREREQFUNCTION, &OnRequest);
@@ -161,7 +161,12 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
   set(CURLOPT_MAXAGE_CONN, kMaxIdleSeconds);
   set(CURLOPT_MAXLIFETIME_CONN, kMaxLifeSeconds);
   if (peer_.login.has_value()) {
-    set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
+    if (peer_.signs_for.empty()) {
+      set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
+    } else {
+      set(CURLOPT_AWS_SIGV4, absl::StrCat("aws:amz:", peer_.signs_for).c_str());
+      set(CURLOPT_EXPECT_100_TIMEOUT_MS, 1L);  // see Start()
+    }
     set(CURLOPT_USERNAME, peer_.login->user.c_str());
     set(CURLOPT_PASSWORD, peer_.login->password.c_str());
   }
@@ -196,9 +201,12 @@ void HttpLink::Start(Parcel parcel) {
   };
   add(absl::StrCat("Content-Type: ", content_type_));
   add(absl::StrCat("Idempotency-Key: ", HeaderValue(exchange.message->event_id())));
-  add("Expect:");  // none: it costs a round trip
-  add("Accept:");
-  if (!peer_.headers.contains("user-agent")) add("User-Agent: eventvirtual");
+  // Not sent: the first costs a round trip. But libcurl 7.88 would sign even the names of headers that it is told not
+  // to send, which no server accepts (curl's issue 11664); so a signed request has them.
+  if (peer_.signs_for.empty()) {
+    add("Expect:");
+    add("Accept:");
+  }
   for (const auto& [name, value] : peer_.headers) add(absl::StrCat(name, ": ", value));
   Headers(*exchange.message,
           [&add](absl::string_view name, absl::string_view value) { add(absl::StrCat(name, ": ", value)); });
@@ -288,14 +296,15 @@ absl::Status HttpLink::OutcomeOf(const Exchange& exchange, CURLcode result) cons
 absl::Status HttpLink::AnswerOutcome(const Exchange& exchange) const {
   HttpRefusal refusal;
   curl_easy_getinfo(exchange.curl, CURLINFO_RESPONSE_CODE, &refusal.status);
-  if (refusal.status / 100 == 2) return Check(exchange.answer, !exchange.cut);
+  if (refusal.status / 100 == 2) return Check(*exchange.message, exchange.answer, !exchange.cut);
   char* where = nullptr;
   curl_easy_getinfo(exchange.curl, CURLINFO_REDIRECT_URL, &where);
   refusal.redirected_to = OriginOf(where);
   curl_off_t seconds = 0;
   curl_easy_getinfo(exchange.curl, CURLINFO_RETRY_AFTER, &seconds);
   refusal.retry_after = absl::Seconds(seconds);
-  return RefusalOf(refusal, name_);
+  refusal.body = exchange.answer;
+  return Refused(refusal);
 }
 
 void HttpLink::Close(absl::Status why) {

@@ -1,4 +1,4 @@
-// HttpLink: events as HTTP POST requests, by libcurl's multi interface on our loop. What http and xmlrpc have in
+// HttpLink: events as HTTP POST requests, by libcurl's multi interface on our loop. What http, sqs and xmlrpc have in
 // common.
 #ifndef EVENTVIRTUAL_TRANSPORTS_HTTP_HTTP_LINK_H_
 #define EVENTVIRTUAL_TRANSPORTS_HTTP_HTTP_LINK_H_
@@ -17,6 +17,7 @@
 #include "absl/time/time.h"
 #include "transports/api/transport.h"
 #include "transports/http/http_options.h"
+#include "transports/http/http_refusal.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/tls_files.h"
@@ -45,8 +46,13 @@ class HttpLink : public Link {
   // Further headers for `message`. Values are printable ASCII.
   using AddHeader = absl::FunctionRef<void(absl::string_view name, absl::string_view value)>;
   virtual void Headers(const Message& /*message*/, AddHeader) const {}
-  // What a 2xx answer says. `body` holds its first 64 KiB; `whole`: nothing came behind them.
-  virtual absl::Status Check(absl::string_view body, bool whole) const = 0;
+  // What a 2xx answer to `message` says. `body` holds its first 64 KiB; `whole`: nothing came behind them.
+  virtual absl::Status Check(const Message& message, absl::string_view body, bool whole) const = 0;
+  // What any other answer says; never OK.
+  virtual absl::Status Refused(const HttpRefusal& refusal) const { return RefusalOf(refusal, name_); }
+
+  // Ends the link, and what is out, with `why`. A constructor may call it: then the link is never ready.
+  void Close(absl::Status why);
 
   const std::string& name() const { return name_; }
 
@@ -56,7 +62,6 @@ class HttpLink : public Link {
   void ReadFiles();
   void LookUp();
   void OnAddresses(absl::StatusOr<std::vector<SocketAddress>> addresses);
-  void Close(absl::Status why);
 
   std::unique_ptr<Exchange> NewExchange();
   void Start(Parcel parcel);

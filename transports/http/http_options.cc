@@ -1,8 +1,12 @@
 #include "transports/http/http_options.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 namespace eventvirtual {
@@ -12,6 +16,18 @@ constexpr absl::string_view kHeaderPrefix = "header.";
 constexpr size_t kMaxHeaders = 16;
 constexpr size_t kMaxHeaderValue = 1024;
 constexpr int kMaxWindow = 64;
+constexpr uint16_t kPort = 80, kTlsPort = 443;
+
+// `what` names the part in errors; a password is never repeated.
+absl::Status Decode(absl::string_view what, absl::string_view text, std::string* out) {
+  std::optional<std::string> decoded = PercentDecode(text);
+  if (!decoded.has_value() || absl::StrContains(*decoded, '\0')) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a '%' must be followed by two hexadecimal digits, and not by 00; write '%' as %25"));
+  }
+  *out = *std::move(decoded);
+  return absl::OkStatus();
+}
 
 // What may be set without breaking the request's own framing, routing or credentials.
 bool IsAllowedHeader(absl::string_view name) {
@@ -42,32 +58,55 @@ absl::Status TakeHeaders(const Uri& uri, QueryReader& query, HttpPeer* peer) {
   return absl::OkStatus();
 }
 
-absl::Status TakePath(absl::string_view name, QueryReader& query, std::string* path) {
-  *path = query.TakeString(name, "");
-  if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
-    return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
+}  // namespace
+
+absl::Status TakeUrl(absl::string_view text, HttpPeer* peer) {
+  if (!absl::ConsumePrefix(&text, "//")) {
+    const absl::string_view scheme = peer->tls ? "https" : "http";
+    return absl::InvalidArgumentError(absl::StrCat("no // behind the scheme; write ", scheme, "://host/path"));
   }
+  const size_t slash = std::min(text.find('/'), text.size());
+  absl::string_view authority = text.substr(0, slash);
+  peer->path = slash == text.size() ? "/" : std::string(text.substr(slash));
+  // Before the host, for the errors of that repeat it: an '@' here stands behind a password with a bare '/'.
+  if (absl::Status status = CheckUrlText("the path", peer->path, /*in_query=*/false); !status.ok()) return status;
+  if (const size_t at = authority.rfind('@'); at != absl::string_view::npos) {
+    const std::pair<absl::string_view, absl::string_view> login =
+        absl::StrSplit(authority.substr(0, at), absl::MaxSplits(':', 1));
+    peer->login.emplace();
+    if (absl::Status status = Decode("the user", login.first, &peer->login->user); !status.ok()) return status;
+    if (absl::Status status = Decode("the password", login.second, &peer->login->password); !status.ok()) return status;
+    if (peer->login->user.empty() || absl::StrContains(peer->login->user, ':')) {
+      return absl::InvalidArgumentError("the user before '@' is empty or holds a ':' (RFC 7617 section 2)");
+    }
+    authority.remove_prefix(at + 1);
+  }
+  absl::StatusOr<HostPort> address = ParseHostPort(authority, peer->tls ? kTlsPort : kPort);
+  if (!address.ok()) return address.status();
+  peer->address = *std::move(address);
   return absl::OkStatus();
 }
 
-}  // namespace
+std::string UrlOf(const HttpPeer& peer, bool masked) {
+  std::string text = peer.tls ? "https://" : "http://";
+  if (peer.login.has_value()) {
+    absl::StrAppend(&text, PercentEncode(peer.login->user, ""), ":",
+                    masked ? "***" : PercentEncode(peer.login->password, ""), "@");
+  }
+  std::string host = peer.address.ToString();
+  if (peer.address.port == (peer.tls ? kTlsPort : kPort)) host.resize(host.rfind(':'));
+  return absl::StrCat(text, host, peer.path);
+}
 
-absl::Status TakeHttpOptions(const Uri& uri, QueryReader& query, HttpPeer* peer) {
+absl::Status TakeConnectionOptions(QueryReader& query, HttpPeer* peer) {
   peer->timeout = query.TakeDuration("timeout", peer->timeout, absl::Milliseconds(1), absl::Minutes(5));
   peer->window = static_cast<int>(query.TakeInt("window", peer->window, 1, kMaxWindow));
+  return peer->tls ? TakeTlsOptions(query, peer) : absl::OkStatus();
+}
+
+absl::Status TakeHttpOptions(const Uri& uri, QueryReader& query, HttpPeer* peer) {
+  if (absl::Status status = TakeConnectionOptions(query, peer); !status.ok()) return status;
   peer->redirects = query.TakeBool("redirects", peer->redirects);
-  if (peer->tls) {
-    peer->verify = query.TakeBool("verify", peer->verify);
-    for (const auto& [name, path] : {std::pair{"ca", &peer->ca}, {"cert", &peer->cert}, {"key", &peer->key}}) {
-      if (absl::Status status = TakePath(name, query, path); !status.ok()) return status;
-    }
-    if (peer->cert.empty() != peer->key.empty()) {
-      return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
-    }
-    if (!peer->verify && !peer->ca.empty()) {
-      return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
-    }
-  }
   if (absl::Status status = TakeHeaders(uri, query, peer); !status.ok()) return status;
   if (peer->login.has_value() && peer->headers.contains("authorization")) {
     return absl::InvalidArgumentError("user:password@ and header.authorization exclude each other");
@@ -80,10 +119,7 @@ void AddHttpOptions(const HttpPeer& peer, bool masked, QueryWriter* query) {
   if (peer.timeout != defaults.timeout) query->Add("timeout", absl::FormatDuration(peer.timeout));
   if (peer.window != defaults.window) query->Add("window", absl::StrCat(peer.window));
   if (peer.redirects) query->Add("redirects", "1");
-  if (!peer.verify) query->Add("verify", "0");
-  if (!peer.ca.empty()) query->Add("ca", peer.ca);
-  if (!peer.cert.empty()) query->Add("cert", peer.cert);
-  if (!peer.key.empty()) query->Add("key", peer.key);
+  AddTlsOptions(peer, query);
   for (const auto& [name, value] : peer.headers) {
     query->Add(absl::StrCat(kHeaderPrefix, name), masked ? "***" : value);
   }

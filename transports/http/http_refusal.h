@@ -14,6 +14,7 @@ struct HttpRefusal {
   long status = 0;            // not 2xx
   std::string redirected_to;  // origin of its Location; "" if there is none
   absl::Duration retry_after;
+  absl::string_view body;  // its first 64 KiB
 };
 
 // INVALID_ARGUMENT when the server does not take this event (400, 413, 422), else a failure of the attempt; never OK.

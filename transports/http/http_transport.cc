@@ -4,11 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "transports/api/encoding.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
@@ -17,18 +14,6 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::string_view kSchemes[] = {"http", "https"};
-constexpr uint16_t kPort = 80, kTlsPort = 443;
-
-// `what` names the part in errors; a password is never repeated.
-absl::Status Decode(absl::string_view what, absl::string_view text, std::string* out) {
-  std::optional<std::string> decoded = PercentDecode(text);
-  if (!decoded.has_value() || absl::StrContains(*decoded, '\0')) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": a '%' must be followed by two hexadecimal digits, and not by 00; write '%' as %25"));
-  }
-  *out = *std::move(decoded);
-  return absl::OkStatus();
-}
 
 struct Receiver {
   HttpPeer peer;
@@ -39,35 +24,12 @@ absl::StatusOr<Receiver> ParseReceiver(const Uri& uri) {
   Receiver receiver;
   HttpPeer& peer = receiver.peer;
   peer.tls = uri.scheme == "https";
-  absl::string_view body = uri.body;
-  if (!absl::ConsumePrefix(&body, "//")) {
-    return absl::InvalidArgumentError(absl::StrCat("no // behind the scheme; write ", uri.scheme, "://host/path"));
-  }
-  const size_t slash = std::min(body.find('/'), body.size());
-  absl::string_view authority = body.substr(0, slash);
-  peer.path = slash == body.size() ? "/" : std::string(body.substr(slash));
-  if (absl::StrContains(body, '?')) {
+  if (absl::StrContains(uri.body, '?')) {
     return absl::InvalidArgumentError(
         "a '?' that no option follows; the query of the URL itself goes into option \"query\", percent-encoded: "
         "query=token%3Dabc%26x%3D1");
   }
-  // Before the host, for the errors of that repeat it: an '@' here stands behind a password with a bare '/'.
-  if (absl::Status status = CheckUrlText("the path", peer.path, /*in_query=*/false); !status.ok()) return status;
-  if (const size_t at = authority.rfind('@'); at != absl::string_view::npos) {
-    const std::pair<absl::string_view, absl::string_view> login =
-        absl::StrSplit(authority.substr(0, at), absl::MaxSplits(':', 1));
-    peer.login.emplace();
-    if (absl::Status status = Decode("the user", login.first, &peer.login->user); !status.ok()) return status;
-    if (absl::Status status = Decode("the password", login.second, &peer.login->password); !status.ok()) return status;
-    if (peer.login->user.empty() || absl::StrContains(peer.login->user, ':')) {
-      return absl::InvalidArgumentError("the user before '@' is empty or holds a ':' (RFC 7617 section 2)");
-    }
-    authority.remove_prefix(at + 1);
-  }
-  absl::StatusOr<HostPort> address = ParseHostPort(authority, peer.tls ? kTlsPort : kPort);
-  if (!address.ok()) return address.status();
-  peer.address = *std::move(address);
-
+  if (absl::Status status = TakeUrl(uri.body, &peer); !status.ok()) return status;
   QueryReader query(uri);
   peer.query = query.TakeString("query", "");
   if (absl::Status status = CheckUrlText("option \"query\"", peer.query, /*in_query=*/true); !status.ok()) {
@@ -81,24 +43,11 @@ absl::StatusOr<Receiver> ParseReceiver(const Uri& uri) {
 
 std::string TextOf(const Receiver& receiver, bool masked) {
   const HttpPeer& peer = receiver.peer;
-  std::string text = peer.tls ? "https://" : "http://";
-  if (peer.login.has_value()) {
-    absl::StrAppend(&text, PercentEncode(peer.login->user, ""), ":",
-                    masked ? "***" : PercentEncode(peer.login->password, ""), "@");
-  }
-  std::string host = peer.address.ToString();
-  if (peer.address.port == (peer.tls ? kTlsPort : kPort)) host.resize(host.rfind(':'));
   QueryWriter options;
   if (!peer.query.empty()) options.Add("query", masked ? "***" : peer.query);
   AddHttpOptions(peer, masked, &options);
   AddEncoding(receiver.encoding, &options);
-  return absl::StrCat(text, host, peer.path, options.text());
-}
-
-// A header's value is one line of printable ASCII (RFC 9110 section 5.5).
-bool IsHeaderValue(absl::string_view text) {
-  return !text.empty() &&
-         std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(c) || c == ' '; });
+  return absl::StrCat(UrlOf(peer, masked), options.text());
 }
 
 class EventHttpLink final : public HttpLink {
@@ -110,15 +59,15 @@ class EventHttpLink final : public HttpLink {
  private:
   absl::string_view Body(const Message& message, std::string*) const override { return message.encoded(encoding_); }
   void Headers(const Message& message, AddHeader add) const override {
-    for (const auto& [name, value] : message.attributes()) {  // W3C Trace Context
-      if ((name == "traceparent" || name == "tracestate") && IsHeaderValue(value)) add(name, value);
-    }
+    ForEachTraceHeader(message, add);
     if (encoding_ != Encoding::kCloudEventsBinary) return;
     ForEachCloudEventAttribute(message, [add](absl::string_view name, absl::string_view value) {
       add(absl::StrCat("ce-", name), CloudEventHeaderValue(value));
     });
   }
-  absl::Status Check(absl::string_view, bool) const override { return absl::OkStatus(); }  // the status says it
+  absl::Status Check(const Message&, absl::string_view, bool) const override {
+    return absl::OkStatus();
+  }  // the status says it
 
   const Encoding encoding_;
 };

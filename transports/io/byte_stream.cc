@@ -100,6 +100,12 @@ absl::StatusOr<TlsContext> MakeTlsContext(const TlsFiles& files, bool verify) {
   return context;
 }
 
+absl::StatusOr<TlsContext> MakeTlsContext(const TlsOptions& options) {
+  const absl::StatusOr<TlsFiles> files = ReadTlsFiles(options.ca, options.cert, options.key);
+  if (!files.ok()) return files.status();
+  return MakeTlsContext(*files, options.verify);
+}
+
 ByteStream::ByteStream(int fd, SSL_CTX& context, const std::string& host)
     : fd_(fd), ssl_(SSL_new(&context)), host_(host) {
   EV_CHECK(ssl_ != nullptr);

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "transports/io/tls_files.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 
@@ -24,6 +25,8 @@ using TlsContext = std::unique_ptr<SSL_CTX, TlsContextDeleter>;
 // any certificate is taken, whatever name it is for. Reads the system's files: for a Worker. UNAUTHENTICATED says which
 // of ca, cert and key is of no use, and why.
 absl::StatusOr<TlsContext> MakeTlsContext(const TlsFiles& files, bool verify);
+// The same of the files that `options` name. UNAVAILABLE: one of them cannot be read.
+absl::StatusOr<TlsContext> MakeTlsContext(const TlsOptions& options);
 
 // Never blocks. On one thread. OpenSSL sees bytes, never the descriptor.
 class ByteStream {

@@ -140,7 +140,8 @@ void EventLoop::Post(absl::AnyInvocable<void() &&> task) {
     return;
   }
   tasks_.push_back(std::move(task));
-  if (std::exchange(awake_, true)) return;
+  // What this loop posts to itself is seen before it sleeps.
+  if (std::exchange(awake_, true) || OnLoop()) return;
   // Still under the lock: once the task is seen, this loop may be destroyed, and the descriptor with it.
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));

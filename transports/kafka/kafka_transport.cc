@@ -310,10 +310,7 @@ class KafkaTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<KafkaAddress> address = ParseKafkaAddress(uri);
     if (!address.ok()) return address.status();
-    return Target{.canonical = address->ToString(/*masked=*/false),
-                  .masked = address->ToString(/*masked=*/true),
-                  .ack_level = AckLevel::kDurable,
-                  .attempt_timeout = address->timeout};
+    return TargetOf(*address, AckLevel::kDurable);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -93,16 +93,7 @@ absl::StatusOr<MqttAddress> ParseMqttAddress(const Uri& uri) {
   address.timeout = query.TakeDuration("timeout", address.timeout, absl::Milliseconds(1), absl::Minutes(5));
   address.encoding = TakeEncoding(query, /*has_headers=*/true);
   if (address.tls) {
-    address.verify = query.TakeBool("verify", address.verify);
-    for (const auto& [name, path] : {std::pair{"ca", &address.ca}, {"cert", &address.cert}, {"key", &address.key}}) {
-      *path = query.TakeString(name, "");
-      if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
-        return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
-      }
-    }
-    if (address.cert.empty() != address.key.empty()) {
-      return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
-    }
+    if (absl::Status status = TakeTlsOptions(query, &address); !status.ok()) return status;
   }
   if (absl::Status status = query.Done(); !status.ok()) return status;
   if (address.client_id.empty() || address.client_id.size() > kMaxClientId ||
@@ -131,10 +122,7 @@ std::string MqttAddress::ToString(bool masked) const {
   if (retain) options.Add("retain", "1");
   if (require_subscribers) options.Add("require_subscribers", "1");
   if (client_id != kClientId) options.Add("client_id", client_id);
-  if (!verify) options.Add("verify", "0");
-  if (!ca.empty()) options.Add("ca", ca);
-  if (!cert.empty()) options.Add("cert", cert);
-  if (!key.empty()) options.Add("key", key);
+  AddTlsOptions(*this, &options);
   if (timeout != defaults.timeout) options.Add("timeout", absl::FormatDuration(timeout));
   AddEncoding(encoding, &options);
   return absl::StrCat(text, host.ToString(), "/", PercentEncode(topic, kKeep), options.text());

@@ -8,11 +8,12 @@
 #include "absl/time/time.h"
 #include "transports/api/encoding.h"
 #include "transports/api/uri.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 
 // `mqtt://[user:password@]host[:port]/topic` or `mqtts://…`, and options; see the README.
-struct MqttAddress {
+struct MqttAddress : TlsOptions {
   bool tls = false;
   HostPort host;
   std::string user, password;  // both empty: no login
@@ -20,9 +21,7 @@ struct MqttAddress {
   int qos = 1;
   bool retain = false;
   bool require_subscribers = false;
-  std::string client_id;      // a prefix; the rest is made for each link
-  std::string ca, cert, key;  // paths of PEM files
-  bool verify = true;
+  std::string client_id;  // a prefix; the rest is made for each link
   absl::Duration timeout = absl::Seconds(2);
   Encoding encoding = Encoding::kJsonRpc;
 

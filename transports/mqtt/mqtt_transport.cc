@@ -346,10 +346,7 @@ class MqttTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<MqttAddress> address = ParseMqttAddress(uri);
     if (!address.ok()) return address.status();
-    return Target{.canonical = address->ToString(/*masked=*/false),
-                  .masked = address->ToString(/*masked=*/true),
-                  .ack_level = address->qos == 0 ? AckLevel::kWritten : AckLevel::kConfirmed,
-                  .attempt_timeout = address->timeout};
+    return TargetOf(*address, address->qos == 0 ? AckLevel::kWritten : AckLevel::kConfirmed);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -79,23 +79,6 @@ absl::Status CheckSubject(absl::string_view subject) {
   return absl::OkStatus();
 }
 
-absl::Status TakeTlsOptions(QueryReader& query, NatsAddress* address) {
-  address->verify = query.TakeBool("verify", address->verify);
-  for (const auto& [name, path] : {std::pair{"ca", &address->ca}, {"cert", &address->cert}, {"key", &address->key}}) {
-    *path = query.TakeString(name, "");
-    if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
-      return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
-    }
-  }
-  if (address->cert.empty() != address->key.empty()) {
-    return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
-  }
-  if (!address->verify && !address->ca.empty()) {
-    return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<NatsAddress> ParseNatsAddress(const Uri& uri) {
@@ -145,10 +128,7 @@ std::string NatsAddress::ToString(bool masked) const {
   if (jetstream) query.Add("jetstream", "1");
   AddEncoding(encoding, &query);
   if (timeout != NatsAddress().timeout) query.Add("timeout", absl::FormatDuration(timeout));
-  if (!verify) query.Add("verify", "0");
-  if (!ca.empty()) query.Add("ca", ca);
-  if (!cert.empty()) query.Add("cert", cert);
-  if (!key.empty()) query.Add("key", key);
+  AddTlsOptions(*this, &query);
   return absl::StrCat(tls ? "natss://" : "nats://", login, host.ToString(), "/", subject, query.text());
 }
 

@@ -8,11 +8,12 @@
 #include "absl/time/time.h"
 #include "transports/api/encoding.h"
 #include "transports/api/uri.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 
 // `//[user:password@|token@]host[:port]/subject[?options]`; the README has the options.
-struct NatsAddress {
+struct NatsAddress : TlsOptions {
   bool tls = false;  // natss
   HostPort host;
   std::string user, password, token;  // a user or a token, or neither
@@ -20,8 +21,6 @@ struct NatsAddress {
   bool jetstream = false;
   Encoding encoding = Encoding::kJsonRpc;
   absl::Duration timeout = absl::Seconds(2);
-  bool verify = true;         // the server's certificate and its name
-  std::string ca, cert, key;  // paths of PEM files; empty: the system's authorities, no certificate
 
   // The canonical text, or with `masked` the same with "***" for the password or token.
   std::string ToString(bool masked) const;

@@ -244,10 +244,7 @@ class NatsTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<NatsAddress> address = ParseNatsAddress(uri);
     if (!address.ok()) return address.status();
-    return Target{.canonical = address->ToString(/*masked=*/false),
-                  .masked = address->ToString(/*masked=*/true),
-                  .ack_level = address->jetstream ? AckLevel::kDurable : AckLevel::kWritten,
-                  .attempt_timeout = address->timeout};
+    return TargetOf(*address, address->jetstream ? AckLevel::kDurable : AckLevel::kWritten);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -183,28 +183,6 @@ std::string OpensipsText(const BrokerAddress& address, absl::string_view login) 
 
 // --- amqp[s]://host[/vhost]?options
 
-absl::Status TakePath(absl::string_view name, QueryReader& query, std::string* path) {
-  *path = query.TakeString(name, "");
-  if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
-    return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status TakeTlsOptions(QueryReader& query, BrokerAddress* address) {
-  address->verify = query.TakeBool("verify", address->verify);
-  for (const auto& [name, path] : {std::pair{"ca", &address->ca}, {"cert", &address->cert}, {"key", &address->key}}) {
-    if (absl::Status status = TakePath(name, query, path); !status.ok()) return status;
-  }
-  if (address->cert.empty() != address->key.empty()) {
-    return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
-  }
-  if (!address->verify && !address->ca.empty()) {
-    return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
-  }
-  return absl::OkStatus();
-}
-
 absl::Status ParseAmqpUri(const Uri& uri, QueryReader& query, BrokerAddress* address) {
   absl::string_view body = uri.body;
   if (!absl::ConsumePrefix(&body, "//")) {
@@ -265,10 +243,7 @@ std::string AmqpUriText(const BrokerAddress& address, absl::string_view login) {
   for (const auto& [name, value] : address.headers) options.Add(absl::StrCat(kHeaderPrefix, name), value);
   if (address.timeout != defaults.timeout) options.Add("timeout", absl::FormatDuration(address.timeout));
   AddEncoding(address.encoding, &options);
-  if (!address.verify) options.Add("verify", "0");
-  if (!address.ca.empty()) options.Add("ca", address.ca);
-  if (!address.cert.empty()) options.Add("cert", address.cert);
-  if (!address.key.empty()) options.Add("key", address.key);
+  AddTlsOptions(address, &options);
   const std::string vhost = address.vhost == defaults.vhost ? "" : absl::StrCat("/", PercentEncode(address.vhost, ""));
   return absl::StrCat(address.scheme, "://", login, address.host.ToString(), vhost, options.text());
 }

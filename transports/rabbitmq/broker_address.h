@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "transports/api/message.h"
 #include "transports/api/uri.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 
@@ -17,7 +18,7 @@ namespace eventvirtual {
 //   amqp[s]://[user[:password]@]host[:port][/vhost]?options                    RabbitMQ's URI specification
 // Every text but the paths is decoded and at most 255 bytes long, what AMQP's short strings hold (AMQP 0-9-1 section
 // 4.2.5.3).
-struct BrokerAddress {
+struct BrokerAddress : TlsOptions {
   std::string scheme = "rabbitmq";  // rabbitmq, amqp or amqps
   HostPort host;
   std::string user = "guest";
@@ -31,9 +32,6 @@ struct BrokerAddress {
   std::map<std::string, std::string> headers;
   absl::Duration timeout = absl::Seconds(2);
   Encoding encoding = Encoding::kJsonRpc;
-  // With TLS:
-  bool verify = true;         // the broker's certificate and its name
-  std::string ca, cert, key;  // paths of PEM files; empty: the system's authorities, no certificate
 
   bool tls() const { return scheme == "amqps"; }
 

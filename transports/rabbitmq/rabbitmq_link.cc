@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/io/printable.h"
-#include "transports/io/tls_files.h"
+#include "transports/io/tls_options.h"
 
 namespace eventvirtual {
 namespace {
@@ -59,16 +59,14 @@ void RabbitmqLink::Send(absl::Span<Parcel> parcels) {
 
 void RabbitmqLink::PrepareTls() {
   reader_ = std::make_unique<Worker>("amqp-files");
-  reader_->Run(
-      [this, box = box_, ca = address_.ca, cert = address_.cert, key = address_.key, verify = address_.verify] {
-        const absl::StatusOr<TlsFiles> files = ReadTlsFiles(ca, cert, key);
-        absl::StatusOr<TlsContext> context = files.ok() ? MakeTlsContext(*files, verify) : Fresh(files.status());
-        box->Post([this, context = std::move(context)]() mutable {
-          if (!context.ok()) return Close(Named(context.status()));
-          tls_ = *std::move(context);
-          Connect();
-        });
-      });
+  reader_->Run([this, box = box_, options = TlsOptions(address_)] {
+    absl::StatusOr<TlsContext> context = MakeTlsContext(options);
+    box->Post([this, context = std::move(context)]() mutable {
+      if (!context.ok()) return Close(Named(context.status()));
+      tls_ = *std::move(context);
+      Connect();
+    });
+  });
 }
 
 void RabbitmqLink::Connect() {

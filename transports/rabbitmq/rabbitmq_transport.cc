@@ -28,10 +28,7 @@ class RabbitmqTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<BrokerAddress> address = ParseBrokerAddress(uri);
     if (!address.ok()) return address.status();
-    return Target{.canonical = address->ToString(/*masked=*/false),
-                  .masked = address->ToString(/*masked=*/true),
-                  .ack_level = AckLevel::kConfirmed,
-                  .attempt_timeout = address->timeout};
+    return TargetOf(*address, AckLevel::kConfirmed);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

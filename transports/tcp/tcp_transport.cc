@@ -8,6 +8,7 @@
 #include <deque>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
@@ -93,11 +94,9 @@ class TcpLink final : public Link {
 
   void Send(absl::Span<Parcel> parcels) override {
     const bool shared_text = !peer_.reliable && peer_.method.empty() && peer_.event_param.empty();
+    ends_.clear();
     for (Parcel& parcel : parcels) {
-      if (!closed_.ok()) {
-        std::move(parcel.done).Finish(closed_);
-        continue;
-      }
+      if (!closed_.ok()) break;
       if (shared_text) {
         const absl::string_view text = parcel.message->encoded(peer_.encoding);
         out_.append(text.data(), text.size());
@@ -108,12 +107,24 @@ class TcpLink final : public Link {
       if (peer_.reliable) {
         unanswered_.emplace(last_id_, std::move(parcel.done));
       } else {
-        unwritten_.push_back({written_ + out_.size() - out_start_, std::move(parcel.done)});
+        ends_.push_back(written_ + out_.size() - out_start_);
       }
     }
     // A peer that has gone is noticed before the bytes go into its grave.
     if (closed_.ok()) Read();
     if (closed_.ok()) Write();
+    if (peer_.reliable && closed_.ok()) return;
+    // Mostly all have left, and none has to wait.
+    for (size_t i = 0; i < parcels.size(); ++i) {
+      Completion& done = parcels[i].done;
+      if (!closed_.ok()) {
+        std::move(done).Finish(closed_);  // of requests, those that are not waited for
+      } else if (ends_[i] <= written_) {
+        std::move(done).Finish(absl::OkStatus());
+      } else {
+        unwritten_.push_back({ends_[i], std::move(done)});
+      }
+    }
   }
 
  private:
@@ -244,6 +255,7 @@ class TcpLink final : public Link {
   size_t out_start_ = 0;
   uint64_t written_ = 0;  // bytes since the connection began
   std::deque<Unwritten> unwritten_;
+  std::vector<uint64_t> ends_;  // scratch of Send(): where each text ends
 
   uint64_t last_id_ = 0;
   absl::flat_hash_map<uint64_t, Completion> unanswered_;

@@ -150,14 +150,21 @@ void EachMessageArrivesIntact(ConformancePeer& peer) {
 void TooLargeFailsAlone(ConformancePeer& peer) {
   if (peer.largest() == 0) return;
   LinkUnderTest link(peer.transport(), peer.uri());
-  ASSERT_GE(link.WaitReady(), 3);
-  const std::vector<MessageRef> batch = {Numbered(0), MessageOfSize(peer.largest() + 1), Numbered(2)};
-  const size_t first = link.Send(batch);
-  EXPECT_TRUE(link.Outcome(first).ok());
-  EXPECT_EQ(link.Outcome(first + 1).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(link.Outcome(first + 2).ok());
-  ExpectArrives(peer, *batch[0]);
-  ExpectArrives(peer, *batch[2]);
+  const int window = link.WaitReady();
+  ASSERT_GT(window, 0);
+  const std::vector<MessageRef> messages = {Numbered(0), MessageOfSize(peer.largest() + 1), Numbered(2)};
+  std::vector<absl::Status> outcomes;
+  if (window >= 3) {
+    const size_t first = link.Send(messages);
+    for (size_t i = 0; i < messages.size(); ++i) outcomes.push_back(link.Outcome(first + i));
+  } else {
+    for (const MessageRef& message : messages) outcomes.push_back(link.SendAndWait(message));
+  }
+  EXPECT_TRUE(outcomes[0].ok()) << outcomes[0];
+  EXPECT_EQ(outcomes[1].code(), absl::StatusCode::kInvalidArgument) << outcomes[1];
+  EXPECT_TRUE(outcomes[2].ok()) << outcomes[2];
+  ExpectArrives(peer, *messages[0]);
+  ExpectArrives(peer, *messages[2]);
   EXPECT_FALSE(link.closed());
 }
 
@@ -322,12 +329,12 @@ void DestroyingAtAnyMomentEndsWhatIsOutAndLeavesNothing(ConformancePeer& peer) {
     }
   }
   peer.Stop();
-  // A file is closed by the thread that writes it.
+  // A file is closed by the thread that writes it. A server in this process may have closed one of an earlier case.
   const absl::Time give_up = absl::Now() + kPatience;
   int after = OpenDescriptors();
-  for (; after != before && absl::Now() < give_up; after = OpenDescriptors()) {
+  for (; after > before && absl::Now() < give_up; after = OpenDescriptors()) {
   }
-  EXPECT_EQ(after, before) << "descriptors are left open";
+  EXPECT_LE(after, before) << "descriptors are left open";
 }
 
 constexpr ConformanceCase kCases[] = {

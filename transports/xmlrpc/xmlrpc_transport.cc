@@ -78,7 +78,7 @@ class XmlrpcLink final : public HttpLink {
     *room = EncodeXmlRpc(message, method_, use_struct_);
     return *room;
   }
-  absl::Status Check(absl::string_view body, bool whole) const override {
+  absl::Status Check(const Message&, absl::string_view body, bool whole) const override {
     const absl::Status status =
         whole ? CheckXmlRpcResponse(body) : absl::UnavailableError("the answer is longer than 64 KiB");
     return status.ok() ? status : absl::Status(status.code(), absl::StrCat(name(), ": ", status.message()));

@@ -441,9 +441,10 @@ TEST(Cork, WhatIsOfferedUnderItLeavesWhenTheOutermostEndsAndNotBefore) {
     }
     raised.push_back(world.Raise("E", "2"));
     for (const World::Raised& one : raised) EXPECT_EQ(one.receipt.accepted, 1u);
-    EXPECT_EQ(world.StatsOf("fake:a").queued, 2u);
     EXPECT_EQ(world.StatsOf("fake:a").connects, 0u);
   }
+  EXPECT_EQ(world.StatsOf("fake:a").queued, 2u);
+  EXPECT_EQ(world.StatsOf("fake:a").connects, 0u);
   world.loop.RunUntilIdle();
   for (const char* site : {"a", "b"}) {
     EXPECT_EQ(world.fake->at(site).parked.size(), 2u) << site;
@@ -451,6 +452,45 @@ TEST(Cork, WhatIsOfferedUnderItLeavesWhenTheOutermostEndsAndNotBefore) {
     EXPECT_THAT(world.End(site), HasSubstr(R"({"n":"2"})"));
   }
   for (const World::Raised& one : raised) EXPECT_EQ(one.outcome(), DeliveryResult::Outcome::kDelivered);
+}
+
+TEST(Cork, TheBoundOfAQueueHoldsUnderIt) {
+  EndpointLimits limits;
+  limits.queue_events = 100;
+  World world(limits);
+  world.Subscribe("E", "fake:a?timeout=1m");
+  uint32_t accepted = 0;
+  {
+    Cork cork;
+    for (int i = 0; i < 150; ++i) accepted += world.Raise("E").receipt.accepted;
+  }
+  EXPECT_EQ(accepted, 100u);
+  const EndpointStats stats = world.StatsOf("fake:a?timeout=1m");
+  EXPECT_EQ(stats.offered, 150u);
+  EXPECT_EQ(stats.accepted, 100u);
+  EXPECT_EQ(stats.full, 50u);
+  EXPECT_EQ(stats.queued, 100u);
+}
+
+TEST(Cork, WhatItHoldsKeepsItsOrderAndEndsWithTheEndpoint) {
+  World world;
+  world.Subscribe("E", "fake:a");
+  std::vector<World::Raised> raised;
+  {
+    Cork cork;
+    for (int i = 0; i < 200; ++i) raised.push_back(world.Raise("E", absl::StrCat(i)));
+  }
+  world.loop.RunUntilIdle();
+  for (int i = 0; i < 100; ++i) EXPECT_THAT(world.End("a"), HasSubstr(absl::StrCat(R"({"n":")", i, "\"")));
+  {
+    Cork cork;
+    raised.push_back(world.Raise("E"));
+    raised.push_back(world.Raise("E"));
+    world.pool.CloseAll();
+  }
+  world.loop.RunUntilIdle();
+  for (const World::Raised& one : raised) EXPECT_TRUE(one.ended());
+  EXPECT_EQ(raised.back().outcome(), DeliveryResult::Outcome::kFailed);
 }
 
 TEST(Delivery, TotalTimeoutEndsTheEventAcrossAttempts) {

@@ -40,13 +40,9 @@ class World {
   }
 
   SubscriptionSpec Spec(const std::string& event, const std::string& socket) const {
-    const absl::StatusOr<VirtualSocket> parsed = ParseVirtualSocket(socket);
-    EV_CHECK(parsed.ok());
     SubscriptionSpec spec;
     spec.event = event;
-    spec.policy = parsed->policy;
-    spec.plain = parsed->plain;
-    for (const std::string& uri : parsed->subscribers) spec.subscribers.push_back({uri});
+    EV_CHECK(SetSocket(socket, absl::ZeroDuration(), &spec).ok());
     return spec;
   }
 

@@ -14,9 +14,11 @@
 namespace eventvirtual {
 namespace {
 
+constexpr absl::Time kReceived = absl::UnixEpoch();
+
 OpensipsEvent Parse(absl::string_view text, std::string event_param = "") {
   OpensipsEventParser parser(std::move(event_param));
-  return parser.Parse(text);
+  return parser.Parse(text, kReceived);
 }
 
 std::string Request(absl::string_view params) {
@@ -222,14 +224,49 @@ TEST(OpensipsEvent, NestingUpToTheBoundIsPassedOn) {
 
 TEST(OpensipsEvent, OneParserReadsOnAfterWhateverCame) {
   OpensipsEventParser parser("");
-  const OpensipsEvent first = parser.Parse(Request(R"({"long":")" + std::string(100000, 'x') + "\"}"));
-  for (const char* bad : {"", "{", "\xff", R"({"jsonrpc":"2.0"})"}) EXPECT_FALSE(parser.Parse(bad).message) << bad;
-  const OpensipsEvent last = parser.Parse(Request(R"(["short"])"));
+  const OpensipsEvent first = parser.Parse(Request(R"({"long":")" + std::string(100000, 'x') + "\"}"), kReceived);
+  for (const char* bad : {"", "{", "\xff", R"({"jsonrpc":"2.0"})"}) {
+    EXPECT_FALSE(parser.Parse(bad, kReceived).message) << bad;
+  }
+  const OpensipsEvent last = parser.Parse(Request(R"(["short"])"), kReceived);
   ASSERT_TRUE(first.message && last.message);
   // A message is a copy: what the parser reads later does not change it.
   EXPECT_EQ(std::get<absl::string_view>(first.message->params()[0].value), std::string(100000, 'x'));
   EXPECT_EQ(std::get<absl::string_view>(last.message->params()[0].value), "short");
   EXPECT_NE(first.message->event_id(), last.message->event_id());
+}
+
+TEST(OpensipsEvent, ANotificationIsPassedOnAsItCame) {
+  for (const char* text : {
+           R"({"jsonrpc":"2.0","method":"E","params":{"a":"\/\u00e9","b":1.50,"b":[1, 2]}})",
+           R"({"params":[1e2],"method":"E","jsonrpc":"2.0"})",
+       }) {
+    const OpensipsEvent event = Parse(text);
+    ASSERT_TRUE(event.message) << text << ": " << event.error;
+    EXPECT_EQ(event.message->jsonrpc(), text);
+  }
+}
+
+TEST(OpensipsEvent, WhatSaysMoreThanTheEventIsWrittenAnew) {
+  constexpr absl::string_view kWritten = R"({"jsonrpc":"2.0","method":"E","params":{"a":1}})";
+  for (const char* text : {
+           R"({"id":1,"jsonrpc":"2.0","method":"E","params":{"a":1}})",
+           R"({"id":null,"jsonrpc":"2.0","method":"E","params":{"a":1}})",
+           R"({"jsonrpc":"2.0","method":"E","params":{"a":1},"more":2})",
+           R"({"jsonrpc":"2.0","method":"E","method":"F","params":{"a":1}})",
+           R"( {"jsonrpc":"2.0","method":"E","params":{"a":1}})",
+           "{\"jsonrpc\":\"2.0\",\"method\":\"E\",\"params\":{\"a\":1}}\n",
+       }) {
+    const OpensipsEvent event = Parse(text);
+    ASSERT_TRUE(event.message) << text << ": " << event.error;
+    EXPECT_EQ(event.message->jsonrpc(), kWritten) << text;
+  }
+  const OpensipsEvent renamed = Parse(R"({"jsonrpc":"2.0","method":"raise","params":{"event":"E","a":1}})", "event");
+  ASSERT_TRUE(renamed.message) << renamed.error;
+  EXPECT_EQ(renamed.message->jsonrpc(), kWritten);
+  const OpensipsEvent bare = Parse(R"({"jsonrpc":"2.0","method":"E","params":[]})");
+  ASSERT_TRUE(bare.message) << bare.error;
+  EXPECT_EQ(bare.message->jsonrpc(), R"({"jsonrpc":"2.0","method":"E"})");
 }
 
 }  // namespace

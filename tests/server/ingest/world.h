@@ -2,16 +2,11 @@
 #ifndef EVENTVIRTUAL_TESTS_SERVER_INGEST_WORLD_H_
 #define EVENTVIRTUAL_TESTS_SERVER_INGEST_WORLD_H_
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -19,7 +14,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -28,6 +22,7 @@
 #include "server/ingest/ingest.h"
 #include "server/registry/registry.h"
 #include "tests/transports/io/on_loop.h"
+#include "tests/transports/io/peer.h"
 #include "transports/api/catalog.h"
 #include "transports/api/mutex.h"
 #include "transports/io/event_loop.h"
@@ -184,64 +179,6 @@ inline std::string Notification(int n, absl::string_view event = "E") {
   return absl::StrCat(R"({"jsonrpc":"2.0","method":")", event, R"(","params":{"n":)", n, "}}");
 }
 inline std::string Accepted(int id) { return absl::StrCat(R"({"jsonrpc":"2.0","result":"OK","id":)", id, "}"); }
-
-inline sockaddr_in Internet(absl::string_view address) {  // "tcp:127.0.0.1:5060"
-  const size_t colon = address.rfind(':');
-  sockaddr_in in = {};
-  in.sin_family = AF_INET;
-  in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  int port = 0;
-  EXPECT_TRUE(absl::SimpleAtoi(address.substr(colon + 1), &port)) << std::string(address);
-  in.sin_port = htons(port);
-  return in;
-}
-
-// A blocking socket on which nothing takes longer than kPatience.
-class Peer {
- public:
-  Peer(int family, int type) : fd_(socket(family, type | SOCK_CLOEXEC, 0)) {
-    EXPECT_GE(fd_, 0) << strerror(errno);
-    const timeval patience = absl::ToTimeval(kPatience);
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-  }
-  ~Peer() { close(fd_); }
-  Peer(const Peer&) = delete;
-
-  int fd() const { return fd_; }
-
-  bool Send(absl::string_view bytes) {
-    while (!bytes.empty()) {
-      const ssize_t sent = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (sent < 0) return false;
-      bytes.remove_prefix(sent);
-    }
-    return true;
-  }
-
- protected:
-  const int fd_;
-};
-
-// A sender of datagrams.
-class DatagramPeer : public Peer {
- public:
-  explicit DatagramPeer(absl::string_view address)
-      : Peer(absl::StartsWith(address, "unix:") ? AF_UNIX : AF_INET, SOCK_DGRAM) {
-    if (absl::StartsWith(address, "unix:")) {
-      sockaddr_un un = {};
-      un.sun_family = AF_UNIX;
-      std::memcpy(un.sun_path, address.data() + 5, address.size() - 5);
-      EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&un), sizeof(un)), 0) << strerror(errno);
-    } else {
-      const sockaddr_in in = Internet(address);
-      EXPECT_EQ(connect(fd_, reinterpret_cast<const sockaddr*>(&in), sizeof(in)), 0) << strerror(errno);
-    }
-  }
-  bool SendOne(absl::string_view datagram) {
-    return send(fd_, datagram.data(), datagram.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(datagram.size());
-  }
-};
 
 // Reads like OpenSIPS: at most 8192 bytes at a time, at most five answers in one read, and it gives the connection up
 // when a read ends inside an answer.

@@ -73,6 +73,30 @@ TEST(Subscribe, ARefreshFindsTheSubscriberOfEachAttemptTimeout) {
                                     Pair("fake:a", absl::Seconds(3))));
 }
 
+TEST(Subscribe, WhoKnowsNoOptionsRefreshesTheExpiryAlone) {
+  World world;
+  SubscriptionSpec spec = world.Spec("E", "fake:a");
+  spec.delivery.failover_timeout = absl::Seconds(7);
+  spec.subscribers[0].attempt_timeout = absl::Seconds(2);
+  spec.labels["team"] = "voice";
+  ASSERT_TRUE(world.registry.Subscribe(spec).ok());
+  world.loop.Advance(absl::Seconds(5));
+  SubscriptionSpec again = world.Spec("E", "fake:a");
+  again.keeps_options = true;
+  again.expires = world.loop.Now() + absl::Hours(1);
+  const absl::StatusOr<Registry::Subscribed> refreshed = world.registry.Subscribe(again);
+  ASSERT_TRUE(refreshed.ok());
+  EXPECT_FALSE(refreshed->created);
+  EXPECT_EQ(refreshed->info.expires, again.expires);
+  EXPECT_EQ(refreshed->info.delivery.failover_timeout, absl::Seconds(7));
+  EXPECT_EQ(refreshed->info.subscribers[0].attempt_timeout, absl::Seconds(2));
+  EXPECT_EQ(refreshed->info.labels.at("team"), "voice");
+  const absl::StatusOr<Registry::Entry> entry = world.registry.Match(again);
+  ASSERT_TRUE(entry.ok());
+  EXPECT_EQ(entry->subscription->refreshed.Load(), world.loop.Now());
+  EXPECT_EQ(entry->subscription->created.Load(), world.loop.Now() - absl::Seconds(5));
+}
+
 TEST(Subscribe, ANameIsTheSameInEveryProcessAndTellsNoPassword) {
   World first, second;
   const std::string name = first.Subscribe("E", "virtual:PARALLEL fake:me:s3cr3t@a fake:b");
@@ -176,6 +200,20 @@ TEST(List, GoesPageByPageInTheOrderOfCreationAlsoWhileThingsChange) {
   EXPECT_TRUE(world.registry.List("NOBODY", 0, 100).subscriptions.empty());
 }
 
+TEST(Match, FindsWhatWouldBeRefreshedWhileItLives) {
+  World world;
+  world.Subscribe("E", "virtual:PARALLEL fake:a fake:b", absl::Seconds(10));
+  const absl::StatusOr<Registry::Entry> found = world.registry.Match(world.Spec("E", "virtual:PARALLEL fake:b fake:a"));
+  ASSERT_TRUE(found.ok());
+  EXPECT_EQ(found->subscription->socket(), "virtual:PARALLEL fake:a fake:b");
+  EXPECT_EQ(found->event_id, world.registry.EventId("E"));
+  EXPECT_EQ(world.registry.Match(world.Spec("E", "fake:a")).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(world.registry.Match(world.Spec("E", "gopher:a")).status().code(), absl::StatusCode::kInvalidArgument);
+  world.loop.Advance(absl::Seconds(10));
+  EXPECT_EQ(world.registry.Match(world.Spec("E", "virtual:PARALLEL fake:a fake:b")).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
 TEST(List, ShowsWhoIsFailing) {
   World world;
   const std::string name = world.Subscribe("E", "virtual:PARALLEL fake:a fake:b");
@@ -196,7 +234,8 @@ TEST(List, ShowsWhoIsFailing) {
 
 class Recorder final : public Registry::Observer {
  public:
-  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override {
+  void OnChange(Registry::Change change, const Subscription& subscription,
+                absl::FunctionRef<SubscriptionInfo()>) override {
     static constexpr const char* kNames[] = {"created", "refreshed", "expired", "removed"};
     changes.push_back(absl::StrCat(kNames[static_cast<int>(change)], " ", subscription.event));
   }
@@ -249,6 +288,26 @@ TEST(Events, AreKnownOnceRaisedOrSubscribedAndTheirNumberIsBounded) {
   world.Subscribe("E_TOO_MANY", "fake:a");
   EXPECT_EQ(world.Raise("E_TOO_MANY").receipt.matched, 1u) << "a subscription is always known";
   world.End("a");
+}
+
+TEST(Events, EachKeepsItsIdWhoeverComesAndGoes) {
+  RegistryLimits limits;
+  limits.events = {"E_GIVEN"};
+  World world({}, limits);
+  EXPECT_EQ(world.registry.EventId("E_GIVEN"), 0u);
+  const std::string name = world.Subscribe("E_B", "fake:a");
+  world.Raise("E_A");
+  world.Subscribe("E_*", "fake:a");
+  EXPECT_EQ(world.registry.EventId("E_B"), 1u);
+  EXPECT_EQ(world.registry.EventId("E_A"), 2u);
+  EXPECT_EQ(world.registry.EventId("E_*"), 3u);
+  EXPECT_EQ(world.registry.EventId("E_"), std::nullopt) << "a pattern is no name";
+  EXPECT_EQ(world.registry.EventId("E_B*"), std::nullopt);
+  EXPECT_EQ(world.registry.EventId("E_C"), std::nullopt);
+  ASSERT_TRUE(world.registry.Unsubscribe(name).ok());
+  world.Subscribe("E_B", "fake:b");
+  EXPECT_EQ(world.registry.EventId("E_B"), 1u);
+  EXPECT_EQ(world.registry.ListEvents("E_A", 1)[0].id, 1u);
 }
 
 TEST(Events, StrictOnesAreThoseGivenOrEverSubscribed) {

@@ -173,7 +173,7 @@ class Listener final : public Link::Host {
  private:
   class Outcomes final : public Completion::Sink {
    public:
-    void Settle(uint64_t token, absl::Status outcome) override {
+    void Settle(Ref<Sink>, uint64_t token, absl::Status outcome) override {
       MutexLock lock(&mutex_);
       settled_.emplace_back(token, Copy(outcome));
       changed_.SignalAll();

@@ -137,8 +137,9 @@ TEST_F(HttpTest, ARequestIsAPostOfTheJsonRpcTextWithTheEventsId) {
   const std::optional<HttpRequest> request = server.Receive(kPatience);
   ASSERT_TRUE(request.has_value());
   EXPECT_EQ(request->head, absl::StrCat("POST /a/../b%20c HTTP/1.1\r\nHost: 127.0.0.1:", server.port(),
-                                        "\r\nContent-Type: application/json\r\nIdempotency-Key: ", message->event_id(),
-                                        "\r\nUser-Agent: eventvirtual\r\nContent-Length: ", message->jsonrpc().size()));
+                                        "\r\nUser-Agent: eventvirtual\r\nContent-Type: application/json"
+                                        "\r\nIdempotency-Key: ",
+                                        message->event_id(), "\r\nContent-Length: ", message->jsonrpc().size()));
   EXPECT_EQ(request->body, R"({"jsonrpc":"2.0","method":"E_TEST","params":["x"]})");
 }
 

@@ -28,10 +28,21 @@ absl::Status TakeAll(JsonFramer& framer, Objects* objects) {
   }
 }
 
+constexpr size_t kMost = 1000;
+
 struct Stream {
   std::string text;
   Objects objects;
 };
+
+// An object of some hundred bytes with one text here and there in its strings.
+std::string Long(absl::string_view text) {
+  std::string object = "{\"a\":{\"b\":{}";
+  for (size_t size = 0; size < 40; size += 3) {
+    absl::StrAppend(&object, ",\"", std::string(size, '.'), text, "\":\"", text, "\"");
+  }
+  return object + "}}";
+}
 
 std::vector<Stream> Streams() {
   return {
@@ -52,13 +63,16 @@ std::vector<Stream> Streams() {
       {"{not json}{]}", {"{not json}", "{]}"}},  // a parser's matter
       {"{}" + std::string(300, ' ') + "{}", {"{}", "{}"}},
       {"{}{\"a\":", {"{}"}},
+      // Long enough for blocks of 64 bytes, with what means something at each place of one.
+      {Long("x") + Long("}{") + "{}" + Long("\\\"}") + Long("{\\\\") + "{}",
+       {Long("x"), Long("}{"), "{}", Long("\\\"}"), Long("{\\\\"), "{}"}},
   };
 }
 
 TEST(JsonFramer, FindsEachObjectWhereverTheStreamIsCut) {
   for (const Stream& stream : Streams()) {
     for (size_t cut = 0; cut <= stream.text.size(); ++cut) {
-      JsonFramer framer(100);
+      JsonFramer framer(kMost);
       Objects objects;
       framer.Append(absl::string_view(stream.text).substr(0, cut));
       EXPECT_TRUE(TakeAll(framer, &objects).ok());
@@ -71,8 +85,8 @@ TEST(JsonFramer, FindsEachObjectWhereverTheStreamIsCut) {
 
 TEST(JsonFramer, FindsEachObjectByteByByteAndWhenNobodyAsksInBetween) {
   for (const Stream& stream : Streams()) {
-    JsonFramer eager(100);
-    JsonFramer late(100);
+    JsonFramer eager(kMost);
+    JsonFramer late(kMost);
     Objects one_by_one;
     Objects at_the_end;
     for (const char& byte : stream.text) {

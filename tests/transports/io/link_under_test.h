@@ -126,7 +126,7 @@ class LinkUnderTest final : private Link::Host {
 
  private:
   struct Reports final : Completion::Sink {
-    void Settle(uint64_t token, absl::Status outcome) override {
+    void Settle(Ref<Sink>, uint64_t token, absl::Status outcome) override {
       MutexLock lock(&mutex);
       EXPECT_FALSE(outcomes[token].has_value()) << "message " << token << " was reported twice";
       outcomes[token] = std::move(outcome);

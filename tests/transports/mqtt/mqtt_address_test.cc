@@ -29,9 +29,10 @@ TEST(MqttAddress, HasOneCanonicalFormAndHidesThePassword) {
            Case{"mqtt://bob:p%40w@h:1/t?qos=2&retain=1", "mqtt://bob:p%40w@h:1/t?qos=2&retain=1",
                 "mqtt://bob:***@h:1/t?qos=2&retain=1"},
            Case{"mqtt://bob@h/t", "mqtt://bob@h:1883/t", "mqtt://bob@h:1883/t"},
-           Case{"mqtts://[::1]/%C3%A4?ca=/x.pem&verify=0&encoding=cloudevents-binary",
-                "mqtts://[::1]:8883/%c3%a4?verify=0&ca=/x.pem&encoding=cloudevents-binary",
-                "mqtts://[::1]:8883/%c3%a4?verify=0&ca=/x.pem&encoding=cloudevents-binary"},
+           Case{"mqtts://[::1]/%C3%A4?ca=/x.pem&encoding=cloudevents-binary",
+                "mqtts://[::1]:8883/%c3%a4?ca=/x.pem&encoding=cloudevents-binary",
+                "mqtts://[::1]:8883/%c3%a4?ca=/x.pem&encoding=cloudevents-binary"},
+           Case{"mqtts://h/t?verify=0", "mqtts://h:8883/t?verify=0", "mqtts://h:8883/t?verify=0"},
        }) {
     const absl::StatusOr<MqttAddress> address = Parse(expected.text);
     ASSERT_TRUE(address.ok()) << expected.text << ": " << address.status();
@@ -58,6 +59,7 @@ TEST(MqttAddress, WhatIsWrongIsNamedWithTheWayOut) {
            {"mqtt://h/t?client_id=a%20b", "client_id"},
            {"mqtt://h/t?ca=/x", "ca"},
            {"mqtts://h/t?ca=x", "absolute path"},
+           {"mqtts://h/t?ca=/x&verify=0", "no effect with verify=0"},
            {"mqtts://h/t?cert=/x", "go together"},
        }) {
     const absl::Status status = Parse(text).status();

@@ -1,0 +1,63 @@
+#include "server/jsonrpc/event_params.h"
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
+#include "transports/api/jsonrpc.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr size_t kMaxEventName = 256;
+
+}  // namespace
+
+std::string IdText(simdjson::dom::element id) {
+  std::string text;
+  if (id.is_string()) {
+    AppendJsonString(View(id.get_string().value_unsafe()), &text);
+  } else if (id.is_number() || id.is_null()) {
+    text = simdjson::minify(id);
+  }
+  return text;
+}
+
+bool IsEventName(absl::string_view name) {
+  return !name.empty() && name.size() <= kMaxEventName && absl::c_all_of(name, absl::ascii_isgraph);
+}
+
+void EventParams::Add(absl::string_view name, simdjson::dom::element value) {
+  switch (value.type()) {
+    case simdjson::dom::element_type::STRING:
+      params_.push_back({name, View(value.get_string().value_unsafe())});
+      break;
+    case simdjson::dom::element_type::INT64:
+      params_.push_back({name, int64_t{value.get_int64().value_unsafe()}});
+      break;
+    case simdjson::dom::element_type::DOUBLE:
+      params_.push_back({name, value.get_double().value_unsafe()});
+      break;
+    case simdjson::dom::element_type::BOOL:
+      params_.push_back({name, value.get_bool().value_unsafe()});
+      break;
+    case simdjson::dom::element_type::NULL_VALUE:
+      params_.push_back({name, Null{}});
+      break;
+    default:
+      texts_.push_back(simdjson::minify(value));
+      params_.push_back({name, Json{texts_.back()}});
+      break;
+  }
+}
+
+MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view source, absl::Time received,
+                                    absl::string_view jsonrpc) const {
+  EventFields fields;
+  fields.name = name;
+  fields.params = params_;
+  fields.event_time = received;
+  fields.source = source;
+  fields.jsonrpc = jsonrpc;
+  return Message::Make(fields);
+}
+
+}  // namespace eventvirtual

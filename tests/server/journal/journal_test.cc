@@ -1,0 +1,253 @@
+// What is committed is there in the next life, whatever happens to the file; what is not is not acknowledged.
+#include "server/journal/journal.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/journal/sqlite.h"
+#include "transports/api/mutex.h"
+
+namespace eventvirtual {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr absl::Duration kPatience = absl::Seconds(20);
+
+std::string Text(const absl::Status& status) { return std::string(status.message()); }
+
+SavedSubscription Saved(const std::string& id) {
+  SavedSubscription saved;
+  saved.id = id;
+  saved.event = "E_CDR";
+  saved.filter = "a='; DROP TABLE subscriptions --";
+  saved.socket = "virtual:FAILOVER fake:me:s3cr3t@a fake:b";
+  saved.attempt_timeouts = {absl::ZeroDuration(), absl::Milliseconds(1500)};
+  saved.created = absl::FromUnixNanos(1790000000123456789);
+  saved.expires = absl::FromUnixNanos(1990000000123456789);
+  saved.failover_timeout = absl::Seconds(7);
+  saved.total_timeout = absl::InfiniteDuration();
+  saved.max_event_age = absl::Minutes(3);
+  saved.max_attempts = 2;
+  saved.labels = {{"team", "voice"}, {"", "ä\n\"'"}};
+  return saved;
+}
+
+class JournalTest : public testing::Test {
+ protected:
+  JournalTest() {
+    char folder[] = "/tmp/evXXXXXX";
+    folder_ = mkdtemp(folder);
+  }
+  ~JournalTest() override { fs::remove_all(folder_); }
+
+  std::unique_ptr<Journal> Open() {
+    absl::StatusOr<std::unique_ptr<Journal>> journal = Journal::Open(folder_ / "data", Journal::Sync::kNormal);
+    EXPECT_TRUE(journal.ok()) << journal.status();
+    return journal.ok() ? *std::move(journal) : nullptr;
+  }
+
+  // Whether all that was saved before is committed.
+  static absl::Status Committed(Journal& journal) {
+    Mutex mutex;
+    CondVar told;
+    std::optional<absl::Status> outcome;
+    journal.AfterCommit([&](absl::Status status) {
+      MutexLock lock(&mutex);
+      outcome = std::move(status);
+      told.SignalAll();
+    });
+    MutexLock lock(&mutex);
+    while (!outcome.has_value()) {
+      if (!told.WaitFor(&mutex, kPatience)) return absl::DeadlineExceededError("nothing was told");
+    }
+    return *outcome;
+  }
+
+  std::vector<std::string> Ids() {
+    std::vector<std::string> ids;
+    const std::unique_ptr<Journal> journal = Open();
+    for (const SavedSubscription& saved : journal->TakeSubscriptions()) ids.push_back(saved.id);
+    journal->Close(kPatience);
+    return ids;
+  }
+
+  fs::path file() const { return folder_ / "data/journal.db"; }
+  bool MovedAside() const { return fs::exists(file().string() + ".damaged-1"); }
+
+  fs::path folder_;
+};
+
+TEST_F(JournalTest, KeepsAllThatASubscriptionIs) {
+  {
+    const std::unique_ptr<Journal> journal = Open();
+    SavedSubscription for_ever = Saved("b");
+    for_ever.created += absl::Seconds(1);
+    for_ever.expires = absl::InfiniteFuture();
+    journal->Save(for_ever);
+    journal->Save(Saved("a"));
+    EXPECT_TRUE(Committed(*journal).ok());
+    journal->Close(kPatience);
+  }
+  const std::unique_ptr<Journal> journal = Open();
+  const std::vector<SavedSubscription> kept = journal->TakeSubscriptions();
+  ASSERT_EQ(kept.size(), 2u);
+  const SavedSubscription expected = Saved("a");
+  EXPECT_EQ(kept[0].id, "a");
+  EXPECT_EQ(kept[0].event, expected.event);
+  EXPECT_EQ(kept[0].filter, expected.filter);
+  EXPECT_EQ(kept[0].socket, expected.socket);
+  EXPECT_EQ(kept[0].attempt_timeouts, expected.attempt_timeouts);
+  EXPECT_EQ(kept[0].created, expected.created);
+  EXPECT_EQ(kept[0].expires, expected.expires);
+  EXPECT_EQ(kept[0].failover_timeout, expected.failover_timeout);
+  EXPECT_EQ(kept[0].total_timeout, expected.total_timeout);
+  EXPECT_EQ(kept[0].max_event_age, expected.max_event_age);
+  EXPECT_EQ(kept[0].max_attempts, expected.max_attempts);
+  EXPECT_EQ(kept[0].labels, expected.labels);
+  EXPECT_EQ(kept[1].id, "b") << "in the order of creation";
+  EXPECT_EQ(kept[1].expires, absl::InfiniteFuture());
+}
+
+TEST_F(JournalTest, TheLastWordForAnIdCounts) {
+  {
+    const std::unique_ptr<Journal> journal = Open();
+    for (int i = 0; i < 1000; ++i) {
+      SavedSubscription saved = Saved(absl::StrCat(i % 10));
+      saved.labels = {{"round", absl::StrCat(i)}};
+      journal->Save(std::move(saved));
+    }
+    journal->Erase("3");
+    journal->Erase("never-there");
+    journal->Close(kPatience);  // what waits is committed
+  }
+  const std::unique_ptr<Journal> journal = Open();
+  const std::vector<SavedSubscription> kept = journal->TakeSubscriptions();
+  ASSERT_EQ(kept.size(), 9u);
+  for (const SavedSubscription& saved : kept) {
+    EXPECT_EQ(saved.labels, (std::map<std::string, std::string>{{"round", absl::StrCat(990 + std::stoi(saved.id))}}));
+  }
+}
+
+TEST_F(JournalTest, IsForItsOwnerAlone) {
+  const std::unique_ptr<Journal> journal = Open();
+  journal->Save(Saved("a"));
+  ASSERT_TRUE(Committed(*journal).ok());
+  for (const auto& entry : fs::directory_iterator(folder_ / "data")) {
+    struct stat about = {};
+    ASSERT_EQ(stat(entry.path().c_str(), &about), 0);
+    EXPECT_EQ(about.st_mode & 0777, 0600u) << entry.path();
+  }
+}
+
+TEST_F(JournalTest, BelongsToOneProcessAtATime) {
+  const std::unique_ptr<Journal> journal = Open();
+  const absl::Status second = Journal::Open(folder_ / "data", Journal::Sync::kFull).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Text(second), HasSubstr("another process has it open"));
+  EXPECT_THAT(Text(second), HasSubstr(file().string()));
+}
+
+TEST_F(JournalTest, OfANewerVersionIsLeftAlone) {
+  Open()->Close(kPatience);
+  ASSERT_TRUE((*Database::Open(file()))->Run("PRAGMA user_version = 7").ok());
+  const absl::Status status = Journal::Open(folder_ / "data", Journal::Sync::kFull).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Text(status), HasSubstr("a newer version wrote it (7; this one knows 1)"));
+  EXPECT_FALSE(MovedAside());
+}
+
+TEST_F(JournalTest, APlaceThatCannotBeWrittenIsNamed) {
+  std::ofstream(folder_ / "data") << "a file";
+  const absl::Status status = Journal::Open(folder_ / "data", Journal::Sync::kFull).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(Text(status), HasSubstr("data/journal.db"));
+  EXPECT_FALSE(Journal::Open("/proc/nowhere/data", Journal::Sync::kFull).ok());
+}
+
+TEST_F(JournalTest, WhatIsNoDatabaseIsMovedAsideAndKept) {
+  fs::create_directories(folder_ / "data");
+  std::ofstream(file()) << "this is not a database, but it may be somebody's only copy of something: "
+                        << std::string(9000, 'x');
+  EXPECT_TRUE(Ids().empty());
+  ASSERT_TRUE(MovedAside());
+  std::ifstream aside(file().string() + ".damaged-1");
+  EXPECT_THAT(std::string(std::istreambuf_iterator<char>(aside), {}), HasSubstr("somebody's only copy"));
+  std::ofstream(file(), std::ios::trunc) << "again no database, long enough to be looked at" << std::string(9000, 'x');
+  EXPECT_TRUE(Ids().empty());
+  EXPECT_TRUE(fs::exists(file().string() + ".damaged-2"));
+}
+
+// Bits of the file flip while it is not open; the process before had not closed it in order.
+TEST_F(JournalTest, ADamagedFileNeverStopsAStart) {
+  {
+    const std::unique_ptr<Journal> journal = Open();
+    for (int i = 0; i < 200; ++i) journal->Save(Saved(absl::StrCat("id-", i)));
+    journal->Close(kPatience);
+  }
+  ASSERT_TRUE((*Database::Open(file()))->Run("UPDATE state SET value = '0'").ok());
+  std::ifstream stream(file(), std::ios::binary);
+  const std::string whole(std::istreambuf_iterator<char>(stream), {});
+  std::minstd_rand random(3);
+  int moved = 0;
+  for (int round = 0; round < 200; ++round) {
+    std::string damaged = whole;
+    for (int flips = 1 + static_cast<int>(random() % 3); flips > 0; --flips) {
+      damaged[random() % damaged.size()] ^= static_cast<char>(1 << random() % 8);
+    }
+    if (round % 10 == 0) damaged.resize(random() % damaged.size());
+    for (const auto& entry : fs::directory_iterator(folder_ / "data")) fs::remove(entry.path());
+    std::ofstream(file(), std::ios::binary) << damaged;
+    const absl::StatusOr<std::unique_ptr<Journal>> journal = Journal::Open(folder_ / "data", Journal::Sync::kNormal);
+    // A flipped bit in the version reads as one of the future.
+    if (!journal.ok() && absl::IsFailedPrecondition(journal.status())) continue;
+    ASSERT_TRUE(journal.ok()) << "round " << round << ": " << journal.status();
+    (*journal)->Save(Saved("new"));
+    const absl::Status written = Committed(**journal);
+    EXPECT_TRUE(written.ok() || absl::StrContains(written.message(), "journal.db")) << round << ": " << written;
+    (*journal)->Close(kPatience);
+    moved += MovedAside();
+  }
+  EXPECT_GT(moved, 20) << "most damage of structure is seen";
+}
+
+// The disk is full: as far as SQLite sees, a write fails.
+TEST_F(JournalTest, WhatCannotBeWrittenIsNotAcknowledgedAndIsWrittenWhenThereIsRoomAgain) {
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  std::unique_ptr<Journal> journal = Open();
+  journal->Save(Saved("before"));
+  ASSERT_TRUE(Committed(*journal).ok());
+  const rlimit full = {20000, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  for (int i = 0; i < 100; ++i) journal->Save(Saved(absl::StrCat("id-", i)));
+  const absl::Status refused = Committed(*journal);
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_THAT(Text(refused), HasSubstr("journal.db"));
+  EXPECT_THAT(Text(refused), Not(HasSubstr("s3cr3t")));
+  EXPECT_TRUE(Committed(*journal).ok()) << "it was tried again";
+  journal->Close(kPatience);
+  journal.reset();
+  EXPECT_EQ(Ids().size(), 101u);
+}
+
+}  // namespace
+}  // namespace eventvirtual

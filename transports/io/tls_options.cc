@@ -1,0 +1,34 @@
+#include "transports/io/tls_options.h"
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace eventvirtual {
+
+absl::Status TakeTlsOptions(QueryReader& query, TlsOptions* options) {
+  options->verify = query.TakeBool("verify", options->verify);
+  for (const auto& [name, path] : {std::pair{"ca", &options->ca}, {"cert", &options->cert}, {"key", &options->key}}) {
+    *path = query.TakeString(name, "");
+    if (!path->empty() && (path->front() != '/' || absl::StrContains(*path, '\0'))) {
+      return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\" is not the absolute path of a PEM file"));
+    }
+  }
+  if (options->cert.empty() != options->key.empty()) {
+    return absl::InvalidArgumentError("options \"cert\" and \"key\" go together: a certificate and its private key");
+  }
+  if (!options->verify && !options->ca.empty()) {
+    return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
+  }
+  return absl::OkStatus();
+}
+
+void AddTlsOptions(const TlsOptions& options, QueryWriter* query) {
+  if (!options.verify) query->Add("verify", "0");
+  if (!options.ca.empty()) query->Add("ca", options.ca);
+  if (!options.cert.empty()) query->Add("cert", options.cert);
+  if (!options.key.empty()) query->Add("key", options.key);
+}
+
+}  // namespace eventvirtual
