@@ -98,7 +98,7 @@ class DatagramMiClient final : public MiClient {
       if (absl::Status status = path_.empty() ? OpenUdp() : OpenUnix(); !status.ok()) return status;
     }
     const uint32_t id = ids_.Next();
-    const std::string request = MiRequest(id, method, params);
+    const std::string request = MiCallText(id, method, params);
     if (sendto(socket_.get(), request.data(), request.size(), MSG_NOSIGNAL, to_.get(), to_.length) < 0) {
       if (errno == EMSGSIZE) {
         return absl::ResourceExhaustedError(

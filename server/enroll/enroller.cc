@@ -49,7 +49,7 @@ void Enroller::Notify(const Message& event) {
 }
 
 // Under the registry's mutex.
-void Enroller::OnChange(Registry::Change change, const SubscriptionInfo&) {
+void Enroller::OnChange(Registry::Change change, const Subscription&, absl::FunctionRef<SubscriptionInfo()>) {
   if (change == Registry::Change::kRefreshed || changed_.exchange(true)) return;
   box_->Post([this] { gather_->Arm(loop_.Now() + kGather); });
 }

@@ -66,7 +66,8 @@ class Enroller : private Registry::Observer {
     bool again = false;                        // and is to have another at once
   };
 
-  void OnChange(Registry::Change change, const SubscriptionInfo& subscription) override;
+  void OnChange(Registry::Change change, const Subscription& subscription,
+                absl::FunctionRef<SubscriptionInfo()> describe) override;
 
   // On the loop.
   void Begin(const EnrollOptions& options);

@@ -65,7 +65,7 @@ struct EnrollmentStatus {
 };
 
 // Keeps OpenSIPS' list of subscribers as it should be, by looking and mending, so that it does not matter why it is
-// not: docs/decisions/0012-enrollment.md. All but status(), Notify() and Cancel() belong to one thread, which may
+// not: docs/decisions/0013-enrollment.md. All but status(), Notify() and Cancel() belong to one thread, which may
 // block.
 class Enrollment {
  public:

@@ -65,7 +65,7 @@ class HttpMiClient final : public MiClient {
 
   absl::StatusOr<std::string> Call(absl::string_view method, absl::string_view params) override {
     const uint32_t id = ids_.Next();
-    const std::string request = MiRequest(id, method, params);
+    const std::string request = MiCallText(id, method, params);
     set(CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.size()));
     set(CURLOPT_POSTFIELDS, request.data());
     answer_.clear();

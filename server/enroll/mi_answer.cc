@@ -77,7 +77,7 @@ bool IsEventName(absl::string_view name) {
   return !name.empty() && name.size() <= kMaxEventName && absl::c_all_of(name, absl::ascii_isgraph);
 }
 
-std::string MiRequest(uint32_t id, absl::string_view method, absl::string_view params) {
+std::string MiCallText(uint32_t id, absl::string_view method, absl::string_view params) {
   std::string text = absl::StrCat(R"({"jsonrpc":"2.0","id":)", id, R"(,"method":)");
   AppendJsonString(method, &text);
   absl::StrAppend(&text, R"(,"params":)", params, "}");

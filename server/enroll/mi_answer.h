@@ -14,7 +14,7 @@
 namespace eventvirtual {
 
 // One request; `params` is a JSON array or object.
-std::string MiRequest(uint32_t id, absl::string_view method, absl::string_view params);
+std::string MiCallText(uint32_t id, absl::string_view method, absl::string_view params);
 
 // Reads the answer to the request `id`: the JSON text of its "result". Nothing: it answers another request.
 //

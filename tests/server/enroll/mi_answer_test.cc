@@ -32,8 +32,8 @@ std::vector<std::string> Texts(const absl::StatusOr<std::vector<ListedSubscriber
   return texts;
 }
 
-TEST(MiRequest, IsOneObject) {
-  EXPECT_EQ(MiRequest(7, "events_list", "{}"), R"({"jsonrpc":"2.0","id":7,"method":"events_list","params":{}})");
+TEST(MiCallText, IsOneObject) {
+  EXPECT_EQ(MiCallText(7, "events_list", "{}"), R"({"jsonrpc":"2.0","id":7,"method":"events_list","params":{}})");
 }
 
 TEST(MiAnswer, GivesItsResult) {
