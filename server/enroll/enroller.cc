@@ -10,7 +10,7 @@ struct Ending {
   Mutex mutex;
   CondVar changed;
   bool begun ABSL_GUARDED_BY(mutex) = false;  // the loop has let go of everything
-  size_t open ABSL_GUARDED_BY(mutex) = 0;     // enrolments that have not ended yet
+  size_t open ABSL_GUARDED_BY(mutex) = 0;     // enrollments that have not ended yet
 };
 
 }  // namespace

@@ -45,6 +45,11 @@ absl::StatusOr<std::string> Enrollment::Call(absl::string_view method, absl::str
   --calls_left_;
   absl::StatusOr<std::string> result = mi_->Call(method, params);
   if (!result.ok()) ++(NoAnswer(result.status()) ? counters_.unanswered : counters_.refused);
+  if (NoAnswer(result.status())) {
+    silence_ = result.status();
+  } else {
+    answered_ = true;
+  }
   return result;
 }
 
@@ -57,12 +62,11 @@ absl::Status Enrollment::Subscribe(absl::string_view event, absl::string_view so
   return Call("event_subscribe", params).status();
 }
 
-absl::StatusOr<Enrollment::Sight> Enrollment::Look(const std::string& name) {
+Enrollment::Sight Enrollment::Look(const std::string& name) {
   Sight sight;
   sight.blind = blind_;
   if (blind_) return sight;
   const absl::StatusOr<std::string> result = Call("subscribers_list", Params(name));
-  if (NoAnswer(result.status())) return result.status();
   if (absl::IsNotFound(result.status())) return sight;  // no such event, and so no subscribers
   const absl::StatusOr<std::vector<ListedSubscriber>> listed = Read(result, ReadSubscribers);
   sight.blind = blind_ = !listed.ok();
@@ -86,7 +90,7 @@ Enrollment::Found Enrollment::Step(absl::Time now, const std::vector<std::string
   found.next = kLook;
   if (cancelled_.load(std::memory_order_relaxed)) return found;
   calls_left_ = kMaxCalls;
-  blind_ = checked_ = forgotten_ = false;
+  answered_ = blind_ = checked_ = forgotten_ = false;
   const bool was_suspect = suspect_;
   if (suspect_) MakeAllDue();
   const absl::Status result = Reconcile(now, wanted, taken_over, &found);
@@ -109,31 +113,24 @@ Enrollment::Found Enrollment::Step(absl::Time now, const std::vector<std::string
 absl::Status Enrollment::Reconcile(absl::Time now, const std::vector<std::string>& wanted,
                                    const std::vector<ListedSubscriber>& taken_over, Found* found) {
   lists_ = std::any_of(wanted.begin(), wanted.end(), [](const std::string& name) { return absl::EndsWith(name, "*"); });
-  if (lists_ && now >= list_due_) {
-    if (absl::Status status = ListEvents(now); !status.ok()) return status;
-  }
+  if (lists_ && now >= list_due_) ListEvents(now);
   if (absl::Status status = DropUnwanted(wanted); !status.ok()) return status;
   const bool look = !suspect_ && now >= look_due_;  // all are looked at anyway after an outage
   if (suspect_ || look) look_due_ = now + kLook;
-  if (look) {
-    if (absl::Status status = LookAtOne(); !status.ok()) return status;
-  }
+  if (look) LookAtOne();
   if (absl::Status status = RenewDue(now); !status.ok()) return status;
   if (absl::Status status = TakeOver(taken_over, found); !status.ok()) return status;
   if (import_ && now >= import_due_) ListSubscribers(now, found);
   // So that it is known whether OpenSIPS answers also while nothing is wanted of it.
-  if (calls_left_ == kMaxCalls) return ListEvents(now);
-  return absl::OkStatus();
+  if (calls_left_ == kMaxCalls) ListEvents(now);
+  return answered_ ? absl::OkStatus() : silence_;
 }
 
-absl::Status Enrollment::ListEvents(absl::Time now) {
+void Enrollment::ListEvents(absl::Time now) {
   list_due_ = now + kListAgain;
-  const absl::StatusOr<std::string> result = Call("events_list", kNone);
-  if (NoAnswer(result.status())) return result.status();
-  absl::StatusOr<std::vector<std::string>> names = Read(result, ReadEventNames);
+  absl::StatusOr<std::vector<std::string>> names = Read(Call("events_list", kNone), ReadEventNames);
   listing_error_ = names.ok() ? "" : absl::StrCat("events_list: ", TextOf(names.status()));
   if (names.ok()) known_ = *std::move(names);
-  return absl::OkStatus();
 }
 
 // Sorted; patterns stand for what OpenSIPS knows.
@@ -178,22 +175,21 @@ absl::Status Enrollment::DropUnwanted(const std::vector<std::string>& wanted) {
 
 // A restart takes everything at once, so that a look at one event finds it; another one each time, so that in the end
 // each has been looked at.
-absl::Status Enrollment::LookAtOne() {
+void Enrollment::LookAtOne() {
   const auto comes = [](const auto& entry) {
     return entry.second.state == EventState::kEnrolled || entry.second.state == EventState::kCovered;
   };
   auto it = std::find_if(events_.upper_bound(looked_at_), events_.end(), comes);
   if (it == events_.end()) it = std::find_if(events_.begin(), events_.end(), comes);
-  if (it == events_.end()) return absl::OkStatus();
+  if (it == events_.end()) return;
   auto& [name, event] = *it;
   looked_at_ = name;
-  const absl::StatusOr<Sight> sight = Look(name);
-  if (!sight.ok()) return sight.status();
-  const bool covered = sight->covered > absl::ZeroDuration();
-  if (sight->blind) {
+  const Sight sight = Look(name);
+  const bool covered = sight.covered > absl::ZeroDuration();
+  if (sight.blind) {
     MakeOldestDue();
-  } else if (event.state == EventState::kCovered ? covered : sight->ours) {
-    if (sight->ours && covered) event.due = absl::InfinitePast();
+  } else if (event.state == EventState::kCovered ? covered : sight.ours) {
+    if (sight.ours && covered) event.due = absl::InfinitePast();
   } else if (event.state == EventState::kCovered || shows_us_) {
     forgotten_ = true;
     shows_us_ = false;
@@ -201,16 +197,13 @@ absl::Status Enrollment::LookAtOne() {
   } else {  // or OpenSIPS shows it in other words
     MakeOldestDue();
   }
-  return absl::OkStatus();
 }
 
 absl::Status Enrollment::RenewDue(absl::Time now) {
   for (auto& [name, event] : events_) {
     if (event.due > now) continue;
     if (Spent()) break;
-    const absl::StatusOr<Sight> sight = Look(name);
-    if (!sight.ok()) return sight.status();
-    if (absl::Status status = Renew(now, name, event, *sight); !status.ok()) return status;
+    if (absl::Status status = Renew(now, name, event, Look(name)); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -236,8 +229,8 @@ absl::Status Enrollment::Renew(absl::Time now, const std::string& name, Event& e
                                absl::StartsWith(ingest_, "tcp:") ? "event_stream" : "event_datagram", " loaded?");
     return absl::OkStatus();
   }
-  if (shows_us_ || std::exchange(checked_, true)) return absl::OkStatus();
-  return Look(name).status();
+  if (!shows_us_ && !std::exchange(checked_, true)) Look(name);
+  return absl::OkStatus();
 }
 
 absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_over, Found* found) {
@@ -257,8 +250,7 @@ absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_ove
 // Of a large proxy that may be too much for a datagram, or for the time: then it fails, and the rest goes on.
 void Enrollment::ListSubscribers(absl::Time now, Found* found) {
   import_due_ = now + kImportAgain;
-  const absl::StatusOr<std::string> result = Call("subscribers_list", kNone);
-  absl::StatusOr<std::vector<ListedSubscriber>> subscribers = Read(result, ReadSubscribers);
+  absl::StatusOr<std::vector<ListedSubscriber>> subscribers = Read(Call("subscribers_list", kNone), ReadSubscribers);
   import_error_ = subscribers.ok() ? "" : absl::StrCat("import: subscribers_list: ", TextOf(subscribers.status()));
   if (subscribers.ok()) found->subscribers = *std::move(subscribers);
 }
@@ -384,7 +376,7 @@ void Enrollment::Publish(absl::Time now, const absl::Status& result) {
   }
   if (!changed) return;
   static constexpr absl::string_view kStates[] = {"waiting", "enrolled", "partial", "failing"};
-  Log(status.state == State::kEnrolled ? LogLevel::kInfo : LogLevel::kWarning, "enrolment",
+  Log(status.state == State::kEnrolled ? LogLevel::kInfo : LogLevel::kWarning, "enrollment",
       {{"opensips", status.opensips},
        {"state", kStates[static_cast<int>(status.state)]},
        {"enrolled", absl::StrCat(enrolled)},

@@ -36,7 +36,7 @@ struct EnrollmentCounters {
   uint64_t notify_dropped = 0;  // those it was not told: it did not answer, or too many waited
 };
 
-// What one enrolment looks like at one moment; nothing in it holds a password.
+// What one enrollment looks like at one moment; nothing in it holds a password.
 struct EnrollmentStatus {
   enum class State {
     kWaiting,   // not everything has been tried yet
@@ -123,16 +123,17 @@ class Enrollment {
     absl::Duration covered = absl::ZeroDuration();  // for so long somebody else's subscription brings all here
   };
 
-  // All that follows gives an error only when OpenSIPS did not answer, which ends the step.
+  // These give an error when OpenSIPS did not answer what has to be done, which ends the step.
   absl::Status Reconcile(absl::Time now, const std::vector<std::string>& wanted,
                          const std::vector<ListedSubscriber>& taken_over, Found* found);
-  absl::Status ListEvents(absl::Time now);
   absl::Status DropUnwanted(const std::vector<std::string>& wanted);
-  absl::Status LookAtOne();
   absl::Status RenewDue(absl::Time now);
   absl::Status Renew(absl::Time now, const std::string& name, Event& event, const Sight& sight);
   absl::Status TakeOver(const std::vector<ListedSubscriber>& taken_over, Found* found);
-  absl::StatusOr<Sight> Look(const std::string& name);
+  // These go without an answer: a peer may know event_subscribe and little else.
+  void ListEvents(absl::Time now);
+  void LookAtOne();
+  Sight Look(const std::string& name);
   void ListSubscribers(absl::Time now, Found* found);
 
   absl::StatusOr<std::string> Call(absl::string_view method, absl::string_view params);
@@ -162,8 +163,10 @@ class Enrollment {
   size_t too_many_ = 0;        // so many events are wanted, when they are more than kMaxEvents
   std::string listing_error_;  // of events_list
   std::string import_error_;   // of subscribers_list
+  absl::Status silence_;       // the last call without an answer
   // This step:
-  bool blind_ = false;      // OpenSIPS does not know how to show one event's subscribers
+  bool answered_ = false;   // some call
+  bool blind_ = false;      // OpenSIPS does not show one event's subscribers
   bool checked_ = false;    // whether it shows us has been asked
   bool forgotten_ = false;  // it has forgotten something
   int calls_left_ = 0;

@@ -7,6 +7,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "server/jsonrpc/event_params.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/io/printable.h"
 
@@ -17,13 +18,10 @@ using simdjson::dom::array;
 using simdjson::dom::element;
 using simdjson::dom::object;
 
-constexpr size_t kMaxEventName = 256;
 constexpr size_t kMaxErrorText = 200;                      // bytes of what a peer says
 constexpr absl::Duration kDefaultExpire = absl::Hours(1);  // of event_subscribe
 constexpr int64_t kNotFound = 404;
 constexpr int64_t kMethodNotFound = -32601;
-
-absl::string_view View(std::string_view text) { return absl::string_view(text.data(), text.size()); }
 
 absl::Status ErrorOf(const object& error) {
   int64_t code = 0;
@@ -72,10 +70,6 @@ void AddEvent(element listed, std::vector<ListedSubscriber>* subscribers) {
 }
 
 }  // namespace
-
-bool IsEventName(absl::string_view name) {
-  return !name.empty() && name.size() <= kMaxEventName && absl::c_all_of(name, absl::ascii_isgraph);
-}
 
 std::string MiCallText(uint32_t id, absl::string_view method, absl::string_view params) {
   std::string text = absl::StrCat(R"({"jsonrpc":"2.0","id":)", id, R"(,"method":)");

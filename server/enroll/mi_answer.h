@@ -40,9 +40,6 @@ struct ListedSubscriber {
 // {"Event":{…"Subscriber":{…}}}; {} stands for an event without subscribers. UNAVAILABLE: it is none of these.
 absl::StatusOr<std::vector<ListedSubscriber>> ReadSubscribers(absl::string_view result);
 
-// Whether `name` may be the name of an event: 1 to 256 visible ASCII characters.
-bool IsEventName(absl::string_view name);
-
 }  // namespace eventvirtual
 
 #endif  // EVENTVIRTUAL_SERVER_ENROLL_MI_ANSWER_H_

@@ -10,7 +10,7 @@
 namespace eventvirtual {
 namespace {
 
-constexpr size_t kMaxPageBytes = 1 << 20;  // and one enrolment, which may have thousands of events
+constexpr size_t kMaxPageBytes = 1 << 20;  // and one enrollment, which may have thousands of events
 constexpr absl::string_view kCanary = "E_EVENTVIRTUAL_PROBE";
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {

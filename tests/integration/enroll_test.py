@@ -146,7 +146,7 @@ class EnrollTest(unittest.TestCase):
                 eventually(lambda: opensips.sockets("E_CDR") == [], "what nobody wants any more has ended")
                 self.assertEqual(service.stop(), 0)
 
-    def test_an_outage_longer_than_the_expiry_of_nothing_is_told_and_over(self):
+    def test_an_outage_is_told_and_over_soon(self):
         opensips, receiver = self.opensips(), self.receiver()
         service = self.start("--ingest=tcp:127.0.0.1:0", "--enroll=" + opensips.mi)
         service.subscribe("E_CDR", receiver.uri)
@@ -157,7 +157,7 @@ class EnrollTest(unittest.TestCase):
             return service.operators.ListEnrollments(operator.ListEnrollmentsRequest(), timeout=10).enrollments[0]
 
         eventually(lambda: state().state == operator.Enrollment.STATE_FAILING, "the outage is seen")
-        self.assertIn("connect", state().error)
+        self.assertTrue(state().error)
         opensips.start()
         eventually(lambda: opensips.sockets("E_CDR"), "it is enrolled again", seconds=AGAIN)
         eventually(lambda: state().state == operator.Enrollment.STATE_ENROLLED and state().restarts == 1, "and says so")
@@ -182,7 +182,7 @@ class EnrollTest(unittest.TestCase):
         self.assertEqual({one["name"]: one["state"] for one in document["events"]},
                          {"E_CDR": "STATE_ENROLLED", "E_UL_CONTACT_DELETE": "STATE_ENROLLED",
                           "E_UL_CONTACT_INSERT": "STATE_ENROLLED", "E_UNKNOWN": "STATE_REFUSED"})
-        self.assertIn('msg=enrolment', self.log(service))
+        self.assertIn('msg=enrollment', self.log(service))
 
     def test_several_opensips(self):
         first, second, receiver = self.opensips("http"), self.opensips("udp"), self.receiver()

@@ -53,6 +53,10 @@ class FakeOpensips {
     MutexLock lock(&mutex_);
     forbidden_.insert(method);
   }
+  void LeaveUnanswered(const std::string& method) {
+    MutexLock lock(&mutex_);
+    unanswered_.insert(method);
+  }
   void ListNoSingleEvents() {  // subscribers_list takes no parameters
     MutexLock lock(&mutex_);
     no_single_ = true;
@@ -116,6 +120,7 @@ class FakeOpensips {
       }
     }
     calls_.push_back(absl::StrCat(method, words.empty() ? "" : " ", absl::StrJoin(words, " ")));
+    if (unanswered_.contains(method)) return absl::UnavailableError("no answer");
     if (down_) return absl::UnavailableError("Connection refused");
     if (forbidden_.contains(method)) return absl::UnimplementedError("-32601 Method not found");
     if (method == "event_subscribe") {
@@ -182,7 +187,7 @@ class FakeOpensips {
   absl::Time now_ = absl::UnixEpoch();
   std::map<std::string, std::vector<Subscriber>> events_;
   std::vector<std::string> calls_;
-  std::set<std::string> forbidden_, endless_;
+  std::set<std::string> forbidden_, unanswered_, endless_;
   std::string suffix_;
   bool down_ = false, no_single_ = false;
 };
