@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "transports/io/run_on_loop.h"
+
 namespace eventvirtual {
 namespace {
 
@@ -9,8 +11,7 @@ namespace {
 struct Ending {
   Mutex mutex;
   CondVar changed;
-  bool begun ABSL_GUARDED_BY(mutex) = false;  // the loop has let go of everything
-  size_t open ABSL_GUARDED_BY(mutex) = 0;     // enrollments that have not ended yet
+  size_t open ABSL_GUARDED_BY(mutex) = 0;  // enrollments that have not ended yet
 };
 
 }  // namespace
@@ -115,12 +116,12 @@ void Enroller::Stop() {
   if (box_ == nullptr) return;
   registry_.Unwatch(this);
   const auto ending = std::make_shared<Ending>();
-  loop_.Post([this, ending] {
+  RunOnLoop(loop_, [this, ending](const std::shared_ptr<void>&) {
     box_->Leave();
     gather_.reset();
     MutexLock lock(&ending->mutex);
+    ending->open = peers_.size();
     for (const std::unique_ptr<Peer>& peer : peers_) {
-      ++ending->open;
       std::vector<ListedSubscriber> back;
       if (peer->import != nullptr) back = peer->import->GiveBack();
       peer->enrollment->Cancel();
@@ -132,17 +133,12 @@ void Enroller::Stop() {
       });
     }
     peers_.clear();
-    ending->begun = true;
-    ending->changed.SignalAll();
   });
   {
     const absl::Time deadline = loop_.Now() + kEndPatience;
     MutexLock lock(&ending->mutex);
-    while (!ending->begun) ending->changed.Wait(&ending->mutex);
-    while (ending->open > 0) {
-      const absl::Duration left = deadline - loop_.Now();
-      if (left <= absl::ZeroDuration()) break;
-      ending->changed.WaitFor(&ending->mutex, left);
+    while (ending->open > 0 && loop_.Now() < deadline) {
+      ending->changed.WaitFor(&ending->mutex, deadline - loop_.Now());
     }
   }
   box_.reset();

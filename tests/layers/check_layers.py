@@ -30,7 +30,7 @@ BUILT_ON = {"sqs": "http", "xmlrpc": "http"}
 STREAM_LISTENERS = ("transports/stream/listeners.h", "//transports/stream:listeners")
 
 # What of transports/io the calls to OpenSIPS' management interface need: a thread that may block, and the way back.
-ENROLL_IO = re.compile(r"^transports/io/(BUILD|errno_text\.h|mailbox\.h|printable\.h|socket_file\.h|worker\.h)$")
+ENROLL_IO = re.compile(r"^transports/io/(BUILD|errno_text\.h|mailbox\.h|printable\.h|run_on_loop\.h|socket_file\.h|worker\.h)$")
 
 
 def transport_of(path):
