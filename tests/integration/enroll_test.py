@@ -1,4 +1,4 @@
-"""The built service next to OpenSIPS, played by opensips.py: it subscribes itself there, through MI.
+"""The built service next to OpenSIPS, played by opensips_stand_in.py: it subscribes itself there, through MI.
 
 Prints how long after a restart of OpenSIPS the service was enrolled again.
 """
@@ -15,7 +15,7 @@ import urllib.request
 from servers import Server
 from service import SERVER, Service, event, eventually, operator, subscription
 
-OPENSIPS = os.path.join(os.path.dirname(__file__), "opensips.py")
+OPENSIPS = os.path.join(os.path.dirname(__file__), "opensips_stand_in.py")
 AGAIN = 5  # seconds until the service is enrolled again, whatever has happened
 EVENTS = ["E_CDR", "E_PIKE_BLOCKED", "E_UL_CONTACT_INSERT", "E_UL_CONTACT_DELETE", "E_OTHER",
           "E_EVI_SUBSCRIBER_DOWN", "E_EVI_SUBSCRIBER_UP"]

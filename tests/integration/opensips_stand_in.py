@@ -1,4 +1,4 @@
-"""What of OpenSIPS this service meets, in a process of its own: opensips.py MI ADDRESS SCRIPT RECORD.
+"""What of OpenSIPS this service meets, in a process of its own: opensips_stand_in.py MI ADDRESS SCRIPT RECORD.
 
 MI is http (ADDRESS: a port), udp (a port) or unix (a path), as mi_http and mi_datagram serve it. SCRIPT is a file with
 {"events": [...], "subscribe": [[event, socket], ...]}: what is published, and what startup_route subscribes for ever. To
