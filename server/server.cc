@@ -23,6 +23,7 @@
 #include "server/log/log.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
+#include "server/reports/failure_reports.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/operator_service.h"
@@ -83,9 +84,14 @@ struct Server::Parts {
         defaults{options.failover_timeout, options.attempt_timeout},
         catalog(AllTransports(listeners)),
         loops(MakeLoops(LoopsFor(options.threads))),
-        pool(Pointers(loops), EndpointLimitsOf(options), LogHealth),
+        pool(Pointers(loops), EndpointLimitsOf(options),
+             [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
+               LogHealth(uri, why);
+               reports.OnHealthChange(uri, why, by_reports);
+             }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
+        reports(registry, dispatcher, loops[0]),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -109,6 +115,7 @@ struct Server::Parts {
   Registry registry;
   std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
+  FailureReports reports;  // the loops have stopped before it goes
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
@@ -235,6 +242,7 @@ void Server::Drain() {
   parts.health.EndWatches();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
+  parts.reports.Stop();
   // What is still out ends now: closing an endpoint fails what it holds.
   parts.pool.CloseAll();
   parts.dispatcher.AwaitIdle(absl::InfiniteDuration());
