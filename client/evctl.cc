@@ -340,6 +340,34 @@ int Endpoints(const std::vector<std::string>& words) {
   return kOk;
 }
 
+int Enrollments(const std::vector<std::string>& words) {
+  if (!words.empty()) return Usage("enrollments takes no words");
+  const auto stub = v1::OperatorService::NewStub(Connect());
+  v1::ListEnrollmentsRequest request;
+  Table table({"OPENSIPS", "STATE", "INGEST", "EVENTS", "COME", "RESTARTS", "TAKEN OVER", "ERROR"});
+  do {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::ListEnrollmentsResponse response;
+    const grpc::Status status = stub->ListEnrollments(&context, request, &response);
+    if (!status.ok()) return Failed(status);
+    for (const v1::Enrollment& enrollment : response.enrollments()) {
+      if (Json()) PrintJson(enrollment);
+      int come = 0;
+      for (const v1::Enrollment::Event& event : enrollment.events()) {
+        come += event.state() == v1::Enrollment::Event::STATE_ENROLLED ||
+                event.state() == v1::Enrollment::Event::STATE_COVERED;
+      }
+      table.Add({enrollment.opensips(), Short(v1::Enrollment::State_Name(enrollment.state()), "STATE_"),
+                 enrollment.ingest(), absl::StrCat(enrollment.events_size()), absl::StrCat(come),
+                 absl::StrCat(enrollment.restarts()), absl::StrCat(enrollment.taken_over()), enrollment.error()});
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  if (!Json()) table.Print();
+  return kOk;
+}
+
 int Transports(const std::vector<std::string>& words) {
   if (!words.empty()) return Usage("transports takes no words");
   grpc::ClientContext context;
@@ -459,6 +487,10 @@ same again refreshes its expiry.
      Raise},
     {"events", "show the events and how often they were raised", "", Events},
     {"endpoints", "show the destinations, their health and counters", "", Endpoints},
+    {"enrollments", "show the OpenSIPS at which the server is subscribed",
+     R"(EVENTS are those that our subscriptions want, COME those that OpenSIPS sends us; -o json shows each.
+)",
+     Enrollments},
     {"transports", "show the schemes a SOCKET may use", "", Transports},
     {"probe URI", "try a destination, without a subscription",
      R"(Connects to one subscriber and logs in there; says what to mend. Subscriptions that use it see nothing of this.

@@ -29,6 +29,17 @@ ABSL_FLAG(std::string, data_dir, "",
           "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
 ABSL_FLAG(std::string, sync, "full",
           "with --data_dir: full, what was acknowledged survives the loss of power; normal, the death of the process");
+ABSL_FLAG(
+    std::string, enroll, "",
+    "subscribe this service at OpenSIPS, to the events that its own subscriptions want: comma list of where its MI "
+    "is, http://[user:password@]host:port/mi, udp:host:port, unix:/path");
+ABSL_FLAG(
+    std::string, enroll_ingest, "",
+    "with --enroll: where OpenSIPS is told to send events, tcp:host:port or unix:/path; empty: the first tcp, else "
+    "unix address of --ingest");
+ABSL_FLAG(bool, enroll_import, false,
+          "with --enroll: take over the virtual: sockets that are subscribed at OpenSIPS, and end them there");
+ABSL_FLAG(bool, enroll_notify, false, "with --enroll: raise E_EVI_SUBSCRIBER_DOWN and E_EVI_SUBSCRIBER_UP at OpenSIPS");
 ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1),
           "expiry of a subscription where a caller may leave it out; 1s to 10 years");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),
@@ -146,6 +157,14 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
     faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));
+  }
+  options.enroll = List(absl::GetFlag(FLAGS_enroll));
+  options.enroll_ingest = absl::GetFlag(FLAGS_enroll_ingest);
+  options.enroll_import = absl::GetFlag(FLAGS_enroll_import);
+  options.enroll_notify = absl::GetFlag(FLAGS_enroll_notify);
+  if (options.enroll.empty() && (!options.enroll_ingest.empty() || options.enroll_import || options.enroll_notify)) {
+    faults.Add(
+        "--enroll_ingest, --enroll_import, --enroll_notify: without --enroll there is no OpenSIPS they are about");
   }
   options.default_ttl = absl::GetFlag(FLAGS_default_ttl);
   CheckBounds("default_ttl", options.default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);

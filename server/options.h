@@ -21,6 +21,10 @@ struct Options {
   std::vector<std::string> mi;
   std::string data_dir;  // empty: nothing outlives the process
   bool full_sync = true;
+  std::vector<std::string> enroll;
+  std::string enroll_ingest;
+  bool enroll_import = false;
+  bool enroll_notify = false;
   absl::Duration default_ttl = absl::Hours(1);
   absl::Duration failover_timeout = absl::Seconds(30);
   absl::Duration attempt_timeout = absl::ZeroDuration();

@@ -17,6 +17,9 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
+#include "server/enroll/enroller.h"
+#include "server/enroll/mi_client.h"
+#include "server/enroll/own_sockets.h"
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
@@ -69,6 +72,22 @@ void LogHealth(absl::string_view uri, const absl::Status& why) {
   }
 }
 
+absl::StatusOr<std::vector<std::unique_ptr<MiClient>>> MiClientsOf(const std::vector<std::string>& addresses) {
+  std::vector<std::unique_ptr<MiClient>> clients;
+  for (size_t i = 0; i < addresses.size(); ++i) {
+    const std::string place = absl::StrCat("entry ", i + 1, " of ", addresses.size(), ": ");
+    absl::StatusOr<std::unique_ptr<MiClient>> client = MakeMiClient(addresses[i]);
+    if (!client.ok()) return absl::InvalidArgumentError(absl::StrCat(place, client.status().message()));
+    for (const std::unique_ptr<MiClient>& other : clients) {
+      if (other->name() == (*client)->name()) {
+        return absl::InvalidArgumentError(absl::StrCat(place, other->name(), " is there already"));
+      }
+    }
+    clients.push_back(*std::move(client));
+  }
+  return clients;
+}
+
 std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
   std::vector<Loop*> pointers;
   for (EventLoop& loop : loops) pointers.push_back(&loop);
@@ -86,8 +105,7 @@ struct Server::Parts {
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options),
              [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
-               LogHealth(uri, why);
-               reports.OnHealthChange(uri, why, by_reports);
+               TellHealth(uri, why, by_reports);
              }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
@@ -95,14 +113,38 @@ struct Server::Parts {
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
-        operators(catalog, pool, prober, loops[0], defaults),
+        enroller(registry, loops[0]),
+        operators(catalog, pool, prober, enroller, loops[0], defaults),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
+
+  // On an endpoint's loop; an endpoint is told about once a second at most.
+  void TellHealth(absl::string_view uri, const absl::Status& why, bool by_reports) {
+    LogHealth(uri, why);
+    reports.OnHealthChange(uri, why, by_reports);
+    enroller.Notify(*FailureReports::HealthReport(uri, why));
+  }
 
   static std::deque<EventLoop> MakeLoops(int count) {
     std::deque<EventLoop> loops;
     for (int i = 0; i < count; ++i) loops.emplace_back(absl::StrCat("ev-loop-", i));
     return loops;
+  }
+
+  absl::Status Enroll() {
+    if (options.enroll.empty()) return absl::OkStatus();
+    absl::StatusOr<std::vector<std::unique_ptr<MiClient>>> clients = MiClientsOf(options.enroll);
+    if (!clients.ok()) return clients.status();
+    absl::StatusOr<std::string> ingest = IngestForOpensips(options.enroll_ingest, ingesting);
+    if (!ingest.ok()) return ingest.status();
+    EnrollOptions enroll;
+    enroll.ingest = *std::move(ingest);
+    enroll.own = ingesting;
+    enroll.import = options.enroll_import;
+    enroll.notify = options.enroll_notify;
+    enroll.import_defaults = {options.failover_timeout, options.attempt_timeout};
+    enroller.Start(enroll, *std::move(clients));
+    return absl::OkStatus();
   }
 
   const Options options;
@@ -119,6 +161,7 @@ struct Server::Parts {
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
+  Enroller enroller;
   OperatorService operators;
   HealthService health;
   std::unique_ptr<Ingest> ingest;
@@ -221,6 +264,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.managing = parts.mi->addresses();
   }
 
+  if (absl::Status status = parts.Enroll(); !status.ok()) {
+    return absl::Status(status.code(), absl::StrCat("--enroll: ", std::string(status.message())));
+  }
+
   parts.health.SetServing(true);
   return server;
 }
@@ -229,6 +276,7 @@ void Server::Drain() {
   Parts& parts = *parts_;
   const absl::Time deadline = absl::Now() + parts.options.drain_timeout;
   parts.health.SetServing(false);
+  parts.enroller.Stop();  // OpenSIPS sends nothing more before the ingest takes nothing more
   if (parts.ingest != nullptr) parts.ingest->Stop();
   if (parts.mi != nullptr) parts.mi->Stop();
   parts.subscriptions.EndWatches();

@@ -79,6 +79,7 @@ class EventIndex {
   Node* Append(Event& event, Ref<Subscription> subscription);
   void Unlink(Event& event, Node* node);
   const absl::btree_set<Event*, ByName>& by_name() const { return by_name_; }
+  const absl::btree_set<Event*, ByName>& patterns() const { return patterns_; }
   RetiredObjects& retired() { return retired_; }
 
  private:

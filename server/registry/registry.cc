@@ -485,6 +485,16 @@ std::optional<uint32_t> Registry::EventId(absl::string_view event) const {
   return found->id;
 }
 
+std::vector<std::string> Registry::SubscribedEvents() const {
+  std::vector<std::string> events;
+  MutexLock lock(&mutex_);
+  for (const EventIndex::Event* event : index_.by_name()) {
+    if (event->subscriptions > 0) events.push_back(event->name);
+  }
+  for (const EventIndex::Event* pattern : index_.patterns()) events.push_back(absl::StrCat(pattern->name, "*"));
+  return events;
+}
+
 size_t Registry::size() const {
   MutexLock lock(&mutex_);
   return by_sequence_.size();

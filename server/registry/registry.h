@@ -176,6 +176,10 @@ class Registry {
   // The id of a known event, or of a pattern ("E_*") that somebody is subscribed to; nothing: there is no such.
   std::optional<uint32_t> EventId(absl::string_view event) const;
 
+  // The names, and then the patterns ("E_UL_*"), that somebody is subscribed to. Goes over all known names under the
+  // mutex: a millisecond or two for 10^5 of them.
+  std::vector<std::string> SubscribedEvents() const;
+
   size_t size() const;
   const Clock& clock() const { return loop_; }
 

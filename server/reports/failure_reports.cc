@@ -34,6 +34,11 @@ bool Takes(absl::string_view event, absl::string_view name) {
 
 }  // namespace
 
+MessageRef FailureReports::HealthReport(absl::string_view uri, const absl::Status& why) {
+  const Param params[] = {{"uri", uri}, {"error", why.message()}};
+  return Report(kNames[why.ok() ? kUp : kDown], absl::MakeConstSpan(params, why.ok() ? 1 : 2));
+}
+
 FailureReports::FailureReports(Registry& registry, Dispatcher& dispatcher, Loop& loop)
     : registry_(registry), dispatcher_(dispatcher), loop_(loop) {
   for (const Ref<Subscription>& subscription : registry_.Watch(this)) Count(*subscription, 1);
@@ -122,9 +127,7 @@ std::vector<MessageRef> FailureReports::TakeDue(absl::Time now) {
   for (int i = 0; i < kPerTurn && !changed_.empty(); ++i) {
     const auto change = changes_.extract(changed_.front());
     changed_.pop_front();
-    const Param params[] = {{"uri", absl::string_view(change.key())}, {"error", change.mapped().message()}};
-    const Kind kind = change.mapped().ok() ? kUp : kDown;
-    if (Wanted(kind)) reports.push_back(Report(kNames[kind], absl::MakeConstSpan(params, kind == kUp ? 1 : 2)));
+    if (Wanted(change.mapped().ok() ? kUp : kDown)) reports.push_back(HealthReport(change.key(), change.mapped()));
   }
   for (int i = 0; i < kPerTurn && !due_.empty() && due_.begin()->first <= now; ++i) {
     const auto found = failures_.find(due_.begin()->second);

@@ -41,6 +41,9 @@ class FailureReports final : private Registry::Observer {
   static constexpr absl::string_view kSubscriberUp = "E_EVI_SUBSCRIBER_UP";
   static constexpr absl::string_view kDeliveryFailed = "E_EVI_DELIVERY_FAILED";
 
+  // The first two, made of a health change.
+  static MessageRef HealthReport(absl::string_view uri, const absl::Status& why);
+
   // Watches both, and raises on `loop`. All outlive it. Before anything is raised.
   FailureReports(Registry& registry, Dispatcher& dispatcher, Loop& loop);
   ~FailureReports();  // on the loop, or after it has stopped

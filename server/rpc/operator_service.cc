@@ -10,6 +10,7 @@
 namespace eventvirtual {
 namespace {
 
+constexpr size_t kMaxPageBytes = 1 << 20;  // and one enrollment, which may have thousands of events
 constexpr absl::string_view kCanary = "E_EVENTVIRTUAL_PROBE";
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -52,6 +53,23 @@ grpc::ServerUnaryReactor* OperatorService::ListEndpoints(grpc::CallbackServerCon
     ToWire(listed.stats, listed.leases, defaults_.failover_timeout, bridge, response->add_endpoints());
   }
   if (page.size() == *size) response->set_next_page_token(PageTokenOf(page.back().id));
+  return Answer(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* OperatorService::ListEnrollments(grpc::CallbackServerContext* context,
+                                                           const v1::ListEnrollmentsRequest* request,
+                                                           v1::ListEnrollmentsResponse* response) {
+  const absl::StatusOr<uint64_t> after = NumberFromPageToken(request->page_token());
+  if (!after.ok()) return Answer(context, after.status());
+  const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
+  if (!size.ok()) return Answer(context, size.status());
+  const std::vector<EnrollmentStatus> all = enroller_.List();
+  const ClockBridge bridge(clock_);
+  uint64_t next = *after;
+  for (; next < all.size() && next - *after < *size && response->ByteSizeLong() < kMaxPageBytes; ++next) {
+    ToWire(all[next], bridge, response->add_enrollments());
+  }
+  if (next < all.size()) response->set_next_page_token(PageTokenOf(next));
   return Answer(context, absl::OkStatus());
 }
 

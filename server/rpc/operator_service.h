@@ -5,6 +5,7 @@
 #include "eventvirtual/v1/operator.grpc.pb.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
+#include "server/enroll/enroller.h"
 #include "server/rpc/wire.h"
 #include "transports/api/catalog.h"
 
@@ -12,15 +13,18 @@ namespace eventvirtual {
 
 class OperatorService final : public v1::OperatorService::CallbackService {
  public:
-  OperatorService(const Catalog& catalog, const EndpointPool& pool, Prober& prober, const Clock& clock,
-                  WireDefaults defaults)
-      : catalog_(catalog), pool_(pool), prober_(prober), clock_(clock), defaults_(defaults) {}
+  OperatorService(const Catalog& catalog, const EndpointPool& pool, Prober& prober, const Enroller& enroller,
+                  const Clock& clock, WireDefaults defaults)
+      : catalog_(catalog), pool_(pool), prober_(prober), enroller_(enroller), clock_(clock), defaults_(defaults) {}
 
   grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context,
                                            const v1::ListTransportsRequest* request,
                                            v1::ListTransportsResponse* response) override;
   grpc::ServerUnaryReactor* ListEndpoints(grpc::CallbackServerContext* context, const v1::ListEndpointsRequest* request,
                                           v1::ListEndpointsResponse* response) override;
+  grpc::ServerUnaryReactor* ListEnrollments(grpc::CallbackServerContext* context,
+                                            const v1::ListEnrollmentsRequest* request,
+                                            v1::ListEnrollmentsResponse* response) override;
 
   grpc::ServerUnaryReactor* ProbeSubscriber(grpc::CallbackServerContext* context,
                                             const v1::ProbeSubscriberRequest* request,
@@ -42,6 +46,7 @@ class OperatorService final : public v1::OperatorService::CallbackService {
   const Catalog& catalog_;
   const EndpointPool& pool_;
   Prober& prober_;
+  const Enroller& enroller_;
   const Clock& clock_;
   const WireDefaults defaults_;
 };

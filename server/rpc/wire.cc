@@ -125,6 +125,34 @@ absl::Status CheckJson(const std::string& text) {
   return absl::InvalidArgumentError(absl::StrCat("not one JSON value: ", simdjson::error_message(error)));
 }
 
+v1::Enrollment::State StateToWire(EnrollmentStatus::State state) {
+  switch (state) {
+    case EnrollmentStatus::State::kWaiting:
+      return v1::Enrollment::STATE_WAITING;
+    case EnrollmentStatus::State::kEnrolled:
+      return v1::Enrollment::STATE_ENROLLED;
+    case EnrollmentStatus::State::kPartial:
+      return v1::Enrollment::STATE_PARTIAL;
+    case EnrollmentStatus::State::kFailing:
+      return v1::Enrollment::STATE_FAILING;
+  }
+  return v1::Enrollment::STATE_UNSPECIFIED;
+}
+
+v1::Enrollment::Event::State StateToWire(EnrollmentStatus::Event::State state) {
+  switch (state) {
+    case EnrollmentStatus::Event::State::kWaiting:
+      return v1::Enrollment::Event::STATE_WAITING;
+    case EnrollmentStatus::Event::State::kEnrolled:
+      return v1::Enrollment::Event::STATE_ENROLLED;
+    case EnrollmentStatus::Event::State::kCovered:
+      return v1::Enrollment::Event::STATE_COVERED;
+    case EnrollmentStatus::Event::State::kRefused:
+      return v1::Enrollment::Event::STATE_REFUSED;
+  }
+  return v1::Enrollment::Event::STATE_UNSPECIFIED;
+}
+
 v1::DeliveryOutcome::Outcome OutcomeToWire(DeliveryResult::Outcome outcome) {
   switch (outcome) {
     case DeliveryResult::Outcome::kDelivered:
@@ -291,6 +319,30 @@ void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration fai
   ToWire(stats.latency_p50, out->mutable_latency_p50());
   ToWire(stats.latency_p99, out->mutable_latency_p99());
   out->set_subscriptions(subscribers);
+}
+
+void ToWire(const EnrollmentStatus& status, const ClockBridge& bridge, v1::Enrollment* out) {
+  out->set_opensips(status.opensips);
+  out->set_ingest(status.ingest);
+  out->set_state(StateToWire(status.state));
+  out->set_error(status.error);
+  if (status.last_answer != absl::InfinitePast()) {
+    ToWire(bridge.ToWall(status.last_answer), out->mutable_last_answer_time());
+  }
+  for (const EnrollmentStatus::Event& event : status.events) {
+    v1::Enrollment::Event* const entry = out->add_events();
+    entry->set_name(event.name);
+    entry->set_state(StateToWire(event.state));
+    entry->set_error(event.error);
+  }
+  out->set_calls(status.counters.calls);
+  out->set_unanswered(status.counters.unanswered);
+  out->set_refused(status.counters.refused);
+  out->set_restarts(status.counters.restarts);
+  out->set_taken_over(status.counters.taken_over);
+  out->set_notified(status.counters.notified);
+  out->set_notify_refused(status.counters.notify_refused);
+  out->set_notify_dropped(status.counters.notify_dropped);
 }
 
 v1::AckLevel ToWire(AckLevel level) {

@@ -14,6 +14,7 @@
 #include "eventvirtual/v1/operator.pb.h"
 #include "eventvirtual/v1/subscription.pb.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/enroll/enrollment.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
 
@@ -48,6 +49,7 @@ absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscripti
 void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscription* out);
 void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout,
             const ClockBridge& bridge, v1::EndpointStatus* out);
+void ToWire(const EnrollmentStatus& status, const ClockBridge& bridge, v1::Enrollment* out);
 v1::AckLevel ToWire(AckLevel level);
 void ToWire(absl::Duration duration, google::protobuf::Duration* out);
 

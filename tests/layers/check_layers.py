@@ -29,6 +29,9 @@ BUILT_ON = {"sqs": "http", "xmlrpc": "http"}
 # Where callers of EventService.Listen meet the transport that delivers to them (docs/decisions/0007-stream.md).
 STREAM_LISTENERS = ("transports/stream/listeners.h", "//transports/stream:listeners")
 
+# What of transports/io the calls to OpenSIPS' management interface need: a thread that may block, and the way back.
+ENROLL_IO = re.compile(r"^transports/io/(BUILD|errno_text\.h|mailbox\.h|printable\.h|run_on_loop\.h|socket_file\.h|worker\.h)$")
+
 
 def transport_of(path):
     """The transport's name, if the path lies in the folder of a concrete one."""
@@ -82,8 +85,9 @@ def broken_rule(user, used):
             return None
         if transport_of(used) or is_transports_all(used):
             return "only server/server.cc sees concrete transports"
-        if within(used, "transports/io") and not within(user, "server/ingest", "server/journal", "server/mi",
-                                                            "server/http", "server/admin"):
+        if within(used, "transports/io") and not within(
+                user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin") and not (
+                    within(user, "server/enroll") and ENROLL_IO.match(used)):
             return "the core sees transports/api only"
         if RPC_HEADER.search(used) and not within(user, "server/rpc"):
             return "protobuf and gRPC stop at server/rpc and client"

@@ -69,6 +69,8 @@ class PlantedViolation(unittest.TestCase):
             ("server/dispatch/dispatcher.h", "server/ingest/ingest.h"),
             ("server/dispatch/dispatcher.h", "proto/eventvirtual/v1/event.pb.h"),
             ("server/ingest/ingest.cc", "grpcpp/server.h"),
+            ("server/enroll/enroller.h", "transports/io/event_loop.h"),
+            ("server/enroll/mi_client.cc", "transports/io/stream_connector.h"),
             ("server/rpc/event_service.cc", "transports/all.h"),
             ("server/rpc/event_service.cc", "transports/tcp/tcp_transport.h"),
             ("server/main.cc", "transports/all.h"),

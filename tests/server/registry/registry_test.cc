@@ -20,6 +20,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::Pair;
 
@@ -352,6 +353,24 @@ TEST(Patterns, TakeEveryNameThatBeginsSoTheLongerPatternBeforeTheShorter) {
   EXPECT_THAT(ToldOf(world, "E_UL"), ElementsAre("fake:e", "fake:all"));
   EXPECT_THAT(ToldOf(world, "E_ULTRA"), ElementsAre("fake:ultra", "fake:e", "fake:all"));
   EXPECT_THAT(ToldOf(world, "F"), ElementsAre("fake:all"));
+}
+
+TEST(SubscribedEvents, AreTheNamesAndPatternsOfLivingSubscriptions) {
+  World world;
+  EXPECT_THAT(world.registry.SubscribedEvents(), IsEmpty());
+  const std::string first = world.Subscribe("E_B", "fake:a");
+  const std::string second = world.Subscribe("E_B", "fake:b");
+  world.Subscribe("E_UL_*", "fake:a");
+  const std::string pattern = world.Subscribe("E_A*", "fake:a");
+  world.Subscribe("E_A", "fake:a", absl::Seconds(5));
+  world.Raise("E_UL_INSERT");  // known, and subscribed to by nobody itself
+  EXPECT_THAT(world.registry.SubscribedEvents(), ElementsAre("E_A", "E_B", "E_A*", "E_UL_*"));
+  world.loop.Advance(absl::Seconds(5) + kSweepSlack);
+  ASSERT_TRUE(world.registry.Unsubscribe(first).ok());
+  ASSERT_TRUE(world.registry.Unsubscribe(pattern).ok());
+  EXPECT_THAT(world.registry.SubscribedEvents(), ElementsAre("E_B", "E_UL_*"));
+  ASSERT_TRUE(world.registry.Unsubscribe(second).ok());
+  EXPECT_THAT(world.registry.SubscribedEvents(), ElementsAre("E_UL_*"));
 }
 
 TEST(Patterns, ComeAndGoWhileTheirNamesStay) {
