@@ -26,6 +26,7 @@
 #include "server/log/log.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
+#include "server/reports/failure_reports.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/operator_service.h"
@@ -62,10 +63,6 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   limits.queue_bytes = options.queue_bytes;
   return limits;
 }
-
-// Of OpenSIPS, when it raises them.
-constexpr absl::string_view kSubscriberDown = "E_EVI_SUBSCRIBER_DOWN";
-constexpr absl::string_view kSubscriberUp = "E_EVI_SUBSCRIBER_UP";
 
 void LogHealth(absl::string_view uri, const absl::Status& why) {
   if (why.ok()) {
@@ -107,9 +104,12 @@ struct Server::Parts {
         catalog(AllTransports(listeners)),
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options),
-             [this](absl::string_view uri, const absl::Status& why) { TellHealth(uri, why); }),
+             [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
+               TellHealth(uri, why, by_reports);
+             }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
+        reports(registry, dispatcher, loops[0]),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -119,15 +119,10 @@ struct Server::Parts {
                 v1::OperatorService::service_full_name()}) {}
 
   // On an endpoint's loop; an endpoint is told about once a second at most.
-  void TellHealth(absl::string_view uri, const absl::Status& why) {
+  void TellHealth(absl::string_view uri, const absl::Status& why, bool by_reports) {
     LogHealth(uri, why);
-    const Param params[] = {{"uri", uri}, {"error", why.message()}};
-    EventFields fields;
-    fields.name = why.ok() ? kSubscriberUp : kSubscriberDown;
-    fields.params = absl::MakeConstSpan(params, why.ok() ? 1 : 2);
-    fields.event_time = absl::Now();
-    fields.source = "eventvirtual";
-    enroller.Notify(*Message::Make(fields));
+    reports.OnHealthChange(uri, why, by_reports);
+    enroller.Notify(*FailureReports::HealthReport(uri, why));
   }
 
   static std::deque<EventLoop> MakeLoops(int count) {
@@ -162,6 +157,7 @@ struct Server::Parts {
   Registry registry;
   std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
+  FailureReports reports;  // the loops have stopped before it goes
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
@@ -294,6 +290,7 @@ void Server::Drain() {
   parts.health.EndWatches();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
+  parts.reports.Stop();
   // What is still out ends now: closing an endpoint fails what it holds.
   parts.pool.CloseAll();
   parts.dispatcher.AwaitIdle(absl::InfiniteDuration());

@@ -11,7 +11,29 @@ namespace eventvirtual {
 
 Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 
+void Dispatcher::WatchFailures(const std::atomic<int>* wanted, OnFailedDelivery on_failed) {
+  failures_wanted_ = wanted;
+  on_failed_ = std::move(on_failed);
+}
+
+// Who waits for the end is told how each delivery has ended: so the failures are found there.
+RaiseDone Dispatcher::TellFailures(MessageRef message, RaiseDone done) {
+  return [this, message = std::move(message),
+          done = std::move(done)](absl::Span<const DeliveryResult> deliveries) mutable {
+    for (const DeliveryResult& delivery : deliveries) {
+      if (delivery.outcome == DeliveryResult::Outcome::kFailed ||
+          delivery.outcome == DeliveryResult::Outcome::kPartial) {
+        on_failed_(*message, delivery);
+      }
+    }
+    if (done) std::move(done)(deliveries);
+  };
+}
+
 RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now) {
+  if (failures_wanted_ != nullptr && failures_wanted_->load(std::memory_order_relaxed) != 0 && !message->is_report()) {
+    done = TellFailures(message, std::move(done));
+  }
   RaiseReceipt receipt;
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
   std::vector<DeliveryResult> filtered;

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -62,6 +63,10 @@ struct RaiseReceipt {
 inline constexpr size_t kMaxFilteredResults = 100;
 using RaiseDone = absl::AnyInvocable<void(absl::Span<const DeliveryResult> deliveries) &&>;
 
+// A delivery that has failed, or of PARALLEL only a part has succeeded. On the thread where the raise ended; must not
+// block, and must not raise.
+using OnFailedDelivery = std::function<void(const Message& message, const DeliveryResult& delivery)>;
+
 // Any thread.
 class Dispatcher {
  public:
@@ -80,6 +85,11 @@ class Dispatcher {
   RaiseReceipt Raise(MessageRef message, RaiseDone done, absl::Time now);
   const Clock& clock() const { return registry_.clock(); }
 
+  // `on_failed` hears of failed deliveries, those of reports (Message::is_report) excepted, of all events that are
+  // raised while `*wanted` is not 0; otherwise it costs one look at that. Both outlive the raises. Once, before
+  // anything is raised.
+  void WatchFailures(const std::atomic<int>* wanted, OnFailedDelivery on_failed);
+
   // Raises that have not ended.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }
 
@@ -96,7 +106,11 @@ class Dispatcher {
   static constexpr uint64_t kWaiting = 1;
   static constexpr uint64_t kOne = 2;
 
+  RaiseDone TellFailures(MessageRef message, RaiseDone done);
+
   Registry& registry_;
+  const std::atomic<int>* failures_wanted_ = nullptr;
+  OnFailedDelivery on_failed_;
   std::atomic<uint64_t> pending_{0};
   Mutex mutex_;
   CondVar told_signal_;

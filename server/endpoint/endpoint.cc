@@ -120,6 +120,7 @@ Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, 
 
 Admission Endpoint::Admit(const Waiting& offer, uint64_t bytes) {
   ++stats_.offered;
+  reports_offered_ += offer.message->is_report() ? 1 : 0;
   if (closed_ || connect_not_before_ >= offer.deadline) {
     ++stats_.down;
     return Admission::kDown;
@@ -602,7 +603,13 @@ void Endpoint::TellHealth(absl::Time now) {
   if (now < tell_not_before_) return ArmTimer(tell_not_before_);
   told_failing_ = failing;
   tell_not_before_ = now + kTellPause;
-  if (on_health_change_) on_health_change_(target_.masked, failing ? last_error() : absl::OkStatus());
+  uint64_t others_offered;
+  {
+    MutexLock lock(&mutex_);
+    others_offered = stats_.offered - reports_offered_;
+  }
+  const bool by_reports = std::exchange(others_offered_when_told_, others_offered) == others_offered;
+  if (on_health_change_) on_health_change_(target_.masked, failing ? last_error() : absl::OkStatus(), by_reports);
 }
 
 void Endpoint::ArmTimer(absl::Time when) {

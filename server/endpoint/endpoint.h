@@ -85,7 +85,8 @@ struct EndpointStats {
 // An endpoint has begun to fail (`why` is its first failure after a success), or works again (`why` is OK). `uri` is
 // masked. On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at
 // the end of that second, if it still holds then: an endpoint that flaps is not told about with every event.
-using OnHealthChange = std::function<void(absl::string_view uri, const absl::Status& why)>;
+// `by_reports`: since the one told before, nothing but reports (Message::is_report) has been offered to it.
+using OnHealthChange = std::function<void(absl::string_view uri, const absl::Status& why, bool by_reports)>;
 
 // Below the policy: one attempt, one deadline, one outcome; nothing is retried here. Born idle; connects when the first
 // message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions
@@ -234,6 +235,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   bool closed_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Time connect_not_before_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   EndpointStats stats_ ABSL_GUARDED_BY(mutex_);  // but for what the tallies count
+  uint64_t reports_offered_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t accepted_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t events_aside_ ABSL_GUARDED_BY(mutex_) = 0;  // room set aside for corks
   uint64_t bytes_aside_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -256,6 +258,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   bool link_proved_itself_ = false;              // it has delivered something
   absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
   bool told_failing_ = false;                    // what on_health_change_ was told last
+  uint64_t others_offered_when_told_ = 0;        // messages that are no reports
   absl::Time tell_not_before_ = absl::InfinitePast();
   absl::Status dropping_;  // not OK while the link is being destroyed: why
   // What has been reported is settled when Send() has returned, or by Drain(): all with one look at the clock, and

@@ -113,7 +113,8 @@ CALLS = (
     (re.compile(r"\babsl::Now\(|\b(system|steady|high_resolution)_clock::now\("),
      # Wall time is stamped on events, shown to people and translated for the API; nothing else is decided by it.
      ("transports/io", "transports/testing", "server/server.cc", "server/main.cc", "server/log", "server/rpc",
-      "server/ingest/opensips_event.cc", "server/mi/mi_commands.cc", "server/journal", "client", "tests", "bench"),
+      "server/ingest/opensips_event.cc", "server/mi/mi_commands.cc", "server/journal", "server/reports", "client",
+      "tests", "bench"),
      "time comes from the Loop, so that tests can make it"),
     (re.compile(r"\b(std::(thread|jthread|async)\b|pthread_create\()"),
      ("transports/io", "transports/testing", "transports/rabbitmq", "server/server.cc", "server/main.cc", "client",

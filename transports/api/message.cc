@@ -92,6 +92,7 @@ MessageRef Message::Make(const EventFields& fields) {
   message->event_id_ = copy(event_id);
   message->source_ = copy(fields.source);
   message->event_time_ = fields.event_time;
+  message->is_report_ = fields.is_report;
 
   auto* const params = reinterpret_cast<Param*>(block);
   for (size_t i = 0; i < fields.params.size(); ++i) {

@@ -44,6 +44,7 @@ struct EventFields {
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes;
   // The same event as JSON-RPC notification, where it came as one: then it is passed on as it came.
   absl::string_view jsonrpc;
+  bool is_report = false;
 };
 
 // What a message can be turned into: see encoding.h.
@@ -68,6 +69,9 @@ class Message final : public RefCounted {
   absl::string_view source() const { return source_; }
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes() const { return attributes_; }
 
+  // The event is about what fails in this service itself: what becomes of it is not reported by further ones.
+  bool is_report() const { return is_report_; }
+
   // Bytes of all names and values: what the message costs a bounded queue.
   size_t size() const { return size_; }
 
@@ -88,6 +92,7 @@ class Message final : public RefCounted {
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes_;
   size_t size_ = 0;
   bool came_as_jsonrpc_ = false;  // that encoding, the first, stands in this block
+  bool is_report_ = false;
   // What the views point to stands behind this object, in the same block of memory.
   struct Text;
   mutable std::atomic<const Text*> encoded_[kEncodings] = {};

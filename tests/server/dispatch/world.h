@@ -26,8 +26,9 @@ class World {
   explicit World(EndpointLimits endpoint_limits = {}, RegistryLimits registry_limits = {})
       : catalog(Transports()),
         pool({&loop}, endpoint_limits,
-             [this](absl::string_view uri, const absl::Status& why) {
+             [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
                health.push_back(absl::StrCat(uri, why.ok() ? " works" : " fails: ", why.message()));
+               if (on_health) on_health(uri, why, by_reports);
              }),
         registry(catalog, pool, loop, std::move(registry_limits)),
         dispatcher(registry) {}
@@ -97,6 +98,7 @@ class World {
 
   FakeTransport* fake = nullptr;
   std::vector<std::string> health;  // what the endpoints told, in order
+  OnHealthChange on_health;         // is told, too
   SimulatedLoop loop;
   Catalog catalog;
   EndpointPool pool;

@@ -187,8 +187,9 @@ TEST_P(MiDatagram, AnAnswerThatNoDatagramHoldsIsAnErrorThatSaysSo) {
 TEST_P(MiDatagram, WhoDoesNotReadItsAnswersHoldsUpNobody) {
   const std::string address = Listen();
   DatagramClient deaf(address), client(address);
-  for (int i = 0; i < 50; ++i) mi_.world.Subscribe(absl::StrCat("E_", i, std::string(200, 'x')));
-  for (int i = 0; i < 200; ++i) ASSERT_TRUE(deaf.SendOne(Request("subscribers_list")));
+  // Few of these fill what the kernel lets one socket have out.
+  for (int i = 0; i < 200; ++i) mi_.world.Subscribe(absl::StrCat("E_", i, std::string(200, 'x')));
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(deaf.SendOne(Request("subscribers_list")));
   EXPECT_EQ(client.Ask(Request("version")), Result(kVersionResult));
 }
 
