@@ -150,12 +150,12 @@ class EnrollTest(unittest.TestCase):
         opensips, receiver = self.opensips(), self.receiver()
         service = self.start("--ingest=tcp:127.0.0.1:0", "--enroll=" + opensips.mi)
         service.subscribe("E_CDR", receiver.uri)
-        self.enrolled(opensips, "E_CDR", service.ingest[0])
-        opensips.kill()
 
         def state():
             return service.operators.ListEnrollments(operator.ListEnrollmentsRequest(), timeout=10).enrollments[0]
 
+        eventually(lambda: [one.state for one in state().events] == [operator.Enrollment.Event.STATE_ENROLLED], "it is enrolled")
+        opensips.kill()
         eventually(lambda: state().state == operator.Enrollment.STATE_FAILING, "the outage is seen")
         self.assertTrue(state().error)
         opensips.start()

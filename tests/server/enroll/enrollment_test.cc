@@ -180,6 +180,19 @@ TEST_P(Restart, WithAnOutageIsOverSoonAfterOpensipsAnswers) {
   EXPECT_EQ(world.enrollment.status().counters.restarts, 1u);
 }
 
+TEST(Enrollment, ARestartInTheMiddleOfAStepLosesNothingThatTheStepHadDone) {
+  for (int call = 1; call <= 20; ++call) {
+    World world(Numbered(10));
+    world.wanted = Numbered(10);
+    world.Step();
+    world.now += Enrollment::kRenewal;  // all are renewed in one step
+    world.opensips.RestartDuringCall(call);
+    world.Step();
+    world.Pass(kBack);
+    ASSERT_EQ(world.EventsComing(), 10u) << "restarted during call " << call;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Events, Restart, testing::Values(1, 3, 500));
 
 TEST(Enrollment, AnOutageWithoutARestartIsNoRestart) {
