@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -155,15 +156,17 @@ class Enrollment {
   absl::Time list_due_ = absl::InfinitePast();
   absl::Time import_due_ = absl::InfinitePast();
   absl::Time look_due_ = absl::InfinitePast();
-  std::string looked_at_;      // the last event of LookAtOne()
-  bool suspect_ = true;        // OpenSIPS did not answer: it may have forgotten everything
-  bool mending_ = false;       // what it has forgotten is not all there yet
-  bool shows_us_ = false;      // it shows our own socket as we write it: where it does not, we are not there
-  bool lists_ = false;         // a pattern is wanted
-  size_t too_many_ = 0;        // so many events are wanted, when they are more than kMaxEvents
-  std::string listing_error_;  // of events_list
-  std::string import_error_;   // of subscribers_list
-  absl::Status silence_;       // the last call without an answer
+  std::string looked_at_;          // the last event of LookAtOne()
+  std::set<std::string> answers_;  // kinds of calls, of which it answered the last
+  bool interrupted_ = false;       // it has not answered what it had answered before
+  bool suspect_ = true;            // OpenSIPS did not answer: it may have forgotten everything
+  bool mending_ = false;           // what it has forgotten is not all there yet
+  bool shows_us_ = false;          // it shows our own socket as we write it: where it does not, we are not there
+  bool lists_ = false;             // a pattern is wanted
+  size_t too_many_ = 0;            // so many events are wanted, when they are more than kMaxEvents
+  std::string listing_error_;      // of events_list
+  std::string import_error_;       // of subscribers_list
+  absl::Status silence_;           // the last call without an answer
   // This step:
   bool answered_ = false;   // some call
   bool blind_ = false;      // OpenSIPS does not show one event's subscribers

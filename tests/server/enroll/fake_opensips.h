@@ -58,6 +58,7 @@ class FakeOpensips {
     MutexLock lock(&mutex_);
     forbidden_.insert(method);
   }
+  // `method`, or "METHOD of all" for its calls without parameters.
   void LeaveUnanswered(const std::string& method) {
     MutexLock lock(&mutex_);
     unanswered_.insert(method);
@@ -129,7 +130,7 @@ class FakeOpensips {
       for (auto& [event, subscribers] : events_) subscribers.clear();
       return absl::UnavailableError("Connection reset by peer");
     }
-    if (unanswered_.contains(method)) return absl::UnavailableError("no answer");
+    if (unanswered_.contains(words.empty() ? method + " of all" : method)) return absl::UnavailableError("no answer");
     if (down_) return absl::UnavailableError("Connection refused");
     if (forbidden_.contains(method)) return absl::UnimplementedError("-32601 Method not found");
     if (method == "event_subscribe") {
