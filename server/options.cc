@@ -39,7 +39,7 @@ ABSL_FLAG(
     "unix address of --ingest");
 ABSL_FLAG(bool, enroll_import, false,
           "with --enroll: take over the virtual: sockets that are subscribed at OpenSIPS, and end them there");
-ABSL_FLAG(bool, enroll_notify, false, "with --enroll: raise our failure events (E_EVI_...) at OpenSIPS too");
+ABSL_FLAG(bool, enroll_notify, false, "with --enroll: raise E_EVI_SUBSCRIBER_DOWN and E_EVI_SUBSCRIBER_UP at OpenSIPS");
 ABSL_FLAG(absl::Duration, default_ttl, absl::Hours(1),
           "expiry of a subscription where a caller may leave it out; 1s to 10 years");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::Seconds(30),

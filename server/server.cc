@@ -63,6 +63,10 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   return limits;
 }
 
+// Of OpenSIPS, when it raises them.
+constexpr absl::string_view kSubscriberDown = "E_EVI_SUBSCRIBER_DOWN";
+constexpr absl::string_view kSubscriberUp = "E_EVI_SUBSCRIBER_UP";
+
 void LogHealth(absl::string_view uri, const absl::Status& why) {
   if (why.ok()) {
     Log(LogLevel::kInfo, "subscriber works again", {{"uri", uri}});
@@ -102,7 +106,8 @@ struct Server::Parts {
         defaults{options.failover_timeout, options.attempt_timeout},
         catalog(AllTransports(listeners)),
         loops(MakeLoops(LoopsFor(options.threads))),
-        pool(Pointers(loops), EndpointLimitsOf(options), LogHealth),
+        pool(Pointers(loops), EndpointLimitsOf(options),
+             [this](absl::string_view uri, const absl::Status& why) { TellHealth(uri, why); }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
         subscriptions(registry, defaults),
@@ -112,6 +117,18 @@ struct Server::Parts {
         operators(catalog, pool, prober, enroller, loops[0], defaults),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
+
+  // On an endpoint's loop; an endpoint is told about once a second at most.
+  void TellHealth(absl::string_view uri, const absl::Status& why) {
+    LogHealth(uri, why);
+    const Param params[] = {{"uri", uri}, {"error", why.message()}};
+    EventFields fields;
+    fields.name = why.ok() ? kSubscriberUp : kSubscriberDown;
+    fields.params = absl::MakeConstSpan(params, why.ok() ? 1 : 2);
+    fields.event_time = absl::Now();
+    fields.source = "eventvirtual";
+    enroller.Notify(*Message::Make(fields));
+  }
 
   static std::deque<EventLoop> MakeLoops(int count) {
     std::deque<EventLoop> loops;

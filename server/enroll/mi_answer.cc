@@ -4,8 +4,6 @@
 
 #include <utility>
 
-#include "absl/algorithm/container.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "server/jsonrpc/event_params.h"
 #include "transports/api/jsonrpc.h"

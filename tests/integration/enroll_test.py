@@ -17,7 +17,8 @@ from service import SERVER, Service, event, eventually, operator, subscription
 
 OPENSIPS = os.path.join(os.path.dirname(__file__), "opensips.py")
 AGAIN = 5  # seconds until the service is enrolled again, whatever has happened
-EVENTS = ["E_CDR", "E_PIKE_BLOCKED", "E_UL_CONTACT_INSERT", "E_UL_CONTACT_DELETE", "E_OTHER"]
+EVENTS = ["E_CDR", "E_PIKE_BLOCKED", "E_UL_CONTACT_INSERT", "E_UL_CONTACT_DELETE", "E_OTHER",
+          "E_EVI_SUBSCRIBER_DOWN", "E_EVI_SUBSCRIBER_UP"]
 
 
 class Opensips(Server):
@@ -161,6 +162,22 @@ class EnrollTest(unittest.TestCase):
         opensips.start()
         eventually(lambda: opensips.sockets("E_CDR"), "it is enrolled again", seconds=AGAIN)
         eventually(lambda: state().state == operator.Enrollment.STATE_ENROLLED and state().restarts == 1, "and says so")
+
+    def test_opensips_is_told_of_subscribers_that_fail_and_work_again(self):
+        watcher = self.receiver()
+        opensips = self.opensips(subscribe=[["E_EVI_SUBSCRIBER_DOWN", watcher.uri], ["E_EVI_SUBSCRIBER_UP", watcher.uri]])
+        service = self.start("--ingest=tcp:127.0.0.1:0", "--enroll=" + opensips.mi, "--enroll_notify")
+        uri = "unix:" + os.path.join(service.dir, "app.sock")
+        service.subscribe("E_CDR", uri)
+        service.raise_event("E_CDR", n="1")
+        name, params = watcher.receive()
+        self.assertEqual((name, params["uri"]), ("E_EVI_SUBSCRIBER_DOWN", uri))
+        self.assertIn("No such file", params["error"])
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as app:
+            app.bind(uri[len("unix:"):])
+            eventually(lambda: service.raise_event("E_CDR", n="2").deliveries[0].outcome ==
+                       event.DeliveryOutcome.OUTCOME_DELIVERED, "the subscriber works")
+            self.assertEqual(watcher.receive(), ("E_EVI_SUBSCRIBER_UP", {"uri": uri}))
 
     def test_patterns_names_and_what_opensips_does_not_know(self):
         opensips, receiver = self.opensips(), self.receiver()
