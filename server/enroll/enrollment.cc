@@ -254,9 +254,9 @@ absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_ove
 
 // Of a large proxy that may be too much for a datagram, or for the time: then it fails, and the rest goes on.
 void Enrollment::ListSubscribers(absl::Time now, Found* found) {
-  import_due_ = now + kImportAgain;
   absl::StatusOr<std::vector<ListedSubscriber>> subscribers = Read(Call("subscribers_list", kNone), ReadSubscribers);
   import_error_ = subscribers.ok() ? "" : absl::StrCat("import: subscribers_list: ", TextOf(subscribers.status()));
+  import_due_ = now + (subscribers.ok() ? kImportAgain : kImportFailedAgain);
   if (subscribers.ok()) found->subscribers = *std::move(subscribers);
 }
 

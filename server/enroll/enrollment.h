@@ -77,8 +77,9 @@ class Enrollment {
   static constexpr absl::Duration kRefusedAgain = absl::Seconds(4);  // when it refused an event
   static constexpr absl::Duration kListAgain = absl::Seconds(4);     // of OpenSIPS' events, where a pattern is wanted
   static constexpr absl::Duration kImportAgain = absl::Seconds(4);   // of all its subscribers, where they are imported
-  static constexpr int kMaxCalls = 256;                              // in one step
-  static constexpr int kMaxBlindRenewals = 100;                      // in one step, where a look tells nothing
+  static constexpr absl::Duration kImportFailedAgain = absl::Seconds(30);  // its time-out holds up all else
+  static constexpr int kMaxCalls = 256;                                    // in one step
+  static constexpr int kMaxBlindRenewals = 100;                            // in one step, where a look tells nothing
   static constexpr size_t kMaxEvents = 10000;
   static constexpr size_t kMaxNotices = 1000, kMaxNoticeBytes = 1 << 20;  // waiting
 
