@@ -45,10 +45,14 @@ absl::StatusOr<std::string> Enrollment::Call(absl::string_view method, absl::str
   --calls_left_;
   absl::StatusOr<std::string> result = mi_->Call(method, params);
   if (!result.ok()) ++(NoAnswer(result.status()) ? counters_.unanswered : counters_.refused);
-  if (NoAnswer(result.status())) {
-    silence_ = result.status();
-  } else {
+  // A list of all subscribers may be more than it can answer, when one of them is not.
+  const std::string kind = absl::StrCat(method, params == kNone ? " of all" : "");
+  if (!NoAnswer(result.status())) {
     answered_ = true;
+    answers_.insert(kind);
+  } else {
+    silence_ = result.status();
+    if (answers_.erase(kind) > 0) interrupted_ = true;  // of what it never answers, silence says nothing
   }
   return result;
 }
@@ -91,10 +95,11 @@ Enrollment::Found Enrollment::Step(absl::Time now, const std::vector<std::string
   if (cancelled_.load(std::memory_order_relaxed)) return found;
   calls_left_ = kMaxCalls;
   answered_ = blind_ = checked_ = forgotten_ = false;
+  if (std::exchange(interrupted_, false)) suspect_ = true;
   const bool was_suspect = suspect_;
   if (suspect_) MakeAllDue();
   const absl::Status result = Reconcile(now, wanted, taken_over, &found);
-  suspect_ = !result.ok();
+  suspect_ = !result.ok() || interrupted_;
   if (suspect_) {
     found.next = kAgain;
   } else if (calls_left_ <= 0) {
@@ -249,9 +254,9 @@ absl::Status Enrollment::TakeOver(const std::vector<ListedSubscriber>& taken_ove
 
 // Of a large proxy that may be too much for a datagram, or for the time: then it fails, and the rest goes on.
 void Enrollment::ListSubscribers(absl::Time now, Found* found) {
-  import_due_ = now + kImportAgain;
   absl::StatusOr<std::vector<ListedSubscriber>> subscribers = Read(Call("subscribers_list", kNone), ReadSubscribers);
   import_error_ = subscribers.ok() ? "" : absl::StrCat("import: subscribers_list: ", TextOf(subscribers.status()));
+  import_due_ = now + (subscribers.ok() ? kImportAgain : kImportFailedAgain);
   if (subscribers.ok()) found->subscribers = *std::move(subscribers);
 }
 

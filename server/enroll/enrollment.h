@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -76,8 +77,9 @@ class Enrollment {
   static constexpr absl::Duration kRefusedAgain = absl::Seconds(4);  // when it refused an event
   static constexpr absl::Duration kListAgain = absl::Seconds(4);     // of OpenSIPS' events, where a pattern is wanted
   static constexpr absl::Duration kImportAgain = absl::Seconds(4);   // of all its subscribers, where they are imported
-  static constexpr int kMaxCalls = 256;                              // in one step
-  static constexpr int kMaxBlindRenewals = 100;                      // in one step, where a look tells nothing
+  static constexpr absl::Duration kImportFailedAgain = absl::Seconds(30);  // its time-out holds up all else
+  static constexpr int kMaxCalls = 256;                                    // in one step
+  static constexpr int kMaxBlindRenewals = 100;                            // in one step, where a look tells nothing
   static constexpr size_t kMaxEvents = 10000;
   static constexpr size_t kMaxNotices = 1000, kMaxNoticeBytes = 1 << 20;  // waiting
 
@@ -155,15 +157,17 @@ class Enrollment {
   absl::Time list_due_ = absl::InfinitePast();
   absl::Time import_due_ = absl::InfinitePast();
   absl::Time look_due_ = absl::InfinitePast();
-  std::string looked_at_;      // the last event of LookAtOne()
-  bool suspect_ = true;        // OpenSIPS did not answer: it may have forgotten everything
-  bool mending_ = false;       // what it has forgotten is not all there yet
-  bool shows_us_ = false;      // it shows our own socket as we write it: where it does not, we are not there
-  bool lists_ = false;         // a pattern is wanted
-  size_t too_many_ = 0;        // so many events are wanted, when they are more than kMaxEvents
-  std::string listing_error_;  // of events_list
-  std::string import_error_;   // of subscribers_list
-  absl::Status silence_;       // the last call without an answer
+  std::string looked_at_;          // the last event of LookAtOne()
+  std::set<std::string> answers_;  // kinds of calls, of which it answered the last
+  bool interrupted_ = false;       // it has not answered what it had answered before
+  bool suspect_ = true;            // OpenSIPS did not answer: it may have forgotten everything
+  bool mending_ = false;           // what it has forgotten is not all there yet
+  bool shows_us_ = false;          // it shows our own socket as we write it: where it does not, we are not there
+  bool lists_ = false;             // a pattern is wanted
+  size_t too_many_ = 0;            // so many events are wanted, when they are more than kMaxEvents
+  std::string listing_error_;      // of events_list
+  std::string import_error_;       // of subscribers_list
+  absl::Status silence_;           // the last call without an answer
   // This step:
   bool answered_ = false;   // some call
   bool blind_ = false;      // OpenSIPS does not show one event's subscribers

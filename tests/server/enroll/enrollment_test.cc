@@ -180,6 +180,19 @@ TEST_P(Restart, WithAnOutageIsOverSoonAfterOpensipsAnswers) {
   EXPECT_EQ(world.enrollment.status().counters.restarts, 1u);
 }
 
+TEST(Enrollment, ARestartInTheMiddleOfAStepLosesNothingThatTheStepHadDone) {
+  for (int call = 1; call <= 20; ++call) {
+    World world(Numbered(10));
+    world.wanted = Numbered(10);
+    world.Step();
+    world.now += Enrollment::kRenewal;  // all are renewed in one step
+    world.opensips.RestartDuringCall(call);
+    world.Step();
+    world.Pass(kBack);
+    ASSERT_EQ(world.EventsComing(), 10u) << "restarted during call " << call;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Events, Restart, testing::Values(1, 3, 500));
 
 TEST(Enrollment, AnOutageWithoutARestartIsNoRestart) {
@@ -341,7 +354,7 @@ TEST_P(Blind, RenewsNoMoreThanAHundredAtATime) {
 TEST(Enrollment, OfAPeerThatKnowsNothingElseTakesPlaceToo) {
   World world({"E_A", "E_UL_INSERT"});
   world.wanted = {"E_A", "E_UL_*"};
-  for (const char* method : {"subscribers_list", "events_list"}) world.opensips.LeaveUnanswered(method);
+  for (const char* method : {"subscribers_list", "events_list of all"}) world.opensips.LeaveUnanswered(method);
   world.Pass(absl::Minutes(2), [&] { ASSERT_TRUE(world.now == world.next || world.EventsComing() == 1u); });
   EXPECT_THAT(world.enrollment.status().error, HasSubstr("events_list: no answer"));
   world.opensips.Restart();
@@ -471,6 +484,18 @@ TEST(TakenOver, AListThatCannotBeHadStopsNothingElse) {
   EXPECT_EQ(world.EventsComing(), 1u);
   EXPECT_EQ(world.enrollment.status().state, State::kPartial);
   EXPECT_THAT(world.enrollment.status().error, HasSubstr("import: subscribers_list: -32601"));
+}
+
+// As over datagrams, into which the list of a large proxy does not fit.
+TEST(TakenOver, AListThatIsNeverAnsweredMakesNothingElseSuspect) {
+  World world(Numbered(10), /*import=*/true);
+  world.opensips.LeaveUnanswered("subscribers_list of all");
+  world.wanted = Numbered(10);
+  world.Pass(absl::Seconds(20));
+  world.all_calls = 0;
+  world.Pass(absl::Minutes(5), [&] { ASSERT_EQ(world.EventsComing(), 10u); });
+  EXPECT_LE(world.all_calls / 300.0, 2 * 10 / 30.0 + 1 / 2.0 + 1 / 4.0 + 0.1) << "renewals, looks, lists";
+  EXPECT_THAT(world.enrollment.status().error, HasSubstr("import: subscribers_list: no answer"));
 }
 
 TEST(End, GivesBackFirstAndThenEndsEverything) {

@@ -49,10 +49,16 @@ class FakeOpensips {
     MutexLock lock(&mutex_);
     for (auto& [event, subscribers] : events_) subscribers.clear();
   }
+  // At the `count`-th call from now, which gets no answer.
+  void RestartDuringCall(int count) {
+    MutexLock lock(&mutex_);
+    restart_in_ = count;
+  }
   void Forbid(const std::string& method) {  // -32601
     MutexLock lock(&mutex_);
     forbidden_.insert(method);
   }
+  // `method`, or "METHOD of all" for its calls without parameters.
   void LeaveUnanswered(const std::string& method) {
     MutexLock lock(&mutex_);
     unanswered_.insert(method);
@@ -120,7 +126,11 @@ class FakeOpensips {
       }
     }
     calls_.push_back(absl::StrCat(method, words.empty() ? "" : " ", absl::StrJoin(words, " ")));
-    if (unanswered_.contains(method)) return absl::UnavailableError("no answer");
+    if (restart_in_ > 0 && --restart_in_ == 0) {
+      for (auto& [event, subscribers] : events_) subscribers.clear();
+      return absl::UnavailableError("Connection reset by peer");
+    }
+    if (unanswered_.contains(words.empty() ? method + " of all" : method)) return absl::UnavailableError("no answer");
     if (down_) return absl::UnavailableError("Connection refused");
     if (forbidden_.contains(method)) return absl::UnimplementedError("-32601 Method not found");
     if (method == "event_subscribe") {
@@ -189,6 +199,7 @@ class FakeOpensips {
   std::vector<std::string> calls_;
   std::set<std::string> forbidden_, unanswered_, endless_;
   std::string suffix_;
+  int restart_in_ = 0;  // calls
   bool down_ = false, no_single_ = false;
 };
 

@@ -82,6 +82,7 @@ TEST(Import, NeverTakesTheSafetyNetThatLeadsHere) {
   });
   EXPECT_EQ(world.registry.size(), 0u);
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2) << "each is said once: " << log;
+  EXPECT_THAT(log, Not(HasSubstr("known: fake"))) << "that the fake transport knows no tcp is not why";
 }
 
 TEST(Import, WhatTheRegistryRefusesStaysThereAndIsSaidOnceWithoutPasswords) {
