@@ -104,7 +104,7 @@ BUGS = (
      "",
      "//tests/server/reports:failure_reports_test", "Reports.TheFailedDeliveryOfAReportIsNotReported"),
     ("reports-feed-themselves", "server/reports/failure_reports.cc",
-     "if (by_reports || ",
+     "if (change.by_reports || ",
      "if (",
      "//tests/server/reports:failure_reports_test",
      "Reports.AMonitorThatIsSeenToBeGoneOnlyBehindASuccessDoesNotFeedItself"),
