@@ -12,17 +12,18 @@
 #include "server/server.h"
 #include "server/service_manager.h"
 
+namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kLogPatience = absl::Seconds(1);  // with whoever reads stderr, when the process ends
 
 void TellServiceManager(absl::string_view state) {
-  const absl::Status told = eventvirtual::NotifyServiceManager(state);
-  if (!told.ok())
-    eventvirtual::Log(eventvirtual::LogLevel::kWarning, "systemd cannot be told", {{"error", told.message()}});
+  const absl::Status told = NotifyServiceManager(state);
+  if (!told.ok()) Log(LogLevel::kWarning, "systemd cannot be told", {{"error", told.message()}});
 }
 
 }  // namespace
+}  // namespace eventvirtual
 
 int main(int argc, char** argv) {
   using namespace eventvirtual;  // NOLINT: this is the program
@@ -50,7 +51,8 @@ int main(int argc, char** argv) {
   Log(LogLevel::kInfo, "ready",
       {{"listen", absl::StrJoin((*server)->listening(), ",")},
        {"ingest", absl::StrJoin((*server)->ingesting(), ",")},
-       {"mi", absl::StrJoin((*server)->managing(), ",")}});
+       {"mi", absl::StrJoin((*server)->managing(), ",")},
+       {"http", absl::StrJoin((*server)->showing(), ",")}});
   TellServiceManager("READY=1");
   int signal_number = 0;
   sigwait(&stop, &signal_number);
