@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -55,13 +56,10 @@ def refusing_peer(message):
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve():
-        connection, _ = listener.accept()
-        while True:
-            data = connection.recv(65536)
-            if not data:
-                return
-            error = {"jsonrpc": "2.0", "id": json.loads(data)["id"], "error": {"code": 1, "message": message}}
-            connection.sendall(json.dumps(error).encode())
+        with listener, listener.accept()[0] as connection:
+            while data := connection.recv(65536):
+                error = {"jsonrpc": "2.0", "id": json.loads(data)["id"], "error": {"code": 1, "message": message}}
+                connection.sendall(json.dumps(error).encode())
     threading.Thread(target=serve, daemon=True).start()
     return listener.getsockname()[1]
 
@@ -101,7 +99,8 @@ class LogTest(unittest.TestCase):
     def test_json_is_one_object_per_line_whatever_a_subscriber_says(self):
         service = Piped("--log_format=json", "--log_level=debug")
         uri = "tcp:127.0.0.1:%d?reliable=1" % refusing_peer('\n{"level":"error"}\x1b[2J \U0001f600')
-        service.subscribe("E_CDR", "virtual:FAILOVER %s udp:127.0.0.1:9" % uri)
+        folder = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+        service.subscribe("E_CDR", "virtual:FAILOVER %s flatstore:%s/next" % (uri, folder))
         service.raise_event("E_CDR")
         service.process.terminate()
         lines = [json.loads(line) for line in service.read_rest().decode().splitlines()]

@@ -374,6 +374,26 @@ BUGS = (
      "    for (Completion& done : batch.completions) std::move(done).Finish(absl::OkStatus());\n"
      "    writing_ = std::move(batch.completions);\n",
      "//tests/transports/flatstore:flatstore_transport_test", ""),
+    ("log-without-bound", "server/log/logger.cc",
+     "  if (queued_bytes_ + line.size() > kQueueBytes) {",
+     "  if (false) {",
+     "//tests/server/log:logger_test", "Log.WhereNobodyReadsNobodyWaitsAndLaterALineSaysHowManyAreLost"),
+    ("log-keeps-the-first-instead-of-the-last", "server/log/line_limiter.cc",
+     "    turn.last = std::move(line);",
+     "    if (turn.held == 1) turn.last = std::move(line);",
+     "//tests/server/log:line_limiter_test", "Limiter.TheFirstPassAndTheLastOfTheOthersComesAtTheEndWithTheirNumber"),
+    ("log-lets-any-byte-through", "server/log/line.cc",
+     "if (simdjson::validate_utf8(text.data(), text.size())) {",
+     "if (true) {",
+     "//tests/server/log:line_test", "Line.IsValidUtf8WhateverComes"),
+    ("outage-counts-those-before", "server/endpoint/endpoint.cc",
+     "change.failed = std::exchange(failed_while_down_, 0);",
+     "change.failed = failed_while_down_;",
+     "//tests/server/reports:health_log_test", "HealthTold.RecoveryTellsHowLongItWasDownAndWhatFailedMeanwhile"),
+    ("expired-subscriptions-count", "server/reports/health_log.cc",
+     "change == Registry::Change::kExpired || ",
+     "",
+     "//tests/server/reports:health_log_test", "HealthTold.SubscriptionsThatEndedOrExpiredDoNotCount"),
 )
 
 
