@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 
 CONFIGURATION = "deploy/eventvirtuald.conf"
 OPERATIONS = "docs/operations.md"
@@ -80,7 +81,8 @@ def roff(text):
 
 
 def manual(name, section, summary, body):
-    return '.TH %s %s "" eventvirtual\n.SH NAME\n%s \\- %s\n%s' % (name.upper(), section, name, roff(summary), body)
+    date = time.strftime("%Y-%m-%d", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))))
+    return ".TH %s %s %s eventvirtual\n.SH NAME\n%s \\- %s\n%s" % (name.upper(), section, date, name, roff(summary), body)
 
 
 def server_manual(help_text):

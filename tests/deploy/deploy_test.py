@@ -62,15 +62,15 @@ class ReferenceTest(unittest.TestCase):
 
 class ManualTest(unittest.TestCase):
     def page(self, program):
-        page = tempfile.NamedTemporaryFile("w", suffix=".1", encoding="utf-8")
+        page = tempfile.NamedTemporaryFile("w", suffix=".1" if program == EVCTL else ".8", encoding="utf-8")
         self.addCleanup(page.close)
         page.write(run("/usr/bin/python3", "deploy/reference.py", "man", program).stdout)
         page.flush()
         return page.name
 
     def shown(self, page):
-        """The words that a reader sees, without those marks that only a terminal knows."""
-        return re.sub(r"\s+", " ", run("mandoc", "-T", "utf8", page).stdout.replace("\b", "\0")).replace("\0", "\b")
+        """The words that a reader sees, without the backspaces that make some of them bold."""
+        return re.sub(r"\s+", " ", re.sub(".\b", "", run("mandoc", "-T", "utf8", page).stdout))
 
     def test_both_pages_are_without_a_warning(self):
         for program in (SERVER, EVCTL):
@@ -78,11 +78,11 @@ class ManualTest(unittest.TestCase):
             self.assertEqual((lint.returncode, lint.stdout), (0, ""))
 
     def test_the_pages_show_every_flag_and_command_with_its_meaning(self):
-        server = re.sub(r".\b", "", self.shown(self.page(SERVER)))
+        server = self.shown(self.page(SERVER))
         for flag in reference.flags_of(reference.said_by(SERVER, "--help")):
             self.assertIn("--%s=" % flag.name, server)
-            self.assertIn(flag.meaning[1:], server.replace("‐ ", "-"))
-        client = re.sub(r".\b", "", self.shown(self.page(EVCTL)))
+            self.assertIn(flag.meaning[1:], server)
+        client = self.shown(self.page(EVCTL))
         listed = run(EVCTL, "help").stdout.split("\n\n")[1].splitlines()
         self.assertGreater(len(listed), 12)
         for line in listed:

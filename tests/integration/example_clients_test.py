@@ -32,11 +32,11 @@ def node_client():
 def go_client():
     """Compiled, with what was compiled before: a copy of it, since the compiler writes there."""
     modules, work = installed("GO_MODULES"), tempfile.mkdtemp(prefix="evgo")
-    shutil.copytree(os.path.join(EXAMPLES, "go"), os.path.join(work, "go"))
+    shutil.copytree(os.path.join(EXAMPLES, "go"), os.path.join(work, "source"))
     shutil.copytree(os.path.join(modules, "build"), os.path.join(work, "build"))
     env = dict(os.environ, EVENTVIRTUAL_PROTO=os.path.join(ROOT, "proto"), GOPROXY="off", GOFLAGS="-buildvcs=false",
                GOMODCACHE=os.path.join(modules, "modules"), GOCACHE=os.path.join(work, "build"), HOME=work)
-    folder = os.path.join(work, "go")
+    folder = os.path.join(work, "source")
     subprocess.run(["./generate.sh"], cwd=folder, env=env, check=True)
     subprocess.run(["/usr/bin/go", "build", "-o", os.path.join(work, "client"), "."], cwd=folder, env=env, check=True)
     return [os.path.join(work, "client")], {}
