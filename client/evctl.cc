@@ -448,6 +448,36 @@ int Probe(const std::vector<std::string>& words) {
   return good ? kOk : kNotDelivered;
 }
 
+int SetMode(const std::vector<std::string>& words, v1::SetEndpointModeRequest::Mode mode) {
+  v1::SetEndpointModeRequest request;
+  request.set_uri(words[0]);
+  request.set_mode(mode);
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::SetEndpointModeResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->SetEndpointMode(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  const v1::EndpointStatus& endpoint = response.endpoint();
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("%s is %s; still to be sent: %d\n", endpoint.uri().c_str(),
+                Short(v1::EndpointStatus::Health_Name(endpoint.health()), "HEALTH_").c_str(),
+                static_cast<int>(endpoint.queued() + endpoint.in_flight()));
+  }
+  return kOk;
+}
+
+int Drain(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("drain takes URI");
+  return SetMode(words, v1::SetEndpointModeRequest::MODE_DRAINED);
+}
+
+int Enable(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("enable takes URI");
+  return SetMode(words, v1::SetEndpointModeRequest::MODE_ENABLED);
+}
+
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen takes NAME");
   grpc::ClientContext context;
@@ -542,6 +572,18 @@ be tried; "-": not at all. PARAM as for raise.
   evctl probe rabbitmq:guest:guest@127.0.0.1/cdr --canary
 )",
      Probe},
+    {"drain URI", "take a subscriber out by hand",
+     R"(Events go to the others from now on; what is queued or in flight is still sent. URI is one that was subscribed, or as
+endpoints shows it. It stays out until enable, whatever becomes of its subscriptions, or until the server ends. An event
+whose subscribers are all out is refused.
+
+  evctl drain rabbitmq:guest:***@127.0.0.1:5672/cdr
+)",
+     Drain},
+    {"enable URI", "bring a subscriber back that was drained",
+     R"(Also forgets that it had failed: the next event goes to it at once.
+)",
+     Enable},
     {"listen NAME", "be the subscriber stream:NAME",
      R"(Prints each event as one line of JSON and acknowledges it. Runs until it is stopped, or another listens to NAME.
   --count=N   end after N events

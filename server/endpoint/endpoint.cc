@@ -25,6 +25,9 @@ constexpr double kPauseJitter = 0.2;
 
 constexpr int kMaxWindow = 1 << 16;
 
+// Of failing_since_: the last attempt failed, and whoever asks is to find that it was long ago.
+constexpr int64_t kForgotten = 1;
+
 // Places for those that wait that an endpoint keeps when it has nothing to do.
 constexpr size_t kMostKept = 256;
 
@@ -190,6 +193,21 @@ absl::Time Endpoint::failing_since() const {
   return nanos == 0 ? absl::InfinitePast() : absl::FromUnixNanos(nanos);
 }
 
+void Endpoint::SetDrained(bool drained) {
+  MutexLock lock(&mutex_);  // one such change after the other
+  if (drained == this->drained()) return;
+  if (drained) return drained_since_.store(absl::ToUnixNanos(loop_.Now()), std::memory_order_release);
+  int64_t failing_since = failing_since_.load(std::memory_order_relaxed);
+  while (failing_since != 0 && !failing_since_.compare_exchange_weak(failing_since, kForgotten)) continue;
+  canary_until_.store(0, std::memory_order_release);
+  connect_not_before_ = absl::InfinitePast();
+  drained_since_.store(0, std::memory_order_release);
+  loop_.Post([self = Ref<Endpoint>(this)] {
+    self->pause_ = absl::ZeroDuration();
+    self->Pump();  // what waits for the pause to end
+  });
+}
+
 bool Endpoint::ClaimCanary(absl::Time now) {
   const int64_t now_nanos = absl::ToUnixNanos(now);
   int64_t until = canary_until_.load(std::memory_order_relaxed);
@@ -227,7 +245,12 @@ EndpointStats Endpoint::stats() const {
   if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
     stats.last_success = absl::FromUnixNanos(success);
   }
-  if (failing_since_.load(std::memory_order_acquire) != 0) {
+  stats.missed = missed_.load(std::memory_order_relaxed);
+  stats.failing_since = failing_since();
+  if (const int64_t since = drained_since_.load(std::memory_order_acquire); since != 0) {
+    stats.drained_since = absl::FromUnixNanos(since);
+    stats.health = EndpointStats::Health::kDrained;
+  } else if (stats.failing_since != absl::InfinitePast()) {
     stats.health = canary_until_.load(std::memory_order_relaxed) > now ? EndpointStats::Health::kProbing
                                                                        : EndpointStats::Health::kFailing;
   } else if (stats.last_success != absl::InfinitePast()) {

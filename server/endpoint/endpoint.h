@@ -66,6 +66,7 @@ struct EndpointStats {
     kHealthy,  // the last attempt succeeded
     kFailing,  // the last attempt failed, at `last_failure`
     kProbing,  // it failed before, and one canary event is out
+    kDrained,  // taken out by hand, at `drained_since`
   };
   std::string uri;  // masked
   AckLevel ack_level = AckLevel::kHandedToKernel;
@@ -78,7 +79,10 @@ struct EndpointStats {
   uint64_t connects = 0;                           // links started
   absl::Time last_success = absl::InfinitePast();  // on the loop's clock, like last_failure
   absl::Time last_failure = absl::InfinitePast();
-  absl::Status last_error;  // masked
+  absl::Time failing_since = absl::InfinitePast();  // as Endpoint::failing_since()
+  absl::Time drained_since = absl::InfinitePast();  // InfinitePast: it is not
+  uint64_t missed = 0;                              // events of PARALLEL that passed it by while it was drained
+  absl::Status last_error;                          // masked
   absl::Duration latency_p50, latency_p99;
 };
 
@@ -133,8 +137,16 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   const Target& target() const { return target_; }
 
-  // When the last attempt failed, or InfinitePast() when it did not. Any thread.
+  // When the last attempt failed, or InfinitePast() when it did not; 1970 when that was to be forgotten. Any thread.
   absl::Time failing_since() const;
+
+  // Taken out by hand: whoever plans a delivery passes it over. Offer() takes what is offered all the same.
+  bool drained() const { return drained_since_.load(std::memory_order_acquire) != 0; }
+  // What waits and what is in flight goes on in either mode. Brought back, it forgets a cool-down and its pause between
+  // two connects: the next event is offered to it at once, as the canary if its last attempt had failed. Any thread.
+  void SetDrained(bool drained);
+  // PARALLEL has passed it over. Any thread.
+  void CountMissed() { missed_.fetch_add(1, std::memory_order_relaxed); }
 
   // Claims the one canary that may be out while the endpoint is failing. The claim ends with the next outcome, or after
   // one attempt timeout. Any thread.
@@ -244,7 +256,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   // Any thread.
   std::atomic<int64_t> failing_since_{0};  // nanoseconds since the epoch on the loop's clock; 0: not failing
+  std::atomic<int64_t> drained_since_{0};  // likewise; 0: it is not
   std::atomic<int64_t> canary_until_{0};
+  std::atomic<uint64_t> missed_{0};
 
   mutable Mutex mutex_;
   std::vector<Waiting> inbox_ ABSL_GUARDED_BY(mutex_);

@@ -38,6 +38,8 @@ class World {
     registry.Stop();
     // What is still out ends by its deadline; then the endpoints go.
     loop.Advance(absl::Hours(2));
+    pool.CloseAll();  // the drained are kept until now
+    loop.RunUntilIdle();
     pool.AwaitEmpty();
   }
 
