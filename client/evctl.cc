@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -18,6 +19,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/completion.h"
 #include "client/listen_udp.h"
 #include "client/table.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
@@ -557,6 +559,8 @@ int ListenDatagrams(const std::vector<std::string>& words) {
   return absl::IsInvalidArgument(status) ? kUsage : kRefused;
 }
 
+int Completion(const std::vector<std::string>& words);
+
 struct Command {
   const char* usage;    // its name and words
   const char* summary;  // one line
@@ -648,6 +652,8 @@ whose subscribers are all out is refused.
      Listen},
     {"listen-udp ADDR", "print what arrives at a UDP address",
      "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", ListenDatagrams},
+    {"completion bash", "print the completion script of a shell",
+     "The packages install it. By hand:\n\n  source <(evctl completion bash)\n", Completion},
 };
 
 constexpr absl::string_view kCommonHelp = R"(
@@ -675,6 +681,17 @@ std::string Help() {
 
 std::string Help(const Command& command) {
   return absl::StrCat("evctl ", command.usage, ": ", command.summary, "\n\n", command.details, kCommonHelp);
+}
+
+int Completion(const std::vector<std::string>& words) {
+  if (words != std::vector<std::string>{"bash"}) return Usage("completion takes bash, the one shell it knows");
+  std::vector<std::pair<std::string, std::vector<std::string>>> commands;
+  for (const Command& command : kCommands) {
+    const absl::string_view usage = command.usage;
+    commands.emplace_back(usage.substr(0, usage.find(' ')), FlagsIn(command.details));
+  }
+  std::printf("%s", BashCompletion(commands, FlagsIn(kCommonHelp)).c_str());
+  return kOk;
 }
 
 // "help", "help COMMAND", "--help", "COMMAND --help": answered before the flags are parsed, or Abseil would answer.

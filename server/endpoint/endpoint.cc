@@ -616,7 +616,10 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
     stats_.last_failure = now;
     stats_.last_error = Fresh(outcome.status);
   }
-  if (ill) SetFailing(true, now);
+  if (ill) {
+    ++failed_while_down_;
+    SetFailing(true, now);
+  }
   canary_until_.store(0, std::memory_order_release);
   ended.client->OnOutcome(ended.tag, std::move(outcome));
 }
@@ -630,23 +633,40 @@ void Endpoint::SetSucceeded(absl::Time now) {
 
 void Endpoint::SetFailing(bool failing, absl::Time now) {
   if (!failing && !told_failing_ && failing_since_.load(std::memory_order_relaxed) == 0) return;
-  failing_since_.store(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_release);
+  const bool failed_before =
+      failing_since_.exchange(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_acq_rel) != 0;
+  if (failing != failed_before) changed_at_ = now;
   TellHealth(now);
 }
 
 void Endpoint::TellHealth(absl::Time now) {
   const bool failing = failing_since_.load(std::memory_order_relaxed) != 0;
-  if (failing == told_failing_) return;
+  if (failing == told_failing_) {
+    if (!failing) failed_while_down_ = 0;  // it was too short to be told of
+    return;
+  }
   if (now < tell_not_before_) return ArmTimer(tell_not_before_);
   told_failing_ = failing;
   tell_not_before_ = now + kTellPause;
-  uint64_t others_offered;
+  HealthChange change{*this, target_.masked, failing ? last_error() : absl::OkStatus()};
+  change.ago = now - changed_at_;
+  uint64_t others_offered, refused;
   {
     MutexLock lock(&mutex_);
     others_offered = stats_.offered - reports_offered_;
+    refused = stats_.full + stats_.down;
+    change.queued = static_cast<uint32_t>(queued(stats_.accepted));
   }
-  const bool by_reports = std::exchange(others_offered_when_told_, others_offered) == others_offered;
-  if (on_health_change_) on_health_change_(target_.masked, failing ? last_error() : absl::OkStatus(), by_reports);
+  change.by_reports = std::exchange(others_offered_when_told_, others_offered) == others_offered;
+  const uint64_t refused_since = refused - std::exchange(refused_when_told_, refused);
+  if (failing) {
+    down_since_ = changed_at_;
+  } else {
+    change.down_for = changed_at_ - down_since_;
+    change.failed = std::exchange(failed_while_down_, 0);
+    change.refused = refused_since;
+  }
+  if (on_health_change_) on_health_change_(change);
 }
 
 void Endpoint::ArmTimer(absl::Time when) {

@@ -86,11 +86,25 @@ struct EndpointStats {
   absl::Duration latency_p50, latency_p99;
 };
 
-// An endpoint has begun to fail (`why` is its first failure after a success), or works again (`why` is OK). `uri` is
-// masked. On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at
-// the end of that second, if it still holds then: an endpoint that flaps is not told about with every event.
-// `by_reports`: since the one told before, nothing but reports (Message::is_report) has been offered to it.
-using OnHealthChange = std::function<void(absl::string_view uri, const absl::Status& why, bool by_reports)>;
+class Endpoint;
+
+// An endpoint has begun to fail, or works again.
+struct HealthChange {
+  const Endpoint& endpoint;
+  absl::string_view uri;    // masked
+  absl::Status why;         // its last failure; OK: it works again
+  bool by_reports = false;  // since the change told before, nothing but reports (Message::is_report) was offered to it
+  absl::Duration ago;       // since it began to fail, or worked again
+  uint32_t queued = 0;      // wait now
+  // When it works again, of the time between:
+  absl::Duration down_for;
+  uint64_t failed = 0;   // attempts that ended so
+  uint64_t refused = 0;  // offers refused at once: its queue was full, or it was sure not to be connected in time
+};
+
+// On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at the end
+// of that second, if it still holds then: an endpoint that flaps is not told about with every event.
+using OnHealthChange = std::function<void(const HealthChange&)>;
 
 // Below the policy: one attempt, one deadline, one outcome; nothing is retried here. Born idle; connects when the first
 // message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions
@@ -277,6 +291,10 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
   bool told_failing_ = false;                    // what on_health_change_ was told last
   uint64_t others_offered_when_told_ = 0;        // messages that are no reports
+  uint64_t refused_when_told_ = 0;
+  absl::Time changed_at_ = absl::InfinitePast();  // when it began to fail, or worked again
+  absl::Time down_since_ = absl::InfinitePast();  // of the failing that was told
+  uint64_t failed_while_down_ = 0;
   absl::Time tell_not_before_ = absl::InfinitePast();
   absl::Status dropping_;  // not OK while the link is being destroyed: why
   // What has been reported is settled when Send() has returned, or by Drain(): all with one look at the clock, and
