@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <event2/event.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/server.h>
@@ -67,7 +68,10 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   return limits;
 }
 
-// What gRPC says of itself goes to stderr, and would wait there with one of its threads.
+// What libraries say of themselves goes to stderr, and would wait there with one of our threads, or theirs.
+void LogLibevent(int severity, const char* text) {
+  Log(severity >= EVENT_LOG_WARN ? LogLevel::kWarning : LogLevel::kDebug, "libevent", {{"text", text}});
+}
 void LogGrpc(gpr_log_func_args* said) {
   const LogLevel level = said->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
   Log(level, "gRPC", {{"at", absl::StrCat(said->file, ":", said->line)}, {"text", said->message}});
@@ -209,6 +213,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   gpr_set_log_function(LogGrpc);
+  event_set_log_callback(LogLibevent);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
