@@ -245,12 +245,11 @@ int Watch(const std::vector<std::string>& words) {
   return status.ok() ? kOk : Failed(status);
 }
 
-int Raise(const std::vector<std::string>& words) {
-  if (words.empty()) return Usage("raise takes EVENT and its parameters");
-  v1::RaiseRequest request;
-  request.mutable_event()->set_name(words[0]);
+// EVENT and its parameters.
+void SetEvent(const std::vector<std::string>& words, v1::Event* event) {
+  event->set_name(words[0]);
   for (size_t i = 1; i < words.size(); ++i) {
-    v1::Param* const param = request.mutable_event()->add_params();
+    v1::Param* const param = event->add_params();
     const size_t equals = words[i].find('=');
     if (equals == std::string::npos || equals == 0) {
       param->set_string_value(words[i]);
@@ -262,6 +261,12 @@ int Raise(const std::vector<std::string>& words) {
       param->set_string_value(words[i].substr(equals + 1));
     }
   }
+}
+
+int Raise(const std::vector<std::string>& words) {
+  if (words.empty()) return Usage("raise takes EVENT and its parameters");
+  v1::RaiseRequest request;
+  SetEvent(words, request.mutable_event());
   const std::string wait = absl::GetFlag(FLAGS_wait);
   if (wait != "accepted" && wait != "delivered") return Usage("--wait is accepted or delivered");
   request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : v1::WAIT_ACCEPTED);
@@ -291,6 +296,33 @@ int Raise(const std::vector<std::string>& words) {
     }
   }
   return delivered ? kOk : kNotDelivered;
+}
+
+int Explain(const std::vector<std::string>& words) {
+  if (words.empty()) return Usage("explain takes EVENT and its parameters");
+  v1::ExplainDeliveryRequest request;
+  SetEvent(words, request.mutable_event());
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::ExplainDeliveryResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->ExplainDelivery(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+    return kOk;
+  }
+  Table table({"SUBSCRIPTION", "EVENT", "MATCHES", "ORDER", "SUBSCRIBER", "WHY"});
+  for (const v1::ExplainDeliveryResponse::Plan& plan : response.plans()) {
+    table.Add({plan.subscription(), plan.event(), plan.matches() ? "yes" : "no", "", "", plan.reason()});
+    int tried = 0;
+    for (const v1::ExplainDeliveryResponse::Step& step : plan.steps()) {
+      table.Add({"", "", "", step.tried() ? absl::StrCat(++tried) : "-", step.uri(), step.reason()});
+    }
+  }
+  table.Print();
+  if (response.plans().empty()) std::printf("nobody is subscribed to %s\n", words[0].c_str());
+  if (response.omitted() > 0) std::printf("and %d more\n", static_cast<int>(response.omitted()));
+  return kOk;
 }
 
 int Events(const std::vector<std::string>& words) {
@@ -485,6 +517,13 @@ same again refreshes its expiry.
   evctl raise E_PIKE_BLOCKED ip=10.0.0.1 hits:=42 --wait=delivered
 )",
      Raise},
+    {"explain EVENT [PARAM...]", "say where an event would go, and why",
+     R"(Nothing is sent. Shows which subscriptions would take the event or why not, and in which order their subscribers would
+be tried; "-": not at all. PARAM as for raise.
+
+  evctl explain E_PIKE_BLOCKED ip=10.0.0.1 hits:=42
+)",
+     Explain},
     {"events", "show the events and how often they were raised", "", Events},
     {"endpoints", "show the destinations, their health and counters", "", Endpoints},
     {"enrollments", "show the OpenSIPS at which the server is subscribed",

@@ -115,7 +115,7 @@ struct Server::Parts {
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
-        operators(catalog, pool, prober, enroller, loops[0], defaults),
+        operators(catalog, pool, registry, prober, enroller, defaults),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
 

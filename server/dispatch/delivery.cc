@@ -31,10 +31,38 @@ AttemptRecord::Result RecordOf(Outcome::Result result) {
 
 }  // namespace
 
+bool IsTooOld(const Subscription& subscription, const Message& message, absl::Time now) {
+  const absl::Duration max_age = subscription.max_event_age.Load();
+  return max_age != absl::InfiniteDuration() && now - message.event_time() > max_age;
+}
+
+absl::Duration AttemptTimeoutOf(const Subscription::Subscriber& subscriber) {
+  const absl::Duration own = subscriber.attempt_timeout.Load();
+  return own == absl::ZeroDuration() ? subscriber.endpoint->target().attempt_timeout : own;
+}
+
+Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now) {
+  absl::InlinedVector<Candidate, 8> candidates(subscription.subscribers.size());
+  const absl::Duration cool_down = subscription.failover_timeout.Load();
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const absl::Time since = subscription.subscribers[i].endpoint->failing_since();
+    if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
+  }
+  return MakePlan(subscription.policy, candidates, turn);
+}
+
+absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(const Subscription& subscription, Plan* plan) {
+  const uint32_t max_attempts = subscription.max_attempts.load(std::memory_order_relaxed);
+  if (max_attempts == 0 || max_attempts >= plan->order.size()) return {};
+  absl::InlinedVector<uint8_t, 8> beyond(plan->order.begin() + max_attempts, plan->order.end());
+  plan->order.resize(max_attempts);
+  plan->eligible = std::min<uint8_t>(plan->eligible, static_cast<uint8_t>(max_attempts));
+  return beyond;
+}
+
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   subscription_->matched.fetch_add(1, std::memory_order_relaxed);
-  const absl::Duration max_age = subscription_->max_event_age.Load();
-  if (max_age != absl::InfiniteDuration() && now - raise_->message()->event_time() > max_age) {
+  if (IsTooOld(*subscription_, *raise_->message(), now)) {
     End(DeliveryResult::Outcome::kExpired);
     return true;  // nothing was refused
   }
@@ -42,25 +70,14 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   if (total != absl::InfiniteDuration()) deadline_ = now + total;
   if (parallel()) return StartParallel(now, refusal);
 
-  absl::InlinedVector<Candidate, 8> candidates(subscription_->subscribers.size());
-  const absl::Duration cool_down = subscription_->failover_timeout.Load();
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    const absl::Time since = subscription_->subscribers[i].endpoint->failing_since();
-    if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
-  }
-  plan_ = MakePlan(subscription_->policy, candidates, subscription_->turn.fetch_add(1, std::memory_order_relaxed));
-
-  const uint32_t max_attempts = subscription_->max_attempts.load(std::memory_order_relaxed);
+  plan_ = PlanOf(*subscription_, subscription_->turn.fetch_add(1, std::memory_order_relaxed), now);
   if (raise_->keeps_records()) {
     for (size_t i = plan_.eligible; i < plan_.order.size(); ++i) {
       Record(0, plan_.order[i], AttemptRecord::Result::kSkipped, absl::UnavailableError("cooling down after a failure"),
              absl::ZeroDuration());
     }
   }
-  if (max_attempts > 0 && max_attempts < plan_.order.size()) {
-    plan_.order.resize(max_attempts);
-    plan_.eligible = std::min<uint8_t>(plan_.eligible, static_cast<uint8_t>(max_attempts));
-  }
+  CutToMaxAttempts(*subscription_, &plan_);
   return Advance(now, refusal);
 }
 
@@ -75,7 +92,7 @@ bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
   absl::Time deadline = deadline_;
   for (uint32_t position = 0; position < subscribers.size(); ++position) {
     const Subscription::Subscriber& subscriber = subscribers[position];
-    if (const absl::Duration own = TimeoutOf(subscriber); own != timeout) {  // mostly all have the same
+    if (const absl::Duration own = AttemptTimeoutOf(subscriber); own != timeout) {  // mostly all have the same
       timeout = own;
       deadline = std::min(now + timeout, deadline_);
     }
@@ -113,7 +130,7 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
       plan_.order.push_back(position);
       continue;
     }
-    const absl::Time deadline = std::min(now + TimeoutOf(subscription_->subscribers[position]), deadline_);
+    const absl::Time deadline = std::min(now + AttemptTimeoutOf(subscription_->subscribers[position]), deadline_);
     const Admission admission = endpoint.Offer(*raise_->message(), this, index, now, deadline);
     if (admission == Admission::kAccepted) return true;  // its outcome may already be at work on another thread
     *refusal = RefusalOf(position, admission);
@@ -123,11 +140,6 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
   }
   End(DeliveryResult::Outcome::kFailed);
   return false;
-}
-
-absl::Duration Delivery::TimeoutOf(const Subscription::Subscriber& subscriber) const {
-  const absl::Duration own = subscriber.attempt_timeout.Load();
-  return own == absl::ZeroDuration() ? subscriber.endpoint->target().attempt_timeout : own;
 }
 
 absl::Status Delivery::RefusalOf(uint8_t position, Admission admission) const {

@@ -118,24 +118,38 @@ Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, 
   return admission;
 }
 
+Admission Endpoint::WouldAdmit(const Message& message, absl::Time deadline) const {
+  MutexLock lock(&mutex_);
+  return Judge(message.size(), deadline);
+}
+
+Admission Endpoint::Judge(uint64_t bytes, absl::Time deadline) const {
+  if (closed_ || connect_not_before_ >= deadline) return Admission::kDown;
+  const uint64_t held_bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
+  const bool full = queued(stats_.accepted) + events_aside_ >= limits_.queue_events ||
+                    (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes);
+  return full ? Admission::kFull : Admission::kAccepted;
+}
+
 Admission Endpoint::Admit(const Waiting& offer, uint64_t bytes) {
   ++stats_.offered;
   reports_offered_ += offer.message->is_report() ? 1 : 0;
-  if (closed_ || connect_not_before_ >= offer.deadline) {
-    ++stats_.down;
-    return Admission::kDown;
+  const Admission admission = Judge(bytes, offer.deadline);
+  switch (admission) {
+    case Admission::kDown:
+      ++stats_.down;
+      break;
+    case Admission::kFull:
+      ++stats_.full;
+      break;
+    case Admission::kAccepted:
+      ++stats_.accepted;
+      accepted_bytes_ += bytes;
+      inbox_.push_back(offer);
+      Wake();
+      break;
   }
-  const uint64_t held_bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
-  if (queued(stats_.accepted) + events_aside_ >= limits_.queue_events ||
-      (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes)) {
-    ++stats_.full;
-    return Admission::kFull;
-  }
-  ++stats_.accepted;
-  accepted_bytes_ += bytes;
-  inbox_.push_back(offer);
-  Wake();
-  return Admission::kAccepted;
+  return admission;
 }
 
 void Endpoint::SetAside(Held* held) {

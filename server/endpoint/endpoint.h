@@ -114,6 +114,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   // milliseconds of slack). Never blocks; any thread. The outcome may arrive before Offer() returns.
   Admission Offer(const Message& message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline);
 
+  // What Offer() would say at this moment. Any thread.
+  Admission WouldAdmit(const Message& message, absl::Time deadline) const;
+
   const Target& target() const { return target_; }
 
   // When the last attempt failed, or InfinitePast() when it did not. Any thread.
@@ -181,6 +184,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void OnClosed(absl::Status why) override;
 
   friend class Cork;
+  Admission Judge(uint64_t bytes, absl::Time deadline) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Admission Admit(const Waiting& offer, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetAside(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue

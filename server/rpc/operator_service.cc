@@ -6,11 +6,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/dispatch/explain.h"
 
 namespace eventvirtual {
 namespace {
 
-constexpr size_t kMaxPageBytes = 1 << 20;  // and one enrollment, which may have thousands of events
+constexpr size_t kMaxPageBytes = 1 << 20;  // and one entry more: an enrollment may have thousands of events
+constexpr size_t kMaxExplained = 1000;     // subscriptions
 constexpr absl::string_view kCanary = "E_EVENTVIRTUAL_PROBE";
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -48,7 +50,7 @@ grpc::ServerUnaryReactor* OperatorService::ListEndpoints(grpc::CallbackServerCon
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
   if (!size.ok()) return Answer(context, size.status());
   const std::vector<EndpointPool::Listed> page = pool_.List(*after, *size);
-  const ClockBridge bridge(clock_);
+  const ClockBridge bridge(registry_.clock());
   for (const EndpointPool::Listed& listed : page) {
     ToWire(listed.stats, listed.leases, defaults_.failover_timeout, bridge, response->add_endpoints());
   }
@@ -64,7 +66,7 @@ grpc::ServerUnaryReactor* OperatorService::ListEnrollments(grpc::CallbackServerC
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
   if (!size.ok()) return Answer(context, size.status());
   const std::vector<EnrollmentStatus> all = enroller_.List();
-  const ClockBridge bridge(clock_);
+  const ClockBridge bridge(registry_.clock());
   uint64_t next = *after;
   for (; next < all.size() && next - *after < *size && response->ByteSizeLong() < kMaxPageBytes; ++next) {
     ToWire(all[next], bridge, response->add_enrollments());
@@ -104,9 +106,24 @@ grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerContext* context,
-                                                           const v1::ExplainDeliveryRequest*,
-                                                           v1::ExplainDeliveryResponse*) {
-  return NotBuilt(context, "ExplainDelivery is not built yet");
+                                                           const v1::ExplainDeliveryRequest* request,
+                                                           v1::ExplainDeliveryResponse* response) {
+  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now());
+  if (!message.ok()) return Answer(context, message.status());
+  const Explanations explanations = Explain(registry_, **message, kMaxExplained);
+  if (!explanations.known) return Answer(context, UnknownEvent((*message)->name()));
+  response->set_omitted(explanations.omitted);
+  size_t bytes = 0;
+  for (const Explanation& explanation : explanations.subscriptions) {
+    if (bytes >= kMaxPageBytes) {
+      response->set_omitted(response->omitted() + 1);
+      continue;
+    }
+    v1::ExplainDeliveryResponse::Plan* const plan = response->add_plans();
+    ToWire(explanation, plan);
+    bytes += plan->ByteSizeLong();
+  }
+  return Answer(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* OperatorService::ListDeadLetters(grpc::CallbackServerContext* context,

@@ -435,6 +435,24 @@ void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out) {
   }
 }
 
+void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* out) {
+  out->set_subscription(explanation.subscription->name());
+  out->set_event(explanation.subscription->event);
+  out->set_matches(explanation.matches);
+  out->set_reason(explanation.reason);
+  for (const Explanation::Step& step : explanation.steps) {
+    if (step.tried) out->add_order(step.uri);
+    v1::ExplainDeliveryResponse::Step* const to = out->add_steps();
+    to->set_uri(step.uri);
+    to->set_tried(step.tried);
+    to->set_reason(step.reason);
+  }
+}
+
+absl::Status UnknownEvent(absl::string_view event) {
+  return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
+}
+
 absl::StatusOr<uint64_t> NumberFromPageToken(const std::string& token) {
   uint64_t number = 0;
   if (token.empty() || absl::SimpleAtoi(token, &number)) return number;
