@@ -8,8 +8,8 @@ readonly BUILD_PACKAGES=(
   protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(
-  ca-certificates golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
-  python3-pika python3-protobuf python3-venv rabbitmq-server redis-server util-linux
+  ca-certificates chromium chromium-driver golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless
+  openssl python3-grpcio python3-pika python3-protobuf python3-selenium python3-venv rabbitmq-server redis-server util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)

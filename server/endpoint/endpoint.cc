@@ -227,7 +227,9 @@ EndpointStats Endpoint::stats() const {
   if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
     stats.last_success = absl::FromUnixNanos(success);
   }
-  if (failing_since_.load(std::memory_order_acquire) != 0) {
+  const bool failing = failing_since_.load(std::memory_order_acquire) != 0;
+  if (!failing) stats.down_since = absl::InfinitePast();
+  if (failing) {
     stats.health = canary_until_.load(std::memory_order_relaxed) > now ? EndpointStats::Health::kProbing
                                                                        : EndpointStats::Health::kFailing;
   } else if (stats.last_success != absl::InfinitePast()) {
@@ -590,6 +592,7 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   }
   if (!healthy && result != Outcome::Result::kUnwanted) {
     MutexLock lock(&mutex_);
+    if (ill && failing_since_.load(std::memory_order_relaxed) == 0) stats_.down_since = now;
     stats_.last_failure = now;
     stats_.last_error = Fresh(outcome.status);
   }

@@ -78,7 +78,8 @@ struct EndpointStats {
   uint64_t connects = 0;                           // links started
   absl::Time last_success = absl::InfinitePast();  // on the loop's clock, like last_failure
   absl::Time last_failure = absl::InfinitePast();
-  absl::Status last_error;  // masked
+  absl::Time down_since = absl::InfinitePast();  // while it fails: when it began to
+  absl::Status last_error;                       // masked
   absl::Duration latency_p50, latency_p99;
 };
 
