@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "server/version.h"
 #include "transports/api/jsonrpc.h"
 
@@ -68,19 +69,23 @@ class Needle {
   const std::string lower_;
 };
 
-// Where a page of a list begins: behind the id `after`, among those that are urgent or, behind them, the others.
+// Of two items, the one with the lower rank stands first; of the same rank, the older one.
+enum Rank : size_t { kFailing, kDegraded, kFine, kRanks };
+
+// Where a page of a list begins: behind the item `after` of a rank.
 struct Position {
-  bool others = false;
+  size_t rank = 0;
   uint64_t after = 0;
 };
 
-std::string TextOf(Position position) { return absl::StrCat(position.others ? "o" : "u", position.after); }
+std::string TextOf(Position position) { return absl::StrCat(position.rank, ".", position.after); }
 
 absl::StatusOr<Position> PositionOf(absl::string_view list, absl::string_view text) {
   Position position;
   if (text.empty()) return position;
-  position.others = text[0] == 'o';
-  if ((text[0] != 'o' && text[0] != 'u') || !absl::SimpleAtoi(text.substr(1), &position.after)) {
+  const std::vector<absl::string_view> parts = absl::StrSplit(text, '.');
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &position.rank) || position.rank >= kRanks ||
+      !absl::SimpleAtoi(parts[1], &position.after)) {
     return absl::InvalidArgumentError(
         absl::StrCat(list, ": this is no position; leave it out, or give what \"next\" said of this list"));
   }
@@ -93,29 +98,26 @@ class Page {
  public:
   Page(Position from, size_t limit) : from_(from), limit_(limit) {}
 
-  void See(uint64_t id, bool urgent, const Item& item) {
-    std::vector<Row>& part = urgent ? urgent_ : others_;
-    if (part.size() > limit_ || (urgent && from_.others)) return;
-    if (from_.others == !urgent && id <= from_.after) return;
-    part.push_back({id, item});
+  void See(uint64_t id, Rank rank, const Item& item) {
+    if (rank < from_.rank || (rank == from_.rank && id <= from_.after) || ranks_[rank].size() > limit_) return;
+    ranks_[rank].push_back({id, item});
   }
-  bool Full() const { return others_.size() > limit_; }
+  bool Full() const { return ranks_[kFine].size() > limit_; }
 
   // Call once. `stopped`: not all were shown, and the last one was this; else 0.
   void End(uint64_t stopped) {
-    for (std::vector<Row>* part : {&urgent_, &others_}) {
-      const bool others = part == &others_;
-      uint64_t last = from_.others == others ? from_.after : 0;
-      for (Row& row : *part) {
+    for (size_t rank = from_.rank; rank < kRanks; ++rank) {
+      uint64_t last = rank == from_.rank ? from_.after : 0;
+      for (Row& row : ranks_[rank]) {
         if (rows.size() == limit_) {
-          next = TextOf({others, last});
+          next = TextOf({rank, last});
           return;
         }
         last = row.id;
         rows.push_back(std::move(row.item));
       }
     }
-    if (stopped != 0) next = TextOf({true, stopped});
+    if (stopped != 0) next = TextOf({kFine, stopped});
   }
 
   std::vector<Item> rows;
@@ -128,7 +130,7 @@ class Page {
   };
   const Position from_;
   const size_t limit_;
-  std::vector<Row> urgent_, others_;
+  std::vector<Row> ranks_[kRanks];
 };
 
 // Calls `fn` with up to `most` subscriptions behind `after`. The last one, or 0 when there are no more.
@@ -256,7 +258,7 @@ void AppendSums(const Sums& sums, absl::string_view next, Object* list) {
 void AppendSubscriptions(const Registry& registry, const Needle& needle, Position from, size_t limit, size_t most,
                          Totals* totals, Object* status) {
   Sums sums;
-  uint64_t failing = 0, degraded = 0;
+  uint64_t ranks[kRanks] = {};
   Page<Ref<const Subscription>> page(from, limit);
   const auto matches = [&needle](const Subscription& one) {
     return needle.In(one.event) || needle.In(one.id) || needle.In(one.filter()) ||
@@ -270,35 +272,32 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
         std::count_if(one.subscribers.begin(), one.subscribers.end(), [](const Subscription::Subscriber& subscriber) {
           return subscriber.endpoint->failing_since() != absl::InfinitePast();
         }));
+    const Rank rank = down == one.subscribers.size() ? kFailing : down > 0 ? kDegraded : kFine;
     ++sums.seen;
-    if (down == one.subscribers.size()) {
-      ++failing;
-    } else if (down > 0) {
-      ++degraded;
-    }
+    ++ranks[rank];
     totals->matched += one.matched.load(std::memory_order_relaxed);
     totals->delivered += one.delivered.load(std::memory_order_relaxed);
     totals->lost += one.failed.load(std::memory_order_relaxed) + one.partial.load(std::memory_order_relaxed);
     totals->expired += one.expired.load(std::memory_order_relaxed);
     if (!matches(one)) return;
     ++sums.matching;
-    page.See(entry.sequence, down > 0, entry.subscription);
+    page.See(entry.sequence, rank, entry.subscription);
   };
   uint64_t stopped = VisitSubscriptions(registry, 0, most, see);
   sums.whole = stopped == 0;
-  if (stopped != 0 && !page.Full()) {  // of a very long list the urgent ones come first only in its beginning
-    stopped = VisitSubscriptions(registry, std::max(stopped, from.others ? from.after : 0), most,
+  if (stopped != 0 && !page.Full()) {  // of a very long list those that fail come first only in its beginning
+    stopped = VisitSubscriptions(registry, std::max(stopped, from.rank == kFine ? from.after : 0), most,
                                  [&](const Registry::Entry& entry) {
                                    if (matches(*entry.subscription))
-                                     page.See(entry.sequence, false, entry.subscription);
+                                     page.See(entry.sequence, kFine, entry.subscription);
                                  });
   }
   page.End(stopped);
 
   Object list(status->Key("subscriptions"));
   list.Number("count", registry.size());
-  list.Number("failing", failing);
-  list.Number("degraded", degraded);
+  list.Number("failing", ranks[kFailing]);
+  list.Number("degraded", ranks[kDegraded]);
   AppendSums(sums, page.next, &list);
   const absl::Time now = registry.clock().Now();
   AppendArray<Ref<const Subscription>>(
@@ -331,14 +330,14 @@ void AppendEndpoints(const EndpointPool& pool, const StatusLimits& limits, const
     totals->in_flight += stats.in_flight;
     if (!matches(stats)) return;
     ++sums.matching;
-    page.See(listed.id, fails, listed);
+    page.See(listed.id, fails ? kFailing : kFine, listed);
   };
   uint64_t stopped = VisitEndpoints(pool, 0, limits.looked_at, see);
   sums.whole = stopped == 0;
   if (stopped != 0 && !page.Full()) {
-    stopped = VisitEndpoints(pool, std::max(stopped, from.others ? from.after : 0), limits.looked_at,
+    stopped = VisitEndpoints(pool, std::max(stopped, from.rank == kFine ? from.after : 0), limits.looked_at,
                              [&](const EndpointPool::Listed& listed) {
-                               if (matches(listed.stats)) page.See(listed.id, false, listed);
+                               if (matches(listed.stats)) page.See(listed.id, kFine, listed);
                              });
   }
   page.End(stopped);
