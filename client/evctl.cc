@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -18,6 +19,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/completion.h"
 #include "client/listen_udp.h"
 #include "client/table.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
@@ -446,6 +448,36 @@ int Probe(const std::vector<std::string>& words) {
   return good ? kOk : kNotDelivered;
 }
 
+int SetMode(const std::vector<std::string>& words, v1::SetEndpointModeRequest::Mode mode) {
+  v1::SetEndpointModeRequest request;
+  request.set_uri(words[0]);
+  request.set_mode(mode);
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::SetEndpointModeResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->SetEndpointMode(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  const v1::EndpointStatus& endpoint = response.endpoint();
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("%s is %s; still to be sent: %d\n", endpoint.uri().c_str(),
+                Short(v1::EndpointStatus::Health_Name(endpoint.health()), "HEALTH_").c_str(),
+                static_cast<int>(endpoint.queued() + endpoint.in_flight()));
+  }
+  return kOk;
+}
+
+int Drain(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("drain takes URI");
+  return SetMode(words, v1::SetEndpointModeRequest::MODE_DRAINED);
+}
+
+int Enable(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("enable takes URI");
+  return SetMode(words, v1::SetEndpointModeRequest::MODE_ENABLED);
+}
+
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen takes NAME");
   grpc::ClientContext context;
@@ -476,6 +508,8 @@ int ListenDatagrams(const std::vector<std::string>& words) {
   std::fprintf(stderr, "evctl: %s\n", std::string(status.message()).c_str());
   return absl::IsInvalidArgument(status) ? kUsage : kRefused;
 }
+
+int Completion(const std::vector<std::string>& words);
 
 struct Command {
   const char* usage;    // its name and words
@@ -538,6 +572,18 @@ be tried; "-": not at all. PARAM as for raise.
   evctl probe rabbitmq:guest:guest@127.0.0.1/cdr --canary
 )",
      Probe},
+    {"drain URI", "take a subscriber out by hand",
+     R"(Events go to the others from now on; what is queued or in flight is still sent. URI is one that was subscribed, or as
+endpoints shows it. It stays out until enable, whatever becomes of its subscriptions, or until the server ends. An event
+whose subscribers are all out is refused.
+
+  evctl drain rabbitmq:guest:***@127.0.0.1:5672/cdr
+)",
+     Drain},
+    {"enable URI", "bring a subscriber back that was drained",
+     R"(Also forgets that it had failed: the next event goes to it at once.
+)",
+     Enable},
     {"listen NAME", "be the subscriber stream:NAME",
      R"(Prints each event as one line of JSON and acknowledges it. Runs until it is stopped, or another listens to NAME.
   --count=N   end after N events
@@ -547,6 +593,8 @@ be tried; "-": not at all. PARAM as for raise.
      Listen},
     {"listen-udp ADDR", "print what arrives at a UDP address",
      "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", ListenDatagrams},
+    {"completion bash", "print the completion script of a shell",
+     "The packages install it. By hand:\n\n  source <(evctl completion bash)\n", Completion},
 };
 
 constexpr absl::string_view kCommonHelp = R"(
@@ -574,6 +622,17 @@ std::string Help() {
 
 std::string Help(const Command& command) {
   return absl::StrCat("evctl ", command.usage, ": ", command.summary, "\n\n", command.details, kCommonHelp);
+}
+
+int Completion(const std::vector<std::string>& words) {
+  if (words != std::vector<std::string>{"bash"}) return Usage("completion takes bash, the one shell it knows");
+  std::vector<std::pair<std::string, std::vector<std::string>>> commands;
+  for (const Command& command : kCommands) {
+    const absl::string_view usage = command.usage;
+    commands.emplace_back(usage.substr(0, usage.find(' ')), FlagsIn(command.details));
+  }
+  std::printf("%s", BashCompletion(commands, FlagsIn(kCommonHelp)).c_str());
+  return kOk;
 }
 
 // "help", "help COMMAND", "--help", "COMMAND --help": answered before the flags are parsed, or Abseil would answer.

@@ -165,7 +165,7 @@ bool Fails(const EndpointStats& stats) {
 
 // How a subscriber is, as docs/status_page.md says.
 void AppendHealth(const EndpointStats& stats, absl::Duration cool_down, absl::Time now, Object* object) {
-  const absl::Time retry = stats.last_failure + cool_down;
+  const absl::Time retry = stats.failing_since + cool_down;
   object->Text("uri", stats.uri);
   switch (stats.health) {
     case EndpointStats::Health::kIdle:
@@ -181,8 +181,13 @@ void AppendHealth(const EndpointStats& stats, absl::Duration cool_down, absl::Ti
       object->Text("health", retry > now ? "cooling" : "failing");
       if (retry > now) object->Seconds("retry_in", retry - now);
       break;
+    case EndpointStats::Health::kDrained:
+      object->Text("health", "drained");
+      object->Seconds("drained_for", now - stats.drained_since);
+      if (stats.missed > 0) object->Number("missed", stats.missed);
+      break;
   }
-  object->Seconds("down_for", now - stats.down_since);
+  if (Fails(stats)) object->Seconds("down_for", now - stats.down_since);
   object->Seconds("success_ago", now - stats.last_success);
   object->Seconds("failure_ago", now - stats.last_failure);
   if (!stats.last_error.ok()) object->Text("error", stats.last_error.message());
@@ -266,13 +271,13 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
              return needle.In(to.endpoint->target().masked);
            });
   };
+  const auto works = [](const Subscription::Subscriber& subscriber) {
+    return subscriber.endpoint->failing_since() == absl::InfinitePast() && !subscriber.endpoint->drained();
+  };
   const auto see = [&](const Registry::Entry& entry) {
     const Subscription& one = *entry.subscription;
-    const auto down = static_cast<size_t>(
-        std::count_if(one.subscribers.begin(), one.subscribers.end(), [](const Subscription::Subscriber& subscriber) {
-          return subscriber.endpoint->failing_since() != absl::InfinitePast();
-        }));
-    const Rank rank = down == one.subscribers.size() ? kFailing : down > 0 ? kDegraded : kFine;
+    const auto work = std::count_if(one.subscribers.begin(), one.subscribers.end(), works);
+    const Rank rank = work == 0 ? kFailing : static_cast<size_t>(work) < one.subscribers.size() ? kDegraded : kFine;
     ++sums.seen;
     ++ranks[rank];
     totals->matched += one.matched.load(std::memory_order_relaxed);
@@ -311,16 +316,16 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
 void AppendEndpoints(const EndpointPool& pool, const StatusLimits& limits, const Needle& needle, Position from,
                      size_t limit, absl::Time now, Totals* totals, Object* status) {
   Sums sums;
-  uint64_t failing = 0, idle = 0;
+  uint64_t ranks[kRanks] = {}, idle = 0;
   Page<EndpointPool::Listed> page(from, limit);
   const auto matches = [&needle](const EndpointStats& stats) {
     return needle.In(stats.uri) || needle.In(stats.last_error.message());
   };
   const auto see = [&](const EndpointPool::Listed& listed) {
     const EndpointStats& stats = listed.stats;
-    const bool fails = Fails(stats);
+    const Rank rank = Fails(stats) ? kFailing : stats.health == EndpointStats::Health::kDrained ? kDegraded : kFine;
     ++sums.seen;
-    if (fails) ++failing;
+    ++ranks[rank];
     if (stats.health == EndpointStats::Health::kIdle) ++idle;
     totals->offered += stats.offered;
     totals->ok += stats.ok;
@@ -330,7 +335,7 @@ void AppendEndpoints(const EndpointPool& pool, const StatusLimits& limits, const
     totals->in_flight += stats.in_flight;
     if (!matches(stats)) return;
     ++sums.matching;
-    page.See(listed.id, fails ? kFailing : kFine, listed);
+    page.See(listed.id, rank, listed);
   };
   uint64_t stopped = VisitEndpoints(pool, 0, limits.looked_at, see);
   sums.whole = stopped == 0;
@@ -343,7 +348,8 @@ void AppendEndpoints(const EndpointPool& pool, const StatusLimits& limits, const
   page.End(stopped);
 
   Object list(status->Key("endpoints"));
-  list.Number("failing", failing);
+  list.Number("failing", ranks[kFailing]);
+  list.Number("drained", ranks[kDegraded]);
   list.Number("idle", idle);
   list.Number("queue_limit", limits.queue_events);
   AppendSums(sums, page.next, &list);

@@ -43,9 +43,9 @@ class StatusBoard {
       : registry_(registry), pool_(pool), dispatcher_(dispatcher), limits_(limits), started_(registry.clock().Now()) {}
 
   // What docs/status_page.md describes. Subscriptions and endpoints come in the order of creation, those first that
-  // fail, then those of whose subscribers some do; events by name. Times are seconds from now, so that no clocks need
-  // to agree. URIs and errors are masked. Any thread; give it one on which no event waits. INVALID_ARGUMENT: a position
-  // that was not given by "next", or too long a filter.
+  // fail, then those drained and those of whose subscribers some do not work; events by name. Times are seconds from
+  // now, so that no clocks need to agree. URIs and errors are masked. Any thread; give it one on which no event waits.
+  // INVALID_ARGUMENT: a position that was not given by "next", or too long a filter.
   absl::StatusOr<std::string> Json(const StatusQuery& query) const;
 
  private:

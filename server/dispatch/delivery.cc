@@ -29,6 +29,8 @@ AttemptRecord::Result RecordOf(Outcome::Result result) {
   return AttemptRecord::Result::kFailed;
 }
 
+absl::Status TakenOut() { return absl::UnavailableError("taken out by hand"); }
+
 }  // namespace
 
 bool IsTooOld(const Subscription& subscription, const Message& message, absl::Time now) {
@@ -45,8 +47,10 @@ Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now) {
   absl::InlinedVector<Candidate, 8> candidates(subscription.subscribers.size());
   const absl::Duration cool_down = subscription.failover_timeout.Load();
   for (size_t i = 0; i < candidates.size(); ++i) {
-    const absl::Time since = subscription.subscribers[i].endpoint->failing_since();
+    const Endpoint& endpoint = *subscription.subscribers[i].endpoint;
+    const absl::Time since = endpoint.failing_since();
     if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
+    candidates[i].drained = endpoint.drained();
   }
   return MakePlan(subscription.policy, candidates, turn);
 }
@@ -58,6 +62,11 @@ absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(const Subscription& subscriptio
   plan->order.resize(max_attempts);
   plan->eligible = std::min<uint8_t>(plan->eligible, static_cast<uint8_t>(max_attempts));
   return beyond;
+}
+
+absl::Status AllTakenOut(size_t count) {
+  return absl::UnavailableError(absl::StrCat(count == 1 ? "its subscriber has" : "all its subscribers have",
+                                             " been taken out by hand; evctl enable URI brings one back"));
 }
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
@@ -76,7 +85,12 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
       Record(0, plan_.order[i], AttemptRecord::Result::kSkipped, absl::UnavailableError("cooling down after a failure"),
              absl::ZeroDuration());
     }
+    for (size_t i = 0; i < subscription_->subscribers.size(); ++i) {
+      const bool planned = std::find(plan_.order.begin(), plan_.order.end(), i) != plan_.order.end();
+      if (!planned) RecordTakenOut(0, static_cast<uint8_t>(i));
+    }
   }
+  if (plan_.order.empty()) *refusal = AllTakenOut(subscription_->subscribers.size());
   CutToMaxAttempts(*subscription_, &plan_);
   return Advance(now, refusal);
 }
@@ -87,11 +101,20 @@ bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
   const absl::Span<const Subscription::Subscriber> subscribers = subscription_->subscribers;
   if (raise_->keeps_records()) records_.resize(subscribers.size());
   outstanding_.store(subscribers.size(), std::memory_order_relaxed);
-  uint32_t refused = 0;
+  uint32_t refused = 0, drained = 0;
   absl::Duration timeout = absl::InfiniteDuration();
   absl::Time deadline = deadline_;
   for (uint32_t position = 0; position < subscribers.size(); ++position) {
     const Subscription::Subscriber& subscriber = subscribers[position];
+    if (subscriber.endpoint->drained()) {
+      ++drained;
+      ++drained_;
+      subscriber.endpoint->CountMissed();
+      if (drained == subscribers.size()) *refusal = AllTakenOut(drained);
+      RecordTakenOut(position, static_cast<uint8_t>(position));
+      EndParallel(0, DeliveryResult::Outcome::kFailed);
+      continue;
+    }
     if (const absl::Duration own = AttemptTimeoutOf(subscriber); own != timeout) {  // mostly all have the same
       timeout = own;
       deadline = std::min(now + timeout, deadline_);
@@ -105,7 +128,7 @@ bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
     }
     EndParallel(0, DeliveryResult::Outcome::kFailed);
   }
-  return refused < subscribers.size();
+  return refused + drained < subscribers.size();
 }
 
 bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
@@ -121,6 +144,11 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
       break;
     }
     Endpoint& endpoint = *subscription_->subscribers[position].endpoint;
+    if (endpoint.drained()) {  // since the plan was made
+      *refusal = TakenOut();
+      RecordTakenOut(0, position);
+      continue;
+    }
     if (index < plan_.eligible && endpoint.failing_since() != absl::InfinitePast() && !endpoint.ClaimCanary(now)) {
       // Its cool-down is over, but another event is finding out whether it has recovered: to the end of the line.
       if (raise_->keeps_records()) {
@@ -175,9 +203,9 @@ void Delivery::EndParallel(uint32_t successes, DeliveryResult::Outcome without_s
   const uint64_t now = outstanding_.fetch_add(step, std::memory_order_acq_rel) + step;
   if (static_cast<uint32_t>(now) != 0) return;
   const uint64_t all = now / kSuccess;
-  End(all == subscription_->subscribers.size() ? DeliveryResult::Outcome::kDelivered
-      : all > 0                                ? DeliveryResult::Outcome::kPartial
-                                               : without_success);
+  End(all == 0                                              ? without_success
+      : all + drained_ == subscription_->subscribers.size() ? DeliveryResult::Outcome::kDelivered
+                                                            : DeliveryResult::Outcome::kPartial);
 }
 
 void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
@@ -188,6 +216,11 @@ void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result resu
   } else {
     records_.push_back(std::move(record));
   }
+}
+
+void Delivery::RecordTakenOut(uint32_t tag, uint8_t position) {
+  if (!raise_->keeps_records()) return;
+  Record(tag, position, AttemptRecord::Result::kSkipped, TakenOut(), absl::ZeroDuration());
 }
 
 void Delivery::End(DeliveryResult::Outcome outcome) {

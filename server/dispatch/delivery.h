@@ -32,6 +32,9 @@ absl::Duration AttemptTimeoutOf(const Subscription::Subscriber& subscriber);
 // The plan of a policy other than PARALLEL, of all subscribers.
 Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now);
 
+// Why an event is refused whose `count` subscribers are all drained.
+absl::Status AllTakenOut(size_t count);
+
 // Leaves in the plan what max_attempts allows; gives what it has taken out.
 absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(const Subscription& subscription, Plan* plan);
 
@@ -63,13 +66,15 @@ class Delivery final : public Endpoint::Client {
   // Only if the raise keeps records.
   void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
               absl::Duration duration);
+  void RecordTakenOut(uint32_t tag, uint8_t position);
   void End(DeliveryResult::Outcome outcome);
 
   RaiseState* const raise_;
   const Ref<const Subscription> subscription_;
   Plan plan_;  // unless PARALLEL
   absl::Time deadline_ = absl::InfiniteFuture();
-  uint8_t next_ = 0;  // in plan_.order
+  uint8_t next_ = 0;     // in plan_.order
+  uint8_t drained_ = 0;  // PARALLEL: subscribers passed over; read by whoever ends the last attempt
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
   // PARALLEL. Attempts that are out, and in the upper half the successes: one atomic step for each outcome.
   std::atomic<uint64_t> outstanding_{0};

@@ -30,7 +30,8 @@ std::string RefusalOf(const Subscription::Subscriber& subscriber, const Message&
 }
 
 std::string FailureOf(const Endpoint& endpoint, absl::Time now) {
-  return absl::StrCat("failed ", Ago(now - endpoint.failing_since()), " ago: ", endpoint.last_error().message());
+  const EndpointStats stats = endpoint.stats();
+  return absl::StrCat("failed ", Ago(now - stats.last_failure), " ago: ", stats.last_error.message());
 }
 
 Explanation::Step StepOf(const Subscription::Subscriber& subscriber, const Message& message, absl::Time now,
@@ -45,6 +46,7 @@ void ExplainParallel(const Message& message, absl::Time now, Explanation* explan
   explanation->reason = "PARALLEL: all at once";
   for (const Subscription::Subscriber& subscriber : explanation->subscription->subscribers) {
     const Endpoint& endpoint = *subscriber.endpoint;
+    if (endpoint.drained()) continue;
     std::string reason = "at once";
     if (endpoint.failing_since() != absl::InfinitePast()) {
       absl::StrAppend(&reason, ", although it ", FailureOf(endpoint, now));
@@ -56,10 +58,9 @@ void ExplainParallel(const Message& message, absl::Time now, Explanation* explan
 // As Delivery::Advance() would go along it if each failed.
 void ExplainPlan(const Message& message, absl::Time now, Explanation* explanation) {
   const Subscription& subscription = *explanation->subscription;
-  const size_t count = subscription.subscribers.size();
   const uint64_t turn = subscription.turn.load(std::memory_order_relaxed);
   const bool rotates = subscription.policy == Policy::kRoundRobin;
-  explanation->reason = rotates ? absl::StrCat("ROUND-ROBIN: the turn is at number ", turn % count + 1, " of ", count)
+  explanation->reason = rotates ? "ROUND-ROBIN: in this order, until one succeeds; with each event another one begins"
                                 : "FAILOVER: in this order, until one succeeds";
   Plan plan = PlanOf(subscription, turn, now);
   const auto beyond = CutToMaxAttempts(subscription, &plan);
@@ -89,6 +90,19 @@ void ExplainPlan(const Message& message, absl::Time now, Explanation* explanatio
         {subscription.subscribers[position].endpoint->target().masked, false,
          absl::StrCat("max_attempts is ", subscription.max_attempts.load(std::memory_order_relaxed))});
   }
+}
+
+void ExplainDrained(absl::Time now, Explanation* explanation) {
+  const absl::Span<const Subscription::Subscriber> subscribers = explanation->subscription->subscribers;
+  for (const Subscription::Subscriber& subscriber : subscribers) {
+    const EndpointStats stats = subscriber.endpoint->stats();
+    if (stats.health != EndpointStats::Health::kDrained) continue;
+    explanation->steps.push_back(
+        {stats.uri, false, absl::StrCat("taken out by hand ", Ago(now - stats.drained_since), " ago")});
+  }
+  const bool tried = std::any_of(explanation->steps.begin(), explanation->steps.end(),
+                                 [](const Explanation::Step& step) { return step.tried; });
+  if (!tried) explanation->reason = std::string(AllTakenOut(subscribers.size()).message());
 }
 
 // Why the subscription would not be delivered to; "" if it would.
@@ -132,7 +146,10 @@ Explanations Explain(const Registry& registry, const Message& message, size_t li
     explanation.matches = explanation.reason.empty();
     const bool parallel = subscription->policy == Policy::kParallel;
     explanation.subscription = std::move(subscription);
-    if (explanation.matches) (parallel ? ExplainParallel : ExplainPlan)(message, now, &explanation);
+    if (explanation.matches) {
+      (parallel ? ExplainParallel : ExplainPlan)(message, now, &explanation);
+      ExplainDrained(now, &explanation);
+    }
     explanations.subscriptions.push_back(std::move(explanation));
   }
   for (Ref<const Subscription>& near : survey.near) {

@@ -394,7 +394,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
         {subscriber.endpoint->target().masked, subscriber.attempt_timeout.Load(), subscriber.endpoint->stats()});
-    if (subscriber.endpoint->failing_since() != absl::InfinitePast()) ++failing;
+    const bool works = subscriber.endpoint->failing_since() == absl::InfinitePast() && !subscriber.endpoint->drained();
+    failing += works ? 0 : 1;
   }
   if (failing > 0) {
     info.state =

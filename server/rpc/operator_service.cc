@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/dispatch/explain.h"
+#include "server/log/log.h"
 
 namespace eventvirtual {
 namespace {
@@ -100,9 +101,29 @@ grpc::ServerUnaryReactor* OperatorService::ProbeSubscriber(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerContext* context,
-                                                           const v1::SetEndpointModeRequest*,
-                                                           v1::SetEndpointModeResponse*) {
-  return NotBuilt(context, "SetEndpointMode is not built yet");
+                                                           const v1::SetEndpointModeRequest* request,
+                                                           v1::SetEndpointModeResponse* response) {
+  if (request->mode() != v1::SetEndpointModeRequest::MODE_DRAINED &&
+      request->mode() != v1::SetEndpointModeRequest::MODE_ENABLED) {
+    return Answer(context, absl::InvalidArgumentError("mode: give MODE_DRAINED or MODE_ENABLED"));
+  }
+  // As ListEndpoints shows it, it is canonical but for its password; as it was subscribed, defaults are to be added.
+  std::vector<Target> names;
+  for (const bool canonical : {true, false}) {
+    absl::StatusOr<Destination> destination = catalog_.Resolve(request->uri(), canonical);
+    if (!destination.ok()) {
+      return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", destination.status().message())));
+    }
+    names.push_back(std::move(destination->target));
+  }
+  const bool drained = request->mode() == v1::SetEndpointModeRequest::MODE_DRAINED;
+  const absl::StatusOr<EndpointPool::Listed> endpoint = pool_.SetDrained(names, drained);
+  if (!endpoint.ok()) return Answer(context, endpoint.status());
+  Log(LogLevel::kInfo, drained ? "subscriber drained" : "subscriber enabled",
+      {{"uri", endpoint->stats.uri}, {"by", context->peer()}});
+  ToWire(endpoint->stats, endpoint->leases, defaults_.failover_timeout, ClockBridge(registry_.clock()),
+         response->mutable_endpoint());
+  return Answer(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerContext* context,

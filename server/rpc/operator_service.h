@@ -14,7 +14,7 @@ namespace eventvirtual {
 
 class OperatorService final : public v1::OperatorService::CallbackService {
  public:
-  OperatorService(const Catalog& catalog, const EndpointPool& pool, const Registry& registry, Prober& prober,
+  OperatorService(const Catalog& catalog, EndpointPool& pool, const Registry& registry, Prober& prober,
                   const Enroller& enroller, WireDefaults defaults)
       : catalog_(catalog),
         pool_(pool),
@@ -40,9 +40,11 @@ class OperatorService final : public v1::OperatorService::CallbackService {
                                             const v1::ExplainDeliveryRequest* request,
                                             v1::ExplainDeliveryResponse* response) override;
 
+  grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context,
+                                            const v1::SetEndpointModeRequest* request,
+                                            v1::SetEndpointModeResponse* response) override;
+
   // Not built yet: each answers UNIMPLEMENTED with a sentence.
-  grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context, const v1::SetEndpointModeRequest*,
-                                            v1::SetEndpointModeResponse*) override;
   grpc::ServerUnaryReactor* ListDeadLetters(grpc::CallbackServerContext* context, const v1::ListDeadLettersRequest*,
                                             v1::ListDeadLettersResponse*) override;
   grpc::ServerUnaryReactor* ReplayDeadLetters(grpc::CallbackServerContext* context, const v1::ReplayDeadLettersRequest*,
@@ -52,7 +54,7 @@ class OperatorService final : public v1::OperatorService::CallbackService {
 
  private:
   const Catalog& catalog_;
-  const EndpointPool& pool_;
+  EndpointPool& pool_;
   const Registry& registry_;
   Prober& prober_;
   const Enroller& enroller_;

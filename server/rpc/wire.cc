@@ -296,8 +296,12 @@ void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration fai
     case EndpointStats::Health::kProbing:
       out->set_health(v1::EndpointStatus::HEALTH_PROBING);
       break;
+    case EndpointStats::Health::kDrained:
+      out->set_health(v1::EndpointStatus::HEALTH_DRAINED);
+      ToWire(bridge.ToWall(stats.drained_since), out->mutable_drained_time());
+      break;
     case EndpointStats::Health::kFailing: {
-      const absl::Time retry = stats.last_failure + failover_timeout;
+      const absl::Time retry = stats.failing_since + failover_timeout;
       out->set_health(retry > bridge.now() ? v1::EndpointStatus::HEALTH_COOLING : v1::EndpointStatus::HEALTH_PROBING);
       if (retry > bridge.now()) ToWire(bridge.ToWall(retry), out->mutable_retry_time());
       break;
@@ -319,6 +323,7 @@ void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration fai
   ToWire(stats.latency_p50, out->mutable_latency_p50());
   ToWire(stats.latency_p99, out->mutable_latency_p99());
   out->set_subscriptions(subscribers);
+  out->set_missed(stats.missed);
 }
 
 void ToWire(const EnrollmentStatus& status, const ClockBridge& bridge, v1::Enrollment* out) {

@@ -1,9 +1,10 @@
-"""An operator looks at the built service and steers it: evctl explain."""
+"""An operator looks at the built service and steers it: evctl explain, drain and enable."""
 
 import json
+import socket
 import unittest
 
-from service import Service, free_port, operator, subscription
+from service import Service, event, free_port, operator, subscription
 from service_test import udp_receiver
 
 
@@ -75,12 +76,72 @@ class ExplainTest(SteerTest):
 
     def test_of_very_many_subscriptions_the_answer_says_what_it_leaves_out(self):
         uri = self.udp()
-        for i in range(1100):
+        for i in range(1010):
             self.service.subscribe("E", uri + "?timeout=%dms" % (100 + i))
         answer = self.explain("E")
-        self.assertEqual(len(answer.plans) + answer.omitted, 1100)
-        self.assertGreaterEqual(answer.omitted, 100)
+        self.assertEqual(len(answer.plans) + answer.omitted, 1010)
+        self.assertGreaterEqual(answer.omitted, 10)
         self.assertLess(answer.ByteSize(), 2 << 20)
+
+
+class DrainTest(SteerTest):
+    def health(self, uri):
+        return {e["uri"]: e["health"] for e in map(json.loads, self.service.evctl("endpoints", "-o", "json").stdout.splitlines())}[uri]
+
+    def test_a_subscriber_is_taken_out_and_brought_back_and_the_log_says_by_whom(self):
+        first, second = self.udp(), self.udp()
+        self.service.subscribe("E_CDR", "virtual:FAILOVER %s %s" % (first, second))
+        self.assertIn("is drained; still to be sent: 0", self.service.evctl("drain", first).stdout)
+        self.assertEqual(self.health(first), "HEALTH_DRAINED")
+        self.service.raise_event("E_CDR", n="1")
+        self.assertEqual(self.received(second), {"n": "1"})
+        self.assertIn("taken out by hand", self.service.evctl("explain", "E_CDR").stdout)
+        self.assertIn("is idle", self.service.evctl("enable", first).stdout)
+        self.service.raise_event("E_CDR", n="2")
+        self.assertEqual(self.received(first), {"n": "2"})
+        with open(self.service.log.name) as log:
+            lines = [line for line in log if "subscriber drained" in line or "subscriber enabled" in line]
+        self.assertEqual(len(lines), 2)
+        for line in lines:
+            self.assertIn("uri=%s" % first, line)
+            self.assertRegex(line, r'by="?ipv4:127\.0\.0\.1:\d+')
+
+    def test_when_all_are_out_a_raise_is_refused_in_a_unary_call_and_in_a_stream(self):
+        uri = self.udp()
+        self.service.subscribe("E_CDR", uri)
+        self.service.evctl("drain", uri)
+        refused = self.service.evctl("raise", "E_CDR", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("UNAVAILABLE: its subscriber has been taken out by hand; evctl enable URI brings one back", refused.stderr)
+        batch = event.RaiseStreamRequest(sequence=1)
+        batch.events.add(name="E_CDR")
+        answer, = self.service.events.RaiseStream(iter([batch]))
+        self.assertEqual((answer.succeeded, answer.failures[0].code), (0, 14))
+
+    def test_enable_forgets_a_cool_down(self):
+        port = free_port()
+        dead, other = "tcp:127.0.0.1:%d" % port, self.udp()
+        self.service.subscribe("E_CDR", "virtual:FAILOVER %s %s" % (dead, other), failover_timeout=3600)
+        self.service.raise_event("E_CDR", n="1")
+        self.assertEqual(self.received(other), {"n": "1"})
+        with socket.create_server(("127.0.0.1", port)) as server:
+            self.service.evctl("drain", dead)
+            self.service.evctl("enable", dead)
+            delivery, = self.service.raise_event("E_CDR", n="2").deliveries
+            self.assertEqual([(a.uri, a.result) for a in delivery.attempts], [(dead, event.Attempt.RESULT_OK)])
+            server.accept()[0].close()
+
+    def test_grpcurl_drains_by_what_is_shown_and_who_is_not_there_is_not_found(self):
+        method = "eventvirtual.v1.OperatorService/SetEndpointMode"
+        self.service.subscribe("E", "http://me:s3cr3t@127.0.0.1:9/x")
+        shown = self.service.operators.ListEndpoints(operator.ListEndpointsRequest()).endpoints[0].uri
+        self.assertIn("***", shown)
+        drained = json.loads(self.service.grpcurl(method, {"uri": shown, "mode": "MODE_DRAINED"}))["endpoint"]
+        self.assertEqual((drained["uri"], drained["health"]), (shown, "HEALTH_DRAINED"))
+        self.assertIn("drained_time", drained)
+        self.assertIn("NotFound", self.service.grpcurl(method, {"uri": "udp:127.0.0.1:9", "mode": "MODE_DRAINED"}))
+        self.assertIn("give MODE_DRAINED or MODE_ENABLED", self.service.grpcurl(method, {"uri": shown}))
+        self.assertIn("uri: ", self.service.grpcurl(method, {"uri": "nothing", "mode": "MODE_DRAINED"}))
 
 
 if __name__ == "__main__":

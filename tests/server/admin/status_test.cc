@@ -75,6 +75,10 @@ class StatusTest : public testing::Test {
     world_.End(site, absl::UnavailableError(why));
   }
 
+  void SetDrained(const std::string& uri, bool drained) {
+    ASSERT_TRUE(world_.pool.SetDrained({world_.catalog.Resolve(uri)->target}, drained).ok());
+  }
+
   World world_{{.queue_events = 100}};
   StatusBoard board_{world_.registry, world_.pool, world_.dispatcher, Limits()};
   simdjson::dom::parser parser_;
@@ -83,13 +87,14 @@ class StatusTest : public testing::Test {
 
 TEST_F(StatusTest, AServiceThatDoesNothingSaysSo) {
   world_.loop.Advance(absl::Milliseconds(1500));
-  EXPECT_EQ(Json(),
-            R"({"version":"0.1.0","uptime":1.500,)"
-            R"("endpoints":{"failing":0,"idle":0,"queue_limit":100,"seen":0,"matching":0,"whole":true,"rows":[]},)"
-            R"("subscriptions":{"count":0,"failing":0,"degraded":0,"seen":0,"matching":0,"whole":true,"rows":[]},)"
-            R"("events":{"seen":0,"matching":0,"whole":true,"rows":[]},)"
-            R"("totals":{"raised":0,"matched":0,"delivered":0,"lost":0,"expired":0,"pending":0,"attempts":0,)"
-            R"("attempts_delivered":0,"attempts_failed":0,"attempts_refused":0,"queued":0,"in_flight":0}})");
+  EXPECT_EQ(
+      Json(),
+      R"({"version":"0.1.0","uptime":1.500,)"
+      R"("endpoints":{"failing":0,"drained":0,"idle":0,"queue_limit":100,"seen":0,"matching":0,"whole":true,"rows":[]},)"
+      R"("subscriptions":{"count":0,"failing":0,"degraded":0,"seen":0,"matching":0,"whole":true,"rows":[]},)"
+      R"("events":{"seen":0,"matching":0,"whole":true,"rows":[]},)"
+      R"("totals":{"raised":0,"matched":0,"delivered":0,"lost":0,"expired":0,"pending":0,"attempts":0,)"
+      R"("attempts_delivered":0,"attempts_failed":0,"attempts_refused":0,"queued":0,"in_flight":0}})");
 }
 
 TEST_F(StatusTest, ASubscriberThatFailsStandsFirstWithSinceWhenAndWhyUntilItWorksAgain) {
@@ -148,6 +153,27 @@ TEST_F(StatusTest, ASubscriberThatFailsStandsFirstWithSinceWhenAndWhyUntilItWork
   EXPECT_FALSE(Has("/endpoints/rows/2/down_for"));
   EXPECT_EQ(Text("/endpoints/rows/2/error"), "still nobody") << "what went wrong last may still be asked";
   EXPECT_EQ(Seconds("/endpoints/rows/2/failure_ago"), 31);
+}
+
+TEST_F(StatusTest, WhoWasTakenOutByHandIsDrainedSinceThen) {
+  world_.Subscribe("E_GOOD", "fake:good");
+  world_.Subscribe("E", "virtual:PARALLEL fake:good fake:out");
+  Fail("E_GOOD", "good");
+  SetDrained("fake:out", true);
+  world_.Raise("E");
+  world_.loop.Advance(absl::Seconds(7));
+  Ask();
+  EXPECT_THAT(Column("endpoints", "health"), ElementsAre("cooling", "drained"));
+  EXPECT_EQ(Seconds("/endpoints/rows/1/drained_for"), 7);
+  EXPECT_EQ(Number("/endpoints/rows/1/missed"), 1u);
+  EXPECT_FALSE(Has("/endpoints/rows/1/down_for"));
+  EXPECT_EQ(Number("/endpoints/drained"), 1u);
+  EXPECT_THAT(Column("subscriptions", "state"), ElementsAre("failing", "failing")) << "nobody works";
+  SetDrained("fake:out", false);
+  Ask();
+  EXPECT_THAT(Column("endpoints", "health"), ElementsAre("cooling", "idle"));
+  EXPECT_THAT(Column("subscriptions", "event"), ElementsAre("E_GOOD", "E"));
+  EXPECT_THAT(Column("subscriptions", "state"), ElementsAre("failing", "degraded"));
 }
 
 TEST_F(StatusTest, WhatWaitsIsInFlightAndIsRefusedIsCounted) {

@@ -150,6 +150,20 @@ TEST(Explain, WhatMaxAttemptsLeavesOutIsPassedOver) {
   EXPECT_EQ(explanation.steps[1].reason, "max_attempts is 1");
 }
 
+TEST(Explain, WhatIsDrainedIsPassedOverAndWhenAllAreTheEventWouldBeRefused) {
+  World world;
+  world.Subscribe("E", "virtual:FAILOVER fake:a fake:b");
+  ASSERT_TRUE(world.pool.SetDrained({world.catalog.Resolve("fake:a")->target}, true).ok());
+  world.loop.Advance(absl::Minutes(3));
+  const Explanation one = ExplainOne(world, "E");
+  EXPECT_THAT(Order(one), ElementsAre("fake:b"));
+  EXPECT_EQ(one.steps[1].reason, "taken out by hand 3m ago");
+  ASSERT_TRUE(world.pool.SetDrained({world.catalog.Resolve("fake:b")->target}, true).ok());
+  const Explanation both = ExplainOne(world, "E");
+  EXPECT_THAT(Order(both), IsEmpty());
+  EXPECT_THAT(both.reason, HasSubstr("all its subscribers have been taken out by hand"));
+}
+
 TEST(Explain, WhyASubscriptionDoesNotMatch) {
   World world;
   SubscriptionSpec filtered = world.Spec("E_FILTERED", "fake:a");
