@@ -17,6 +17,8 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
+#include "server/admin/status.h"
+#include "server/admin/status_page.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
@@ -113,6 +115,7 @@ struct Server::Parts {
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
+        board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -162,6 +165,7 @@ struct Server::Parts {
   Dispatcher dispatcher;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
+  StatusBoard board;
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
@@ -274,9 +278,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    std::vector<HttpRoute> routes;
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
-        options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);
+        options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, StatusRoutes(parts.board));
     if (!listening.ok()) {
       return absl::Status(listening.status().code(),
                           absl::StrCat("--http: ", std::string(listening.status().message())));
