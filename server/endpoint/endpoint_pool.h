@@ -4,6 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -67,6 +72,23 @@ class EndpointPool {
   // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
   std::vector<Listed> List(uint64_t after, size_t limit) const;
 
+  // What all endpoints of one transport have counted since the pool was made, those that are gone included: it never
+  // goes down.
+  struct TransportTotals : EndpointTotals {
+    uint32_t endpoints = 0;  // that live
+    uint32_t failing = 0;    // of them
+  };
+  struct Survey {
+    std::map<std::string, TransportTotals, std::less<>> transports;  // by scheme
+    std::vector<EndpointStats> foremost;  // those that fail first, then those that hold and were offered most
+    EndpointBooks others;                 // of the rest together
+    uint64_t imbalance = 0;               // of all books, those of endpoints that are gone included; zero
+    std::vector<absl::Duration> lags;     // of each loop: how long it took until it got to this
+  };
+  // Each loop goes over its own endpoints, some at a time, and looks whether their books balance: about two
+  // microseconds of it for each. Calls `done` on one of them, with `foremost` endpoints at most. Any thread.
+  void TakeSurvey(size_t foremost, absl::AnyInvocable<void(Survey) &&> done);
+
   // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent,
   // and whatever was decided before this call is seen by the next. On one of the loops. Any thread.
   void AfterSends(absl::AnyInvocable<void() &&> done);
@@ -84,15 +106,24 @@ class EndpointPool {
     Ref<Endpoint> endpoint;
     uint32_t leases = 0;
   };
+  struct Walk;
   void Return(Ref<Endpoint> endpoint);
+  void OnGone(uint64_t id, absl::string_view scheme, const EndpointTotals& last);
+  void BeginWalk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void VisitSome(const std::shared_ptr<Walk>& walk, size_t loop);  // on that loop
+  void EndWalk(Walk& walk);
 
   const std::vector<Loop*> loops_;
   const EndpointLimits limits_;
   const OnHealthChange on_health_change_;
   mutable Mutex mutex_;
-  CondVar gone_;
+  CondVar gone_signal_;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t alive_ ABSL_GUARDED_BY(mutex_) = 0;                                            // leased, or on the way out
+  absl::btree_map<uint64_t, Endpoint*> alive_ ABSL_GUARDED_BY(mutex_);  // leased, or on the way out
+  // Of what is gone, by scheme. An endpoint that the survey at hand has visited must not count again by being gone.
+  std::map<std::string, EndpointTotals, std::less<>> gone_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, EndpointTotals, std::less<>> gone_since_visit_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Walk>> walks_ ABSL_GUARDED_BY(mutex_);  // the survey at hand, and those to come
   absl::node_hash_map<absl::string_view, Entry> by_canonical_ ABSL_GUARDED_BY(mutex_);  // keys: Target::canonical
   absl::btree_map<uint64_t, const Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
 };
