@@ -32,7 +32,7 @@ AttemptRecord::Result RecordOf(Outcome::Result result) {
 }  // namespace
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
-  subscription_->matched.fetch_add(1, std::memory_order_relaxed);
+  subscription_->taken.fetch_add(1, std::memory_order_relaxed);
   const absl::Duration max_age = subscription_->max_event_age.Load();
   if (max_age != absl::InfiniteDuration() && now - raise_->message()->event_time() > max_age) {
     End(DeliveryResult::Outcome::kExpired);
@@ -197,7 +197,7 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
     case DeliveryResult::Outcome::kFiltered:
       EV_CHECK(false);  // ended before there was a delivery
   }
-  count->fetch_add(1, std::memory_order_relaxed);
+  count->fetch_add(1, std::memory_order_release);  // whoever reads it sees what was taken before
   raise_->Release();
 }
 
