@@ -35,11 +35,11 @@ void MetricsPage::OnRequest(HttpReply reply) {
   }
   timer_->Arm(loop_.Now() + kPatience);
   if (std::exchange(asked_, true)) return;  // a loop that hung may still come
-  pool_.TakeSurvey(kShownEndpoints, [this, box = mailbox_](EndpointPool::Survey survey) {
-    box->Post([this, survey = std::move(survey)] {
+  pool_.TakeAudit(kShownEndpoints, [this, box = mailbox_](EndpointPool::Audit audit) {
+    box->Post([this, audit = std::move(audit)] {
       asked_ = false;
       timer_->Cancel();
-      if (!waiting_.empty()) AnswerAll({200, kTextFormat, MetricsText(sources_, survey)});
+      if (!waiting_.empty()) AnswerAll({200, kTextFormat, MetricsText(sources_, audit)});
     });
   });
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <tuple>
 
+#include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -20,7 +21,7 @@ absl::string_view SchemeOf(const Target& target) {
 
 }  // namespace
 
-// One survey on its way.
+// One audit on its way.
 struct EndpointPool::Walk {
   // How urgently an operator wants to see an endpoint.
   using Rank = std::tuple<bool, uint64_t, uint64_t>;  // fails, holds, was offered
@@ -42,7 +43,7 @@ struct EndpointPool::Walk {
   void Visit(const Endpoint& endpoint, Part* part) const;
 
   size_t most_foremost = 0;
-  absl::AnyInvocable<void(Survey) &&> done;
+  absl::AnyInvocable<void(Audit) &&> done;
   std::vector<Part> parts;
   size_t loops_left = 0;  // guarded by the pool's mutex
 };
@@ -119,6 +120,55 @@ std::vector<EndpointPool::Listed> EndpointPool::List(uint64_t after, size_t limi
   return listed;
 }
 
+absl::StatusOr<EndpointPool::Entry*> EndpointPool::FindNamed(absl::Span<const Target> names) {
+  for (const Target& name : names) {
+    if (const auto found = by_canonical_.find(name.canonical); found != by_canonical_.end()) return &found->second;
+  }
+  std::vector<Entry*> alike;
+  for (const auto& [id, entry] : by_id_) {
+    const auto is_it = [&masked = entry->endpoint->target().masked](const Target& name) {
+      return name.masked == masked;
+    };
+    if (std::any_of(names.begin(), names.end(), is_it)) alike.push_back(entry);
+  }
+  if (alike.size() == 1) return alike[0];
+  const absl::string_view shown = alike.empty() ? names[0].masked : alike[0]->endpoint->target().masked;
+  if (alike.empty()) {
+    return absl::NotFoundError(
+        absl::StrCat("no subscription has the subscriber ", shown, "; evctl endpoints lists all"));
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(alike.size(), " subscribers are shown as ", shown, "; write the password of the one that is meant"));
+}
+
+absl::StatusOr<EndpointPool::Listed> EndpointPool::SetDrained(absl::Span<const Target> names, bool drained) {
+  Ref<Endpoint> last;  // dropped outside the lock
+  MutexLock lock(&mutex_);
+  const absl::StatusOr<Entry*> found = FindNamed(names);
+  if (!found.ok()) return found.status();
+  Entry* const entry = *found;
+  Endpoint& endpoint = *entry->endpoint;
+  if (drained != endpoint.drained()) {
+    if (drained && drained_ == kMaxDrained) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(kMaxDrained, " subscribers are taken out already; bring one back first"));
+    }
+    drained_ += drained ? 1 : -1;
+    endpoint.SetDrained(drained);
+  }
+  Listed listed{entry->id, endpoint.stats(), entry->leases};
+  if (!drained && entry->leases == 0) last = Remove(entry);
+  return listed;
+}
+
+Ref<Endpoint> EndpointPool::Remove(Entry* entry) {
+  const Ref<Endpoint> endpoint = std::move(entry->endpoint);
+  by_id_.erase(entry->id);
+  by_canonical_.erase(endpoint->target().canonical);
+  endpoint->Close();
+  return endpoint;
+}
+
 void EndpointPool::AfterSends(absl::AnyInvocable<void() &&> done) {
   struct Pending {
     std::atomic<size_t> loops;
@@ -145,7 +195,7 @@ void EndpointPool::OnGone(uint64_t id, absl::string_view scheme, const EndpointT
   gone_signal_.SignalAll();
 }
 
-void EndpointPool::TakeSurvey(size_t foremost, absl::AnyInvocable<void(Survey) &&> done) {
+void EndpointPool::TakeAudit(size_t foremost, absl::AnyInvocable<void(Audit) &&> done) {
   auto walk = std::make_shared<Walk>();
   walk->most_foremost = foremost;
   walk->done = std::move(done);
@@ -185,43 +235,50 @@ void EndpointPool::VisitSome(const std::shared_ptr<Walk>& walk, size_t loop) {
 }
 
 void EndpointPool::EndWalk(Walk& walk) {
-  Survey survey;
+  Audit audit;
   std::vector<Walk::Seen> seen;
   for (Walk::Part& part : walk.parts) {
     for (const auto& [scheme, totals] : part.transports) {
-      TransportTotals& sum = survey.transports[scheme];
+      TransportTotals& sum = audit.transports[scheme];
       sum += totals;
       sum.endpoints += totals.endpoints;
       sum.failing += totals.failing;
     }
     std::move(part.foremost.begin(), part.foremost.end(), std::back_inserter(seen));
-    survey.others += part.others;
-    survey.lags.push_back(part.lag);
+    audit.others += part.others;
+    audit.lags.push_back(part.lag);
   }
   std::sort(seen.begin(), seen.end(), Walk::Seen::Before);
   for (Walk::Seen& one : seen) {
-    if (survey.foremost.size() < walk.most_foremost) {
-      survey.foremost.push_back(std::move(one.stats));
+    if (audit.foremost.size() < walk.most_foremost) {
+      audit.foremost.push_back(std::move(one.stats));
     } else {
-      survey.others += one.stats;
+      audit.others += one.stats;
     }
   }
-  absl::AnyInvocable<void(Survey)&&> done = std::move(walk.done);
+  absl::AnyInvocable<void(Audit)&&> done = std::move(walk.done);
   {
     MutexLock lock(&mutex_);
-    for (const auto& [scheme, totals] : gone_) survey.transports[scheme] += totals;
+    for (const auto& [scheme, totals] : gone_) audit.transports[scheme] += totals;
     for (const auto& [scheme, totals] : gone_since_visit_) gone_[scheme] += totals;
     gone_since_visit_.clear();
     walks_.pop_front();
     if (!walks_.empty()) BeginWalk();
   }
-  for (const auto& [scheme, totals] : survey.transports) survey.imbalance += totals.imbalance;
-  std::move(done)(std::move(survey));
+  for (const auto& [scheme, totals] : audit.transports) audit.imbalance += totals.imbalance;
+  std::move(done)(std::move(audit));
 }
 
 void EndpointPool::CloseAll() {
+  std::vector<Ref<Endpoint>> last;  // dropped outside the lock
   MutexLock lock(&mutex_);
-  for (const auto& [id, entry] : by_id_) entry->endpoint->Close();
+  keeps_drained_ = false;
+  std::vector<Entry*> unleased;
+  for (const auto& [id, entry] : by_id_) {
+    entry->endpoint->Close();
+    if (entry->leases == 0) unleased.push_back(entry);
+  }
+  for (Entry* entry : unleased) last.push_back(Remove(entry));
 }
 
 void EndpointPool::AwaitEmpty() {
@@ -235,12 +292,9 @@ void EndpointPool::Return(Ref<Endpoint> endpoint) {
     MutexLock lock(&mutex_);
     const auto found = by_canonical_.find(endpoint->target().canonical);
     EV_CHECK(found != by_canonical_.end() && found->second.endpoint == endpoint);
-    if (--found->second.leases > 0) return;
-    last = std::move(found->second.endpoint);
-    by_id_.erase(found->second.id);
-    by_canonical_.erase(found);
+    if (--found->second.leases > 0 || (keeps_drained_ && endpoint->drained())) return;
+    last = Remove(&found->second);
   }
-  last->Close();
 }
 
 }  // namespace eventvirtual

@@ -16,7 +16,9 @@
 #include "absl/container/btree_map.h"
 #include "absl/container/node_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "server/endpoint/endpoint.h"
 #include "transports/api/catalog.h"
 #include "transports/api/loop.h"
@@ -78,7 +80,7 @@ class EndpointPool {
     uint32_t endpoints = 0;  // that live
     uint32_t failing = 0;    // of them
   };
-  struct Survey {
+  struct Audit {
     std::map<std::string, TransportTotals, std::less<>> transports;  // by scheme
     std::vector<EndpointStats> foremost;  // those that fail first, then those that hold and were offered most
     EndpointBooks others;                 // of the rest together
@@ -87,13 +89,22 @@ class EndpointPool {
   };
   // Each loop goes over its own endpoints, some at a time, and looks whether their books balance: about two
   // microseconds of it for each. Calls `done` on one of them, with `foremost` endpoints at most. Any thread.
-  void TakeSurvey(size_t foremost, absl::AnyInvocable<void(Survey) &&> done);
+  void TakeAudit(size_t foremost, absl::AnyInvocable<void(Audit) &&> done);
+
+  static constexpr size_t kMaxDrained = 1000;
+
+  // Takes an endpoint out by hand or brings it back, and gives it as it is then. One that is taken out stays so, and
+  // stays here without a lease too, until it is brought back or CloseAll() is called: a subscription that ends and
+  // comes again does not undo it. `names`: what it may be called, by its canonical text or, where that is of none,
+  // masked. NOT_FOUND; FAILED_PRECONDITION: several are masked to the same; RESOURCE_EXHAUSTED: kMaxDrained are out.
+  absl::StatusOr<Listed> SetDrained(absl::Span<const Target> names, bool drained);
 
   // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent,
   // and whatever was decided before this call is seen by the next. On one of the loops. Any thread.
   void AfterSends(absl::AnyInvocable<void() &&> done);
 
-  // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased.
+  // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased; the drained are kept no
+  // longer.
   void CloseAll();
 
   // Waits until every endpoint that was ever made is gone. Not on a loop. The leases must fall meanwhile or before.
@@ -112,6 +123,8 @@ class EndpointPool {
   void BeginWalk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void VisitSome(const std::shared_ptr<Walk>& walk, size_t loop);  // on that loop
   void EndWalk(Walk& walk);
+  absl::StatusOr<Entry*> FindNamed(absl::Span<const Target> names) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Ref<Endpoint> Remove(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::vector<Loop*> loops_;
   const EndpointLimits limits_;
@@ -120,12 +133,14 @@ class EndpointPool {
   CondVar gone_signal_;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::btree_map<uint64_t, Endpoint*> alive_ ABSL_GUARDED_BY(mutex_);  // leased, or on the way out
-  // Of what is gone, by scheme. An endpoint that the survey at hand has visited must not count again by being gone.
+  // Of what is gone, by scheme. An endpoint that the audit at hand has visited must not count again by being gone.
   std::map<std::string, EndpointTotals, std::less<>> gone_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, EndpointTotals, std::less<>> gone_since_visit_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::shared_ptr<Walk>> walks_ ABSL_GUARDED_BY(mutex_);  // the survey at hand, and those to come
+  std::deque<std::shared_ptr<Walk>> walks_ ABSL_GUARDED_BY(mutex_);  // the audit at hand, and those to come
   absl::node_hash_map<absl::string_view, Entry> by_canonical_ ABSL_GUARDED_BY(mutex_);  // keys: Target::canonical
-  absl::btree_map<uint64_t, const Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_map<uint64_t, Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
+  size_t drained_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool keeps_drained_ ABSL_GUARDED_BY(mutex_) = true;
 };
 
 }  // namespace eventvirtual

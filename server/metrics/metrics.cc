@@ -16,17 +16,17 @@ namespace {
 
 double Seconds(absl::Duration duration) { return absl::ToDoubleSeconds(duration); }
 
-void AddDeliveries(const Registry::Survey& survey, const Dispatcher& dispatcher, Families* families) {
+void AddDeliveries(const Registry::Audit& audit, const Dispatcher& dispatcher, Families* families) {
   Family raises =
       families->Counter("eventvirtual_raises_total", "Events raised, by name; \"other\": beyond the first 200.");
-  for (const auto& [event, count] : survey.raises) raises.Add({{"event", event}}, count);
-  raises.Add({{"event", DeliveryLedger::kOther}}, survey.other_raises);
+  for (const auto& [event, count] : audit.raises) raises.Add({{"event", event}}, count);
+  raises.Add({{"event", DeliveryLedger::kOther}}, audit.other_raises);
   families->Gauge("eventvirtual_raises_pending", "Events raised whose deliveries have not all ended.")
       .Add({}, dispatcher.pending());
 
   Family matched = families->Counter("eventvirtual_matched_total",
                                      "Events that subscriptions have matched, one for each subscription.");
-  for (const auto& [account, counts] : survey.deliveries) {
+  for (const auto& [account, counts] : audit.deliveries) {
     matched.Add({{"event", account->event}, {"transport", account->transport}}, counts.matched);
   }
   Family deliveries =
@@ -36,28 +36,28 @@ void AddDeliveries(const Registry::Survey& survey, const Dispatcher& dispatcher,
       {"failed", &DeliveryCounts::failed},       {"filtered", &DeliveryCounts::filtered},
       {"expired", &DeliveryCounts::expired},
   };
-  for (const auto& [account, counts] : survey.deliveries) {
+  for (const auto& [account, counts] : audit.deliveries) {
     for (const auto& [outcome, count] : kOutcomes) {
       deliveries.Add({{"event", account->event}, {"transport", account->transport}, {"outcome", outcome}},
                      counts.*count);
     }
   }
   Family pending = families->Gauge("eventvirtual_deliveries_pending", "What was matched and has not ended yet.");
-  for (const auto& [account, counts] : survey.deliveries) {
+  for (const auto& [account, counts] : audit.deliveries) {
     pending.Add({{"event", account->event}, {"transport", account->transport}}, counts.pending);
   }
 }
 
-void AddSubscriptions(const Registry::Survey& survey, Families* families) {
-  families->Gauge("eventvirtual_subscriptions", "Subscriptions that live.").Add({}, uint64_t{survey.subscriptions});
+void AddSubscriptions(const Registry::Audit& audit, Families* families) {
+  families->Gauge("eventvirtual_subscriptions", "Subscriptions that live.").Add({}, uint64_t{audit.subscriptions});
   Family changes = families->Counter("eventvirtual_subscription_changes_total", "What happened to subscriptions.");
   constexpr const char* kNames[Registry::kChanges] = {"created", "refreshed", "expired", "removed"};
-  for (size_t i = 0; i < Registry::kChanges; ++i) changes.Add({{"change", kNames[i]}}, survey.changes[i]);
+  for (size_t i = 0; i < Registry::kChanges; ++i) changes.Add({{"change", kNames[i]}}, audit.changes[i]);
   families->Gauge("eventvirtual_expiry_lag_seconds", "How long the next subscription to be removed has been expired.")
-      .Add({}, Seconds(survey.expiry_lag));
-  families->Gauge("eventvirtual_events", "Names of events that are known.").Add({}, uint64_t{survey.events});
+      .Add({}, Seconds(audit.expiry_lag));
+  families->Gauge("eventvirtual_events", "Names of events that are known.").Add({}, uint64_t{audit.events});
   families->Gauge("eventvirtual_event_patterns", "Patterns of events that somebody is subscribed to.")
-      .Add({}, uint64_t{survey.patterns});
+      .Add({}, uint64_t{audit.patterns});
 }
 
 prometheus::ClientMetric::Histogram HistogramOf(const LatencyHistogram::Counts& counts) {
@@ -86,55 +86,63 @@ constexpr std::pair<const char*, uint64_t EndpointBooks::*> kOutcomes[] = {{"ok"
                                                                            {"timed_out", &EndpointBooks::timed_out},
                                                                            {"unwanted", &EndpointBooks::unwanted}};
 
-void AddTransports(const EndpointPool::Survey& survey, Families* families) {
+void AddTransports(const EndpointPool::Audit& audit, Families* families) {
   Family offers =
       families->Counter("eventvirtual_offers_total",
                         "Events offered to endpoints; what is not accepted is tried at the next subscriber.");
-  for (const auto& [scheme, totals] : survey.transports) {
+  for (const auto& [scheme, totals] : audit.transports) {
     for (const auto& [answer, count] : kAnswers) {
       offers.Add({{"transport", scheme}, {"answer", answer}}, totals.books.*count);
     }
   }
   Family attempts = families->Counter("eventvirtual_attempts_total", "How attempts at endpoints have ended.");
-  for (const auto& [scheme, totals] : survey.transports) {
+  for (const auto& [scheme, totals] : audit.transports) {
     for (const auto& [outcome, count] : kOutcomes) {
       attempts.Add({{"transport", scheme}, {"outcome", outcome}}, totals.books.*count);
     }
   }
   Family connects = families->Counter("eventvirtual_connects_total", "Connections that were begun.");
-  for (const auto& [scheme, totals] : survey.transports) connects.Add({{"transport", scheme}}, totals.books.connects);
+  for (const auto& [scheme, totals] : audit.transports) connects.Add({{"transport", scheme}}, totals.books.connects);
   Family durations = families->Histogram("eventvirtual_attempt_duration_seconds",
                                          "Of attempts that succeeded, from the queue to the receiver's word.");
-  for (const auto& [scheme, totals] : survey.transports) {
+  for (const auto& [scheme, totals] : audit.transports) {
     durations.Add({{"transport", scheme}}, HistogramOf(totals.latency));
   }
   Family endpoints = families->Gauge("eventvirtual_endpoints", "Endpoints that subscriptions use.");
-  for (const auto& [scheme, totals] : survey.transports) {
+  for (const auto& [scheme, totals] : audit.transports) {
     endpoints.Add({{"transport", scheme}}, uint64_t{totals.endpoints});
   }
   Family failing = families->Gauge("eventvirtual_endpoints_failing", "Endpoints whose last attempt failed.");
-  for (const auto& [scheme, totals] : survey.transports) {
+  for (const auto& [scheme, totals] : audit.transports) {
     failing.Add({{"transport", scheme}}, uint64_t{totals.failing});
   }
 }
 
-void AddEndpoints(const EndpointPool::Survey& survey, Families* families) {
+void AddEndpoints(const EndpointPool::Audit& audit, Families* families) {
   // Two that differ by their passwords alone have one name.
   struct Shown {
-    bool up = true;
+    bool up = true, drained = false;
+    uint64_t missed = 0;
     EndpointBooks books;
     absl::Time last_success = absl::InfinitePast();
   };
   std::map<std::string, Shown> shown;
-  for (const EndpointStats& stats : survey.foremost) {
+  for (const EndpointStats& stats : audit.foremost) {
     Shown& one = shown[stats.uri];
     one.up =
         one.up && stats.health != EndpointStats::Health::kFailing && stats.health != EndpointStats::Health::kProbing;
+    one.drained = one.drained || stats.drained_since != absl::InfinitePast();
+    one.missed += stats.missed;
     one.books += stats;
     one.last_success = std::max(one.last_success, stats.last_success);
   }
   Family up = families->Gauge("eventvirtual_endpoint_up", "0: its last attempt failed; else 1.");
   for (const auto& [uri, one] : shown) up.Add({{"uri", uri}}, one.up ? 1.0 : 0.0);
+  Family drained = families->Gauge("eventvirtual_endpoint_drained", "1: it was taken out by hand.");
+  for (const auto& [uri, one] : shown) drained.Add({{"uri", uri}}, one.drained ? 1.0 : 0.0);
+  Family missed = families->Counter("eventvirtual_endpoint_missed_total",
+                                    "Events of PARALLEL that passed it by while it was taken out.");
+  for (const auto& [uri, one] : shown) missed.Add({{"uri", uri}}, one.missed);
   Family success = families->Gauge("eventvirtual_endpoint_last_success_timestamp_seconds",
                                    "When its last attempt succeeded, since the epoch; not there: none did.");
   for (const auto& [uri, one] : shown) {
@@ -145,7 +153,7 @@ void AddEndpoints(const EndpointPool::Survey& survey, Families* families) {
   const auto held = [&](const char* name, const char* help, uint64_t EndpointBooks::*number) {
     Family family = families->Gauge(name, help);
     for (const auto& [uri, one] : shown) family.Add({{"uri", uri}}, one.books.*number);
-    family.Add({{"uri", DeliveryLedger::kOther}}, survey.others.*number);
+    family.Add({{"uri", DeliveryLedger::kOther}}, audit.others.*number);
   };
   held("eventvirtual_endpoint_queue_events", "Events that wait for the endpoint.", &EndpointBooks::queued);
   held("eventvirtual_endpoint_in_flight_events", "Events sent whose outcome is not known yet.",
@@ -165,7 +173,7 @@ void AddEndpoints(const EndpointPool::Survey& survey, Families* families) {
   for (const auto& [uri, one] : shown) connects.Add({{"uri", uri}}, one.books.connects);
 }
 
-void AddBooks(const Registry::Survey& deliveries, const EndpointPool::Survey& endpoints, Families* families) {
+void AddBooks(const Registry::Audit& deliveries, const EndpointPool::Audit& endpoints, Families* families) {
   uint64_t of_subscriptions = 0;
   for (const DeliveryLedger::Row& row : deliveries.deliveries) of_subscriptions += row.counts.imbalance;
   Family books =
@@ -174,11 +182,11 @@ void AddBooks(const Registry::Survey& deliveries, const EndpointPool::Survey& en
   books.Add({{"book", "endpoints"}}, endpoints.imbalance);
 }
 
-void AddLoops(const EndpointPool::Survey& survey, Families* families) {
+void AddLoops(const EndpointPool::Audit& audit, Families* families) {
   Family lags =
       families->Gauge("eventvirtual_loop_lag_seconds", "How long an event loop took until it answered this scrape.");
-  for (size_t i = 0; i < survey.lags.size(); ++i) {
-    lags.Add({{"loop", absl::StrCat(i)}}, Seconds(survey.lags[i]));
+  for (size_t i = 0; i < audit.lags.size(); ++i) {
+    lags.Add({{"loop", absl::StrCat(i)}}, Seconds(audit.lags[i]));
   }
 }
 
@@ -296,13 +304,13 @@ void AddCalls(const CallCounts& calls, Families* families) {
 
 }  // namespace
 
-std::string MetricsText(const MetricSources& sources, const EndpointPool::Survey& endpoints) {
-  const Registry::Survey survey = sources.registry.TakeSurvey();
+std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints) {
+  const Registry::Audit audit = sources.registry.TakeAudit();
   Families families;
   families.Gauge("eventvirtual_build_info", "1; the label says which version runs.").Add({{"version", kVersion}}, 1.0);
-  AddBooks(survey, endpoints, &families);
-  AddDeliveries(survey, sources.dispatcher, &families);
-  AddSubscriptions(survey, &families);
+  AddBooks(audit, endpoints, &families);
+  AddDeliveries(audit, sources.dispatcher, &families);
+  AddSubscriptions(audit, &families);
   AddEndpoints(endpoints, &families);
   AddTransports(endpoints, &families);
   if (sources.ingest != nullptr) AddIngest(*sources.ingest, &families);

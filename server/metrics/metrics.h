@@ -32,7 +32,7 @@ inline constexpr size_t kShownEndpoints = 100;
 
 // All of it, in Prometheus' text format (version 0.0.4). Nothing is counted here: each number is one that the service
 // keeps anyway, and asking costs who raises nothing. Takes some hundred nanoseconds for each subscription.
-std::string MetricsText(const MetricSources& sources, const EndpointPool::Survey& endpoints);
+std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints);
 
 }  // namespace eventvirtual
 

@@ -46,7 +46,7 @@ class DeliveryLedger {
     std::string transport;  // scheme of its subscribers, or "mixed"
     // Guarded by the ledger's mutex.
     DeliveryCounts gone;
-    DeliveryCounts gone_since_visit;  // of those that the survey at hand has visited
+    DeliveryCounts gone_since_visit;  // of those that the audit at hand has visited
   };
 
   struct Row {
@@ -57,14 +57,14 @@ class DeliveryLedger {
   // Lives as long as the ledger. Any thread.
   Account& AccountOf(absl::string_view event, absl::string_view transport);
 
-  // `subscription` is in no list any more, but events are still on their way to it. `visited`: the survey at hand has
+  // `subscription` is in no list any more, but events are still on their way to it. `visited`: the audit at hand has
   // added it up already.
   void Leave(const Subscription* subscription, bool visited);
 
   // Its end: nothing counts for it any more.
   void Close(const Subscription* subscription, Account& account, const DeliveryCounts& last);
 
-  // The end of a survey that has visited all subscriptions that are in a list: adds what it could not visit.
+  // The end of an audit that has visited all subscriptions that are in a list: adds what it could not visit.
   std::vector<Row> Finish(absl::flat_hash_map<const Account*, DeliveryCounts> visited);
 
  private:

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "transports/api/check.h"
@@ -24,7 +25,7 @@ constexpr absl::Duration kCollectAgain = absl::Milliseconds(10);
 constexpr size_t kMaxIdLength = 64;
 
 // So many subscriptions are added up under one lock (about a tenth of a millisecond).
-constexpr int kSurveyPage = 1000;
+constexpr int kAuditPage = 1000;
 
 // The first so many events, by their ids, have a name in the sums of raises. See DeliveryLedger::kMaxAccounts.
 constexpr uint32_t kNamedEvents = 200;
@@ -417,7 +418,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
         {subscriber.endpoint->target().masked, subscriber.attempt_timeout.Load(), subscriber.endpoint->stats()});
-    if (subscriber.endpoint->failing_since() != absl::InfinitePast()) ++failing;
+    const bool works = subscriber.endpoint->failing_since() == absl::InfinitePast() && !subscriber.endpoint->drained();
+    failing += works ? 0 : 1;
   }
   if (failing > 0) {
     info.state =
@@ -480,6 +482,38 @@ const EventIndex::Event* Registry::Remember(absl::string_view event) {
   return added;
 }
 
+Registry::Survey Registry::Look(absl::string_view event, size_t limit) const {
+  Survey survey;
+  const auto take = [](const EventIndex::Event& from, size_t most, std::vector<Ref<const Subscription>>* to) {
+    for (const EventIndex::Node* node = from.first.load(); node != nullptr && to->size() < most;
+         node = node->next.load()) {
+      to->emplace_back(node->subscription.get());
+    }
+  };
+  MutexLock lock(&mutex_);
+  const EventIndex::Event* const known = index_.Find(event);
+  const EventIndex::Event* const longest = index_.LongestPattern(event);
+  if (limits_.strict_events && known == nullptr && (longest == nullptr || !limits_.events.empty())) {
+    survey.known = false;
+  } else {
+    for (const EventIndex::Event* one = known != nullptr ? known : longest; one != nullptr; one = one->pattern.load()) {
+      take(*one, limit, &survey.subscriptions);
+      survey.omitted += one->subscriptions;
+    }
+    survey.omitted -= survey.subscriptions.size();
+  }
+  for (const EventIndex::Event* name : index_.by_name()) {
+    if (name != known && absl::EqualsIgnoreCase(name->name, event)) take(*name, kMaxNear, &survey.near);
+  }
+  for (const EventIndex::Event* pattern : index_.patterns()) {
+    if (absl::StartsWith(event, pattern->name)) continue;
+    if (absl::StartsWithIgnoreCase(event, pattern->name) || absl::StartsWithIgnoreCase(pattern->name, event)) {
+      take(*pattern, kMaxNear, &survey.near);
+    }
+  }
+  return survey;
+}
+
 std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, size_t limit) const {
   std::vector<EventInfo> events;
   MutexLock lock(&mutex_);
@@ -514,31 +548,31 @@ std::vector<std::string> Registry::SubscribedEvents() const {
   return events;
 }
 
-Registry::Survey Registry::TakeSurvey() {
-  Survey survey;
+Registry::Audit Registry::TakeAudit() {
+  Audit audit;
   absl::flat_hash_map<const DeliveryLedger::Account*, DeliveryCounts> visited;
-  MutexLock one_at_a_time(&survey_mutex_);
+  MutexLock one_at_a_time(&audit_mutex_);
   for (bool more = true; more;) {
     MutexLock lock(&mutex_);
-    auto it = by_sequence_.upper_bound(surveyed_);
-    for (int count = 0; count < kSurveyPage && it != by_sequence_.end(); ++count, ++it) {
+    auto it = by_sequence_.upper_bound(audited_);
+    for (int count = 0; count < kAuditPage && it != by_sequence_.end(); ++count, ++it) {
       const Subscription& subscription = *it->second->subscription;
       visited[&subscription.account] += subscription.CountsOf(Subscription::Held::kRegistry);
-      surveyed_ = it->first;
+      audited_ = it->first;
     }
     more = it != by_sequence_.end();
     if (more) continue;
-    survey.deliveries = ledger_.Finish(std::move(visited));
-    surveyed_ = 0;
-    SurveyEvents(&survey);
-    survey.subscriptions = by_sequence_.size();
-    std::copy(std::begin(changes_), std::end(changes_), survey.changes);
-    survey.expiry_lag = std::max(loop_.Now() - expiries_.Next(), absl::ZeroDuration());
+    audit.deliveries = ledger_.Finish(std::move(visited));
+    audited_ = 0;
+    AuditEvents(&audit);
+    audit.subscriptions = by_sequence_.size();
+    std::copy(std::begin(changes_), std::end(changes_), audit.changes);
+    audit.expiry_lag = std::max(loop_.Now() - expiries_.Next(), absl::ZeroDuration());
   }
-  return survey;
+  return audit;
 }
 
-void Registry::SurveyEvents(Survey* survey) const {
+void Registry::AuditEvents(Audit* audit) const {
   std::map<std::string, uint64_t> raises = forgotten_raises_;
   for (const auto* events : {&index_.by_name(), &index_.patterns()}) {
     for (const EventIndex::Event* event : *events) {
@@ -548,13 +582,13 @@ void Registry::SurveyEvents(Survey* survey) const {
   }
   for (auto& [label, raised] : raises) {
     if (label.empty()) {
-      survey->other_raises = raised;
+      audit->other_raises = raised;
     } else {
-      survey->raises.emplace_back(label, raised);
+      audit->raises.emplace_back(label, raised);
     }
   }
-  survey->events = index_.by_name().size();
-  survey->patterns = index_.patterns().size();
+  audit->events = index_.by_name().size();
+  audit->patterns = index_.patterns().size();
 }
 
 void Registry::Forget(const EventIndex::Event& event) {
@@ -576,7 +610,7 @@ void Registry::SetExpiry(Record* record, absl::Time when) {
 
 void Registry::Remove(Record* record, Change change) {
   record->subscription->removed.store(true, std::memory_order_release);
-  ledger_.Leave(record->subscription.get(), record->sequence <= surveyed_);
+  ledger_.Leave(record->subscription.get(), record->sequence <= audited_);
   const Ref<Subscription> subscription = record->subscription;
   expiries_.Remove(record);
   by_key_.erase(record);

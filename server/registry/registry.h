@@ -164,6 +164,20 @@ class Registry {
   // time. False: strict events, and the name is not known (nothing was counted).
   bool Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn);
 
+  // What Read() would go through, for who wants to know why; nothing is counted.
+  struct Survey {
+    bool known = true;  // false: what Read() would say
+    // Up to the limit, in the order of Read(); also one that has expired and is not yet removed.
+    std::vector<Ref<const Subscription>> subscriptions;
+    uint64_t omitted = 0;  // beyond the limit
+    // Up to kMaxNear that do not take the event, and almost do: a name or pattern in other letters (E_acc), or a
+    // pattern for longer names (E_ACC_*, for E_ACC).
+    std::vector<Ref<const Subscription>> near;
+  };
+  static constexpr size_t kMaxNear = 10;
+  // Goes over all known names under the mutex, as SubscribedEvents() does.
+  Survey Look(absl::string_view event, size_t limit) const;
+
   struct EventInfo {
     std::string name;
     uint32_t id = 0;  // the same as long as the name is known, and no other's
@@ -181,7 +195,7 @@ class Registry {
   std::vector<std::string> SubscribedEvents() const;
 
   // What operators watch. Sums never go down: what is gone stays in them.
-  struct Survey {
+  struct Audit {
     std::vector<DeliveryLedger::Row> deliveries;  // the accounts live as long as the registry
     // How often each event was raised: of the first that were known by name, with the '*' of a pattern where names
     // could not be remembered (RegistryLimits::max_events); and of all others together.
@@ -194,7 +208,7 @@ class Registry {
   };
   // Goes over all subscriptions, a thousand at a time under the mutex, and over all events: some hundred nanoseconds
   // for each. Any thread, one after the other.
-  Survey TakeSurvey();
+  Audit TakeAudit();
 
   size_t size() const;
   const Clock& clock() const { return loop_; }
@@ -279,7 +293,7 @@ class Registry {
   SubscriptionInfo DescribeLocked(const Subscription& subscription) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   const EventIndex::Event* Remember(absl::string_view event);
   void Forget(const EventIndex::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SurveyEvents(Survey* survey) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void AuditEvents(Audit* audit) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetExpiry(Record* record, absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ArmSweep(absl::Time when) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Sweep();  // on the loop: drops the expired, a bounded number at a time
@@ -303,8 +317,8 @@ class Registry {
   std::vector<Observer*> observers_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> forgotten_raises_ ABSL_GUARDED_BY(mutex_);  // by the label that the event had
   uint64_t changes_[kChanges] ABSL_GUARDED_BY(mutex_) = {};
-  Mutex survey_mutex_;                             // one at a time; locked before mutex_
-  uint64_t surveyed_ ABSL_GUARDED_BY(mutex_) = 0;  // the survey at hand has visited up to this sequence number
+  Mutex audit_mutex_;                             // one at a time; locked before mutex_
+  uint64_t audited_ ABSL_GUARDED_BY(mutex_) = 0;  // the audit at hand has visited up to this sequence number
   absl::Time sweep_at_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   bool stopped_ ABSL_GUARDED_BY(mutex_) = false;
 

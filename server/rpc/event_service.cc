@@ -37,7 +37,7 @@ absl::Status CheckWait(v1::Wait wait) {
 
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, absl::string_view event) {
-  if (!receipt.known) return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
+  if (!receipt.known) return UnknownEvent(event);
   if (receipt.matched > 0 && receipt.accepted == 0) return receipt.refusal;
   return absl::OkStatus();
 }

@@ -2,6 +2,8 @@
 #ifndef EVENTVIRTUAL_TESTS_SERVER_DISPATCH_WORLD_H_
 #define EVENTVIRTUAL_TESTS_SERVER_DISPATCH_WORLD_H_
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,11 +27,12 @@ class World {
  public:
   explicit World(EndpointLimits endpoint_limits = {}, RegistryLimits registry_limits = {})
       : catalog(Transports()),
-        pool({&loop}, endpoint_limits,
-             [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
-               health.push_back(absl::StrCat(uri, why.ok() ? " works" : " fails: ", why.message()));
-               if (on_health) on_health(uri, why, by_reports);
-             }),
+        pool(
+            {&loop}, endpoint_limits,
+            [this](const HealthChange& change) {
+              health.push_back(absl::StrCat(change.uri, change.why.ok() ? " works" : " fails: ", change.why.message()));
+              if (on_health) on_health(change);
+            }),
         registry(catalog, pool, loop, std::move(registry_limits)),
         dispatcher(registry) {}
 
@@ -37,7 +40,10 @@ class World {
     registry.Stop();
     // What is still out ends by its deadline; then the endpoints go.
     loop.Advance(absl::Hours(2));
+    pool.CloseAll();  // the drained are kept until now
+    loop.RunUntilIdle();
     pool.AwaitEmpty();
+    EXPECT_EQ(Imbalance(), 0u) << "the books of what has gone are wrong";
   }
 
   SubscriptionSpec Spec(const std::string& event, const std::string& socket) const {
@@ -94,6 +100,20 @@ class World {
       if (listed.stats.uri == uri) return listed.stats;
     }
     return {};
+  }
+
+  // By how much the books of all subscriptions and endpoints that ever were are wrong: zero. Lets the loop run.
+  uint64_t Imbalance() {
+    uint64_t imbalance = 0;
+    for (const DeliveryLedger::Row& row : registry.TakeAudit().deliveries) imbalance += row.counts.imbalance;
+    bool told = false;
+    pool.TakeAudit(0, [&](const EndpointPool::Audit& audit) {
+      imbalance += audit.imbalance;
+      told = true;
+    });
+    loop.RunUntilIdle();
+    EV_CHECK(told);
+    return imbalance;
   }
 
   FakeTransport* fake = nullptr;
