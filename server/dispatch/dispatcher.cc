@@ -11,29 +11,24 @@ namespace eventvirtual {
 
 Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 
-void Dispatcher::WatchFailures(const std::atomic<int>* wanted, OnFailedDelivery on_failed) {
-  failures_wanted_ = wanted;
-  on_failed_ = std::move(on_failed);
+void Dispatcher::Watch(DeliveryObserver* observer) {
+  MutexLock lock(&observers_mutex_);
+  observers_.push_back(observer);
+  observed_.store(true, std::memory_order_relaxed);
 }
 
-// Who waits for the end is told how each delivery has ended: so the failures are found there.
-RaiseDone Dispatcher::TellFailures(MessageRef message, RaiseDone done) {
-  return [this, message = std::move(message),
-          done = std::move(done)](absl::Span<const DeliveryResult> deliveries) mutable {
-    for (const DeliveryResult& delivery : deliveries) {
-      if (delivery.outcome == DeliveryResult::Outcome::kFailed ||
-          delivery.outcome == DeliveryResult::Outcome::kPartial) {
-        on_failed_(*message, delivery);
-      }
-    }
-    if (done) std::move(done)(deliveries);
-  };
+void Dispatcher::Unwatch(DeliveryObserver* observer) {
+  MutexLock lock(&observers_mutex_);
+  observers_.erase(std::remove(observers_.begin(), observers_.end(), observer), observers_.end());
+  observed_.store(!observers_.empty(), std::memory_order_relaxed);
+}
+
+void Dispatcher::Tell(const Message& message, const DeliveryResult& delivery) {
+  MutexLock lock(&observers_mutex_);
+  for (DeliveryObserver* observer : observers_) observer->OnDelivery(message, delivery);
 }
 
 RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now) {
-  if (failures_wanted_ != nullptr && failures_wanted_->load(std::memory_order_relaxed) != 0 && !message->is_report()) {
-    done = TellFailures(message, std::move(done));
-  }
   RaiseReceipt receipt;
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
   std::vector<DeliveryResult> filtered;
@@ -56,8 +51,9 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
   }
 
   pending_.fetch_add(kOne, std::memory_order_relaxed);
-  RaiseState* const raise = RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
-                                             absl::MakeSpan(subscriptions), std::move(filtered));
+  RaiseState* const raise =
+      RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
+                       observed_.load(std::memory_order_relaxed), absl::MakeSpan(subscriptions), std::move(filtered));
   // Lives until each of them has been started, and has ended.
   for (Delivery& delivery : raise->deliveries()) {
     if (delivery.Start(now, &receipt.refusal)) ++receipt.accepted;
