@@ -17,6 +17,9 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
+#include "server/admin/metrics_page.h"
+#include "server/admin/status.h"
+#include "server/admin/status_page.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
@@ -27,10 +30,12 @@
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
 #include "server/log/log.h"
+#include "server/metrics/call_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
+#include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/operator_service.h"
@@ -113,6 +118,7 @@ struct Server::Parts {
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
+        board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -162,15 +168,18 @@ struct Server::Parts {
   Dispatcher dispatcher;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
+  StatusBoard board;
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
   Enroller enroller;
   OperatorService operators;
   HealthService health;
+  CallCounts calls;  // empty without --http
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<EventLoop> operator_loop;  // of what operators ask for: no event waits while it lists
   std::unique_ptr<MiServer> mi;
+  std::unique_ptr<MetricsPage> metrics;
   std::unique_ptr<AdminServer> admin;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
@@ -233,6 +242,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   builder.RegisterService(&parts.events);
   builder.RegisterService(&parts.operators);
   builder.RegisterService(&parts.health);
+  if (!options.http.empty()) {
+    CountCalls({v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
+                v1::OperatorService::service_full_name(), grpc::health::v1::Health::service_full_name()},
+               parts.loops[0], &parts.calls, &builder);
+  }
   parts.grpc = builder.BuildAndStart();
   for (size_t i = 0; i < options.listen.size(); ++i) {
     const std::string& address = options.listen[i];
@@ -274,7 +288,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    std::vector<HttpRoute> routes;
+    const MetricSources sources{parts.registry,      parts.dispatcher,   parts.calls,   parts.enroller,
+                                parts.journal.get(), parts.ingest.get(), parts.mi.get()};
+    parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, *parts.operator_loop);
+    std::vector<HttpRoute> routes = StatusRoutes(parts.board);
+    routes.push_back(parts.metrics->route());
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
         options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);
     if (!listening.ok()) {
@@ -318,9 +336,10 @@ void Server::Drain() {
   parts.dispatcher.AwaitIdle(absl::InfiniteDuration());
   if (parts.grpc != nullptr) parts.grpc->Wait();
   parts.grpc.reset();
+  parts.admin.reset();  // until here it can be seen what the stop waits for
+  parts.metrics.reset();
   parts.ingest.reset();
   parts.mi.reset();
-  parts.admin.reset();  // the last to go: until here it can be seen what the stop waits for
   parts.store.reset();
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();
