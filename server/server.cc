@@ -28,6 +28,7 @@
 #include "server/log/log.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
+#include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
 #include "server/rpc/event_service.h"
@@ -109,6 +110,7 @@ struct Server::Parts {
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
+        delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -158,6 +160,7 @@ struct Server::Parts {
   Dispatcher dispatcher;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
+  std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
