@@ -33,6 +33,7 @@
 #include "server/metrics/call_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
+#include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
 #include "server/rpc/call_interceptor.h"
@@ -119,6 +120,7 @@ struct Server::Parts {
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
+        delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -169,6 +171,7 @@ struct Server::Parts {
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
   StatusBoard board;
+  std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
