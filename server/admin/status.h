@@ -27,8 +27,8 @@ struct StatusQuery {
 struct StatusLimits {
   uint32_t queue_events = 10000;                        // EndpointLimits::queue_events
   absl::Duration failover_timeout = absl::Seconds(30);  // the cool-down that is shown of an endpoint
-  // How many of a list one answer looks at: what costs time on the loop, some 50 ms for so many subscriptions. The sums
-  // of a longer list are those of its beginning, which the answer says.
+  // How many of a list one answer looks at: what costs time on the loop, some 100 ms for so many subscriptions. The
+  // sums of a longer list are those of its beginning, which the answer says.
   size_t looked_at = 100000;
 };
 

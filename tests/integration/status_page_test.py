@@ -133,6 +133,12 @@ class StatusPageTest(unittest.TestCase):
         eventually(works, "it works again", 30)
         self.shown("endpoints", "healthy", redis.uri, "last error")
         self.shown("subscriptions", "active", "E_CALL")
+        for plot in ("#totals", "#endpoints tbody tr"):
+            drawn = self.browser.execute_script(
+                "const plot = document.querySelector(arguments[0] + ' svg[role=img]');"
+                "return [plot.getAttribute('aria-label'), plot.querySelectorAll('path.line').length]", plot)
+            self.assertRegex(drawn[0], r"delivered [\d.]+/s now, failed [\d.]+/s, peak [\d.]*[1-9][\d.]*/s")
+            self.assertEqual(drawn[1], 2, "what was delivered and what failed, of the last minutes")
 
     def countdown(self):
         text = self.browser.text("#subscriptions .countdown")
