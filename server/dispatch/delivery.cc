@@ -70,7 +70,7 @@ absl::Status AllTakenOut(size_t count) {
 }
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
-  subscription_->matched.fetch_add(1, std::memory_order_relaxed);
+  subscription_->taken.fetch_add(1, std::memory_order_relaxed);
   if (IsTooOld(*subscription_, *raise_->message(), now)) {
     End(DeliveryResult::Outcome::kExpired);
     return true;  // nothing was refused
@@ -242,7 +242,7 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
     case DeliveryResult::Outcome::kFiltered:
       EV_CHECK(false);  // ended before there was a delivery
   }
-  count->fetch_add(1, std::memory_order_relaxed);
+  count->fetch_add(1, std::memory_order_release);  // whoever reads it sees what was taken before
   if (raise_->observed()) {
     DeliveryResult result = TakeResult();
     raise_->Tell(result);

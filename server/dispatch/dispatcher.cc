@@ -43,7 +43,6 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
       subscriptions.emplace_back(&subscription);
       return;
     }
-    subscription.matched.fetch_add(1, std::memory_order_relaxed);
     subscription.filtering->refused.fetch_add(1, std::memory_order_relaxed);
     ++receipt.filtered;
     if (done && filtered.size() < kMaxFilteredResults) {

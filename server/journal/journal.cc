@@ -86,6 +86,8 @@ struct Journal::Writer {
   Changes pending ABSL_GUARDED_BY(mutex);
   std::vector<Done> waiting ABSL_GUARDED_BY(mutex);
   bool committing ABSL_GUARDED_BY(mutex) = false;
+  JournalCounts counts ABSL_GUARDED_BY(mutex);
+  size_t in_commit ABSL_GUARDED_BY(mutex) = 0;
   bool closing ABSL_GUARDED_BY(mutex) = false;
   bool closed ABSL_GUARDED_BY(mutex) = false;
 
@@ -215,6 +217,7 @@ struct Journal::Writer {
         if (pending.empty() && waiting.empty()) break;
         committing = true;
         changes.swap(pending);
+        in_commit = changes.size();
         told.swap(waiting);
       }
       const absl::Status status = changes.empty() ? absl::OkStatus() : Named(Commit(changes), path);
@@ -227,8 +230,12 @@ struct Journal::Writer {
           Log(LogLevel::kInfo, "the journal is written again", {{"file", path}});
         }
       }
-      if (failing) {
+      {
         MutexLock lock(&mutex);
+        in_commit = 0;
+        counts.failing = failing;
+        if (!changes.empty()) ++(failing ? counts.failed_commits : counts.commits);
+        if (!failing) changes.clear();
         pending.merge(std::move(changes));  // what has come since is newer
       }
       for (Done& done : told) std::move(done)(Fresh(status));
@@ -316,6 +323,21 @@ void Journal::AfterCommit(absl::AnyInvocable<void(absl::Status) &&> done) {
     }
   }
   std::move(done)(absl::OkStatus());
+}
+
+JournalCounts Journal::counts() const {
+  JournalCounts counts;
+  {
+    MutexLock lock(&writer_->mutex);
+    counts = writer_->counts;
+    counts.pending = writer_->pending.size() + writer_->in_commit;
+  }
+  for (const char* suffix : {"", "-wal"}) {
+    std::error_code none;
+    const std::uintmax_t size = std::filesystem::file_size(writer_->path + suffix, none);
+    if (!none) counts.bytes += size;
+  }
+  return counts;
 }
 
 void Journal::Close(absl::Duration patience) {

@@ -28,6 +28,14 @@ struct SavedSubscription {
   std::map<std::string, std::string> labels;
 };
 
+// Since the file was opened.
+struct JournalCounts {
+  uint64_t commits = 0, failed_commits = 0;
+  uint64_t pending = 0;  // changes that are not on the disk
+  bool failing = false;  // the last commit failed
+  uint64_t bytes = 0;    // of the file and its log of changes
+};
+
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
 // arrive in the time of one, and waits for none. A write that fails is tried again, every second and with each new
 // change, until it succeeds; it is not acknowledged before.
@@ -55,6 +63,8 @@ class Journal {
   // Calls `done` on the journal's thread, or here when nothing waits, once all that was saved and erased before is
   // committed: OK; or with why it could not be. Any thread; never blocks.
   void AfterCommit(absl::AnyInvocable<void(absl::Status) &&> done);
+
+  JournalCounts counts() const;  // any thread
 
   // Commits what waits and closes the file in order, in `patience` at most. Nothing may be saved after it. Blocks.
   void Close(absl::Duration patience);
