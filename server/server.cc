@@ -119,8 +119,8 @@ struct Server::Parts {
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
-        delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
+        delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -170,8 +170,8 @@ struct Server::Parts {
   Dispatcher dispatcher;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
-  std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   StatusBoard board;
+  std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;

@@ -204,7 +204,7 @@ void AppendSubscription(const SubscriptionInfo& info, absl::Time now, std::strin
                                                                           : "failing");
   object.Seconds("expires_in", info.expires - now);
   object.Seconds("created_ago", now - info.created);
-  object.Number("matched", info.matched);
+  object.Number("matched", info.matched - info.filtered);
   object.Number("delivered", info.delivered);
   object.Number("partial", info.partial);
   object.Number("failed", info.failed);
@@ -280,10 +280,11 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
     const Rank rank = work == 0 ? kFailing : static_cast<size_t>(work) < one.subscribers.size() ? kDegraded : kFine;
     ++sums.seen;
     ++ranks[rank];
-    totals->matched += one.matched.load(std::memory_order_relaxed);
-    totals->delivered += one.delivered.load(std::memory_order_relaxed);
-    totals->lost += one.failed.load(std::memory_order_relaxed) + one.partial.load(std::memory_order_relaxed);
-    totals->expired += one.expired.load(std::memory_order_relaxed);
+    const DeliveryCounts counts = one.CountsOf(Subscription::Held::kNowhere);
+    totals->matched += counts.matched - counts.filtered;
+    totals->delivered += counts.delivered;
+    totals->lost += counts.failed + counts.partial;
+    totals->expired += counts.expired;
     if (!matches(one)) return;
     ++sums.matching;
     page.See(entry.sequence, rank, entry.subscription);
