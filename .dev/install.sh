@@ -8,9 +8,9 @@ readonly BUILD_PACKAGES=(
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc
 )
 readonly TEST_PACKAGES=(
-  bash-completion ca-certificates golang-go kcat mandoc maven mosquitto nats-server nginx-light nodejs
-  openjdk-17-jre-headless openssl prometheus protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika
-  python3-protobuf python3-venv rabbitmq-server redis-server systemd util-linux
+  bash-completion ca-certificates chromium chromium-driver golang-go kcat mandoc maven mosquitto nats-server nginx-light
+  nodejs openjdk-17-jre-headless openssl prometheus protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika
+  python3-protobuf python3-selenium python3-venv rabbitmq-server redis-server systemd util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)

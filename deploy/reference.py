@@ -28,7 +28,7 @@ FIRST = ("listen", "ingest", "mi", "enroll", "http", "data_dir")
 # Makes no sense inside the file that it names.
 NOT_IN_FILE = ("config",)
 # What the packaged service has, other than by default.
-PACKAGED = {"data_dir": "/var/lib/eventvirtual"}
+PACKAGED = {"data_dir": "/var/lib/eventvirtual", "http": "127.0.0.1:7063"}
 
 CONFIGURATION_HEAD = """\
 # eventvirtuald --config=FILE

@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <event2/event.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/server.h>
@@ -17,6 +18,8 @@
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
 #include "server/admin/metrics_page.h"
+#include "server/admin/status.h"
+#include "server/admin/status_page.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
@@ -30,6 +33,7 @@
 #include "server/metrics/call_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
+#include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
 #include "server/rpc/call_interceptor.h"
@@ -70,7 +74,10 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   return limits;
 }
 
-// What gRPC says of itself goes to stderr, and would wait there with one of its threads.
+// What libraries say of themselves goes to stderr, and would wait there with one of our threads, or theirs.
+void LogLibevent(int severity, const char* text) {
+  Log(severity >= EVENT_LOG_WARN ? LogLevel::kWarning : LogLevel::kDebug, "libevent", {{"text", text}});
+}
 void LogGrpc(gpr_log_func_args* said) {
   const LogLevel level = said->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
   Log(level, "gRPC", {{"at", absl::StrCat(said->file, ":", said->line)}, {"text", said->message}});
@@ -112,6 +119,8 @@ struct Server::Parts {
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
+        board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
+        delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -161,6 +170,8 @@ struct Server::Parts {
   Dispatcher dispatcher;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
+  StatusBoard board;
+  std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
@@ -214,6 +225,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   gpr_set_log_function(LogGrpc);
+  event_set_log_callback(LogLibevent);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
@@ -282,7 +294,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     const MetricSources sources{parts.registry,      parts.dispatcher,   parts.calls,   parts.enroller,
                                 parts.journal.get(), parts.ingest.get(), parts.mi.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, *parts.operator_loop);
-    std::vector<HttpRoute> routes;
+    std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
         options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);

@@ -21,7 +21,7 @@ MetricsPage::~MetricsPage() {
 }
 
 HttpRoute MetricsPage::route() {
-  return {"GET", "/metrics", [this](absl::string_view, HttpReply reply) { OnRequest(std::move(reply)); }};
+  return {"GET", "/metrics", [this](const HttpRequest&, HttpReply reply) { OnRequest(std::move(reply)); }};
 }
 
 void MetricsPage::OnRequest(HttpReply reply) {

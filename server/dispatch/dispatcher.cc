@@ -9,6 +9,12 @@
 
 namespace eventvirtual {
 
+const AttemptRecord* DeliveryResult::last_failure() const {
+  const auto last = std::find_if(attempts.rbegin(), attempts.rend(),
+                                 [](const AttemptRecord& attempt) { return !attempt.status.ok(); });
+  return last == attempts.rend() ? nullptr : &*last;
+}
+
 Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 
 void Dispatcher::Watch(DeliveryObserver* observer) {

@@ -281,6 +281,7 @@ EndpointStats Endpoint::stats() const {
   }
   stats.missed = missed_.load(std::memory_order_relaxed);
   stats.failing_since = failing_since();
+  if (stats.failing_since == absl::InfinitePast()) stats.down_since = absl::InfinitePast();
   if (const int64_t since = drained_since_.load(std::memory_order_acquire); since != 0) {
     stats.drained_since = absl::FromUnixNanos(since);
     stats.health = EndpointStats::Health::kDrained;
@@ -662,6 +663,7 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   }
   if (!healthy && result != Outcome::Result::kUnwanted) {
     MutexLock lock(&mutex_);
+    if (ill && failing_since_.load(std::memory_order_relaxed) == 0) stats_.down_since = now;
     stats_.last_failure = now;
     stats_.last_error = Fresh(outcome.status);
   }

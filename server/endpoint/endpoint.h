@@ -86,6 +86,7 @@ struct EndpointStats : EndpointBooks {
   absl::Time last_failure = absl::InfinitePast();
   absl::Time failing_since = absl::InfinitePast();  // as Endpoint::failing_since()
   absl::Time drained_since = absl::InfinitePast();  // InfinitePast: it is not
+  absl::Time down_since = absl::InfinitePast();     // while its last attempt failed: when it began to
   uint64_t missed = 0;                              // events of PARALLEL that passed it by while it was drained
   absl::Status last_error;                          // masked
   absl::Duration latency_p50, latency_p99;

@@ -347,7 +347,7 @@ absl::StatusOr<Registry::Entry> Registry::Match(const SubscriptionSpec& spec) co
     MutexLock lock(&mutex_);
     const auto found = by_key_.find(key);
     if (found != by_key_.end() && (*found)->subscription->Live(loop_.Now())) {
-      return Entry{(*found)->subscription, (*found)->event->id};
+      return Entry{(*found)->subscription, (*found)->event->id, (*found)->sequence};
     }
   }
   return absl::NotFoundError(
@@ -392,7 +392,7 @@ Registry::EntryPage Registry::ListEntries(absl::string_view event, uint64_t afte
       page.next = last;
       break;
     }
-    page.entries.push_back({subscription, it->second->event->id});
+    page.entries.push_back({subscription, it->second->event->id, it->first});
     last = it->first;
   }
   return page;

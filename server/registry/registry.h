@@ -141,6 +141,7 @@ class Registry {
   struct Entry {
     Ref<const Subscription> subscription;
     uint32_t event_id = 0;  // as EventInfo has it
+    uint64_t sequence = 0;  // pass as `after` to go on behind it
   };
   struct EntryPage {
     std::vector<Entry> entries;
