@@ -5,7 +5,7 @@ readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
   libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmicrohttpd-dev libmosquitto-dev libnats-dev
   libnghttp2-dev libprotobuf-dev librabbitmq-dev librdkafka-dev libsimdjson-dev libsqlite3-dev libssl-dev
-  protobuf-compiler protobuf-compiler-grpc
+  protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 readonly TEST_PACKAGES=(
   ca-certificates golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio

@@ -32,6 +32,7 @@ AttemptRecord::Result RecordOf(Outcome::Result result) {
 }  // namespace
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
+  counts_ = true;
   subscription_->matched.fetch_add(1, std::memory_order_relaxed);
   const absl::Duration max_age = subscription_->max_event_age.Load();
   if (max_age != absl::InfiniteDuration() && now - raise_->message()->event_time() > max_age) {
@@ -40,7 +41,18 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   }
   const absl::Duration total = subscription_->total_timeout.Load();
   if (total != absl::InfiniteDuration()) deadline_ = now + total;
-  if (parallel()) return StartParallel(now, refusal);
+  return StartPolicy(now, subscription_->max_attempts.load(std::memory_order_relaxed), {}, refusal);
+}
+
+void Delivery::StartRound(absl::Time now, const Round& round) {
+  deadline_ = round.deadline;
+  absl::Status refusal;  // is in the records
+  StartPolicy(now, round.max_attempts, round.delivered, &refusal);
+}
+
+bool Delivery::StartPolicy(absl::Time now, uint32_t max_attempts, const SubscriberSet& delivered,
+                           absl::Status* refusal) {
+  if (parallel()) return StartParallel(now, delivered, refusal);
 
   absl::InlinedVector<Candidate, 8> candidates(subscription_->subscribers.size());
   const absl::Duration cool_down = subscription_->failover_timeout.Load();
@@ -50,7 +62,6 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   }
   plan_ = MakePlan(subscription_->policy, candidates, subscription_->turn.fetch_add(1, std::memory_order_relaxed));
 
-  const uint32_t max_attempts = subscription_->max_attempts.load(std::memory_order_relaxed);
   if (raise_->keeps_records()) {
     for (size_t i = plan_.eligible; i < plan_.order.size(); ++i) {
       Record(0, plan_.order[i], AttemptRecord::Result::kSkipped, absl::UnavailableError("cooling down after a failure"),
@@ -66,7 +77,7 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
 
 // Each attempt is named by its subscriber. Those that are not yet made count as outstanding: this lives until the last
 // of them is offered, and may have ended when that returns.
-bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
+bool Delivery::StartParallel(absl::Time now, const SubscriberSet& delivered, absl::Status* refusal) {
   const absl::Span<const Subscription::Subscriber> subscribers = subscription_->subscribers;
   if (raise_->keeps_records()) records_.resize(subscribers.size());
   outstanding_.store(subscribers.size(), std::memory_order_relaxed);
@@ -75,6 +86,12 @@ bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
   absl::Time deadline = deadline_;
   for (uint32_t position = 0; position < subscribers.size(); ++position) {
     const Subscription::Subscriber& subscriber = subscribers[position];
+    if (delivered[position]) {
+      Record(position, static_cast<uint8_t>(position), AttemptRecord::Result::kSkipped, absl::OkStatus(),
+             absl::ZeroDuration());
+      EndParallel(1, DeliveryResult::Outcome::kFailed);
+      continue;
+    }
     if (const absl::Duration own = TimeoutOf(subscriber); own != timeout) {  // mostly all have the same
       timeout = own;
       deadline = std::min(now + timeout, deadline_);
@@ -194,10 +211,10 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
     case DeliveryResult::Outcome::kExpired:
       count = &subscription_->expired;
       break;
-    case DeliveryResult::Outcome::kFiltered:
-      EV_CHECK(false);  // ended before there was a delivery
+    default:
+      EV_CHECK(false);  // no delivery ends so
   }
-  count->fetch_add(1, std::memory_order_relaxed);
+  if (counts_) count->fetch_add(1, std::memory_order_relaxed);
   raise_->Release();
 }
 
@@ -228,7 +245,7 @@ void RaiseState::Release() {
     for (Delivery& delivery : deliveries()) results.push_back(delivery.TakeResult());
     results.insert(results.end(), std::make_move_iterator(filtered_.begin()), std::make_move_iterator(filtered_.end()));
     Destroy();
-    std::move(done)(results);
+    std::move(done)(absl::MakeSpan(results));
   }
   dispatcher->OnRaiseEnded();
 }

@@ -33,6 +33,9 @@ class Delivery final : public Endpoint::Client {
   // True: an endpoint has taken the message. `refusal` is written otherwise.
   bool Start(absl::Time now, absl::Status* refusal);
 
+  // The same for a message that is kept: see Dispatcher::Deliver().
+  void StartRound(absl::Time now, const Round& round);
+
   DeliveryResult TakeResult();
 
  private:
@@ -40,7 +43,8 @@ class Delivery final : public Endpoint::Client {
   bool Wanted(absl::Time now) const override { return subscription_->Live(now); }
   void OnOutcome(uint32_t tag, Outcome outcome) override;
 
-  bool StartParallel(absl::Time now, absl::Status* refusal);
+  bool StartPolicy(absl::Time now, uint32_t max_attempts, const SubscriberSet& delivered, absl::Status* refusal);
+  bool StartParallel(absl::Time now, const SubscriberSet& delivered, absl::Status* refusal);
   bool parallel() const { return subscription_->policy == Policy::kParallel; }
   // One of PARALLEL's attempts has ended; the last ends the delivery.
   void EndParallel(uint32_t successes, DeliveryResult::Outcome without_success);
@@ -56,7 +60,8 @@ class Delivery final : public Endpoint::Client {
   const Ref<const Subscription> subscription_;
   Plan plan_;  // unless PARALLEL
   absl::Time deadline_ = absl::InfiniteFuture();
-  uint8_t next_ = 0;  // in plan_.order
+  uint8_t next_ = 0;     // in plan_.order
+  bool counts_ = false;  // at the subscription; what is kept is counted by who keeps it
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
   // PARALLEL. Attempts that are out, and in the upper half the successes: one atomic step for each outcome.
   std::atomic<uint64_t> outstanding_{0};

@@ -57,6 +57,11 @@ Registry::Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, Regis
 
 Registry::~Registry() { Stop(); }
 
+void Registry::AllowDurable(uint32_t last_queue) {
+  MutexLock lock(&mutex_);
+  last_queue_ = last_queue;
+}
+
 absl::Status Registry::Check(const SubscriptionSpec& spec) const {
   if (spec.event.empty()) return absl::InvalidArgumentError("the event name is empty");
   if (spec.event.size() > limits_.max_event_name) {
@@ -89,6 +94,13 @@ absl::Status Registry::Check(const SubscriptionSpec& spec) const {
                                                    " are taken (--max_subscribers)"));
   }
   if (spec.expires <= loop_.Now()) return absl::InvalidArgumentError("the expiry lies in the past");
+  if (spec.delivery.durable) {
+    MutexLock lock(&mutex_);
+    if (!last_queue_.has_value()) {
+      return absl::FailedPreconditionError(
+          "delivery.durable: this server keeps no events; start it with --data_dir=DIR, or leave durable out");
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -129,6 +141,9 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscripti
   subscription->total_timeout.Store(spec.delivery.total_timeout);
   subscription->max_event_age.Store(spec.delivery.max_event_age);
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
+  if (spec.delivery.durable && subscription->queue.load(std::memory_order_relaxed) == 0) {
+    subscription->queue.store(spec.queue != 0 ? spec.queue : ++*last_queue_, std::memory_order_relaxed);
+  }
   subscription->labels =
       spec.labels.empty() ? nullptr : std::make_unique<const std::map<std::string, std::string>>(spec.labels);
 }
@@ -388,7 +403,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
   info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
-                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed)};
+                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed),
+                   subscription.queue.load(std::memory_order_relaxed) != 0};
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
@@ -404,6 +420,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.partial = subscription.partial.load(std::memory_order_relaxed);
   info.failed = subscription.failed.load(std::memory_order_relaxed);
   info.expired = subscription.expired.load(std::memory_order_relaxed);
+  info.dropped = subscription.dropped.load(std::memory_order_relaxed);
+  info.dead_lettered = subscription.dead_lettered.load(std::memory_order_relaxed);
   if (subscription.filtering != nullptr)
     info.filtered = subscription.filtering->refused.load(std::memory_order_relaxed);
   if (subscription.labels != nullptr) info.labels = *subscription.labels;

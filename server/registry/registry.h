@@ -49,6 +49,7 @@ struct SubscriptionSpec {
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
   absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
+  uint32_t queue = 0;  // of a durable one that existed before; else it gets one
   std::map<std::string, std::string> labels;
   bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
 };
@@ -76,6 +77,7 @@ struct SubscriptionInfo {
   std::map<std::string, std::string> labels;
   State state = State::kActive;
   uint64_t matched = 0, delivered = 0, partial = 0, failed = 0, filtered = 0, expired = 0;
+  uint64_t dropped = 0, dead_lettered = 0;
 };
 
 struct RegistryLimits {
@@ -112,10 +114,14 @@ class Registry {
   Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits);
   ~Registry();
 
+  // From here on subscriptions may be durable; the queues of new ones are numbered behind `last_queue`. Before anybody
+  // subscribes.
+  void AllowDurable(uint32_t last_queue);
+
   // Adds a subscription, or refreshes the equivalent one: same event, filter, policy and subscribers (PARALLEL: in any
-  // order). A refresh takes over expiry, options and labels; the name stays.
+  // order). A refresh takes over expiry, options and labels; the name stays, and what is durable stays durable.
   // INVALID_ARGUMENT names the subscriber's position and what would be accepted; ALREADY_EXISTS: the id is taken by
-  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many.
+  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many; FAILED_PRECONDITION: durable, and none may be.
   absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
 
   // Checks the same and gives what Subscribe() would, without doing it.
@@ -251,7 +257,7 @@ class Registry {
                    absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
   std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
+  void SetOptions(const SubscriptionSpec& spec, Subscription* subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
                                  Subscription* subscription);
   Record* FindByName(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // null: no such one
@@ -276,6 +282,7 @@ class Registry {
   mutable Mutex mutex_;
   CondVar stopped_signal_;
   uint64_t last_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<uint32_t> last_queue_ ABSL_GUARDED_BY(mutex_);  // nothing: no subscription may be durable
   absl::btree_map<uint64_t, std::unique_ptr<Record>> by_sequence_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameId, SameId> by_id_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameKey, SameKey> by_key_ ABSL_GUARDED_BY(mutex_);

@@ -25,6 +25,7 @@ struct DeliveryOptions {
   absl::Duration total_timeout = absl::InfiniteDuration();  // one deadline for the event across all attempts
   absl::Duration max_event_age = absl::InfiniteDuration();  // older events are not sent
   uint32_t max_attempts = 0;                                // 0: every subscriber once
+  bool durable = false;                                     // events are kept in the journal until they are delivered
 };
 
 // A time or a duration that is stored as 64-bit nanoseconds, so that it is lock-free. Infinite values stay infinite.
@@ -94,13 +95,15 @@ class Subscription final : public RefCounted {
         refreshed(created) {}
 
   // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
-  // matched = delivered + partial + failed + filtered + expired + pending
+  // matched = delivered + partial + failed + filtered + expired + dropped + dead_lettered + pending
   mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
   mutable std::atomic<uint64_t> matched = 0;
 
   const Policy policy;
   const bool plain;  // its socket was written without "virtual:"
   std::atomic<bool> removed = false;
+  // The number of its queue in the journal, no other's ever; 0: not durable. Once it is one, it stays so.
+  std::atomic<uint32_t> queue = 0;
   const std::string id;     // without the "subscriptions/" of its name
   const std::string event;  // one name; with a '*' at its end all that begin so
   const std::unique_ptr<const Filtering> filtering;
@@ -133,6 +136,9 @@ class Subscription final : public RefCounted {
   mutable std::atomic<uint64_t> partial = 0;
   mutable std::atomic<uint64_t> failed = 0;
   mutable std::atomic<uint64_t> expired = 0;
+  // Of durable ones alone.
+  mutable std::atomic<uint64_t> dropped = 0;  // could not be written to the journal
+  mutable std::atomic<uint64_t> dead_lettered = 0;
 };
 
 inline std::string Subscription::socket() const {

@@ -72,6 +72,9 @@ class Message final : public RefCounted {
   // The event is about what fails in this service itself: what becomes of it is not reported by further ones.
   bool is_report() const { return is_report_; }
 
+  // What the event came as, where that was JSON-RPC; else empty.
+  absl::string_view original_jsonrpc() const { return came_as_jsonrpc_ ? jsonrpc() : absl::string_view(); }
+
   // Bytes of all names and values: what the message costs a bounded queue.
   size_t size() const { return size_; }
 
