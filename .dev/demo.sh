@@ -21,7 +21,7 @@ demo() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
 
-  bazel-bin/server/eventvirtuald "${flags[@]}" &
+  bazel-bin/server/eventvirtuald --http="$(free_http)" "${flags[@]}" &
   server=$!
   wait_for_server
   if $once; then
@@ -55,13 +55,17 @@ client_address() {
   echo "${first/#\[::\]:/127.0.0.1:}"
 }
 
+is_taken() { (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; }
+
 refuse_taken_port() {
   [[ "$1" == unix:* ]] && return
-  local host="${1%:*}" port="${1##*:}"
-  if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
-    die "$1 is taken by another program; choose another: ./dev run --listen=127.0.0.1:$((port + 1))"
+  if is_taken "$1"; then
+    die "$1 is taken by another program; choose another: ./dev run --listen=127.0.0.1:$((${1##*:} + 1))"
   fi
 }
+
+# Where operators look. It is off unless it is asked for; here any port will do, a --http among the flags wins.
+free_http() { if is_taken 127.0.0.1:7063; then echo 127.0.0.1:0; else echo 127.0.0.1:7063; fi; }
 
 stop_demo() {
   trap - INT TERM
@@ -182,6 +186,7 @@ print_what_next() {
    $evctl raise E_TEST caller=alice count:=1
    $evctl watch
    $evctl endpoints
+   curl http://127.0.0.1:7063/healthz    # or where the line above with msg=ready says http=
    $call -plaintext $address list
    $call -plaintext -d '{"event":{"name":"E_TEST"}}' $address eventvirtual.v1.EventService/Raise
 TEXT

@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
   Log(LogLevel::kInfo, "ready",
       {{"listen", absl::StrJoin((*server)->listening(), ",")},
        {"ingest", absl::StrJoin((*server)->ingesting(), ",")},
-       {"mi", absl::StrJoin((*server)->managing(), ",")}});
+       {"mi", absl::StrJoin((*server)->managing(), ",")},
+       {"http", absl::StrJoin((*server)->showing(), ",")}});
   int signal_number = 0;
   sigwait(&stop, &signal_number);
   Log(LogLevel::kInfo, "draining", {{"signal", signal_number == SIGTERM ? "SIGTERM" : "SIGINT"}});

@@ -25,6 +25,9 @@ ABSL_FLAG(std::string, ingest_event_param, "",
 ABSL_FLAG(std::string, mi, "",
           "where OpenSIPS' management commands are served, on loopback only: comma list of http:host:port/path, "
           "udp:host:port, unix:/path (datagram)");
+ABSL_FLAG(std::string, http, "",
+          "where operators and their tools look, such as 127.0.0.1:7063 (/healthz, /readyz): comma list of host:port; "
+          "whoever reaches it may read all of it");
 ABSL_FLAG(std::string, data_dir, "",
           "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
 ABSL_FLAG(std::string, sync, "full",
@@ -122,7 +125,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   absl::SetProgramUsageMessage(
       "Virtual event subscriptions over gRPC.\n\n  eventvirtuald [--listen=127.0.0.1:7060] "
       "[--ingest=tcp:127.0.0.1:9060] "
-      "[--mi=http:127.0.0.1:7064/mi] [--config=FILE] …\n\nFlags are written --name=value.");
+      "[--mi=http:127.0.0.1:7064/mi] [--http=127.0.0.1:7063] [--config=FILE] …\n\nFlags are written --name=value.");
   absl::FlagsUsageConfig usage;
   const auto ours = [](absl::string_view file) { return absl::EndsWith(file, "server/options.cc"); };
   usage.contains_help_flags = ours;
@@ -153,6 +156,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
   options.mi = List(absl::GetFlag(FLAGS_mi));
+  options.http = List(absl::GetFlag(FLAGS_http));
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {

@@ -19,6 +19,7 @@ struct Options {
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
   std::vector<std::string> mi;
+  std::vector<std::string> http;
   std::string data_dir;  // empty: nothing outlives the process
   bool full_sync = true;
   std::vector<std::string> enroll;

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "server/admin/admin_server.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
@@ -167,10 +168,12 @@ struct Server::Parts {
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<EventLoop> operator_loop;  // of what operators ask for: no event waits while it lists
   std::unique_ptr<MiServer> mi;
+  std::unique_ptr<AdminServer> admin;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
   std::vector<std::string> ingesting;
   std::vector<std::string> managing;
+  std::vector<std::string> showing;
 };
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -182,6 +185,7 @@ Server::~Server() {
 const std::vector<std::string>& Server::listening() const { return parts_->listening; }
 const std::vector<std::string>& Server::ingesting() const { return parts_->ingesting; }
 const std::vector<std::string>& Server::managing() const { return parts_->managing; }
+const std::vector<std::string>& Server::showing() const { return parts_->showing; }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   // Whatever fails below, the destructor stops what runs already.
@@ -252,8 +256,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.ingesting = parts.ingest->addresses();
   }
 
+  if (!options.mi.empty() || !options.http.empty()) parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
   if (!options.mi.empty()) {
-    parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
     const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}};
     absl::StatusOr<std::unique_ptr<MiServer>> listening =
         MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
@@ -262,6 +266,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     }
     parts.mi = *std::move(listening);
     parts.managing = parts.mi->addresses();
+  }
+
+  if (!options.http.empty()) {
+    std::vector<HttpRoute> routes;
+    absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
+        options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);
+    if (!listening.ok()) {
+      return absl::Status(listening.status().code(),
+                          absl::StrCat("--http: ", std::string(listening.status().message())));
+    }
+    parts.admin = *std::move(listening);
+    parts.showing = parts.admin->addresses();
   }
 
   if (absl::Status status = parts.Enroll(); !status.ok()) {
@@ -298,6 +314,7 @@ void Server::Drain() {
   parts.grpc.reset();
   parts.ingest.reset();
   parts.mi.reset();
+  parts.admin.reset();  // the last to go: until here it can be seen what the stop waits for
   parts.store.reset();
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();

@@ -18,11 +18,12 @@ class Server {
   static absl::StatusOr<std::unique_ptr<Server>> Start(const Options& options);
   ~Server();  // Drain() without patience, unless it was called
 
-  // Where gRPC, ingest and the management interface are served, with the ports that were chosen for 0:
-  // "127.0.0.1:41234", "unix:/path".
+  // Where gRPC, ingest, the management interface and what operators look at are served, with the ports that were chosen
+  // for 0: "127.0.0.1:41234", "unix:/path".
   const std::vector<std::string>& listening() const;
   const std::vector<std::string>& ingesting() const;
   const std::vector<std::string>& managing() const;
+  const std::vector<std::string>& showing() const;
 
   // Health turns to NOT_SERVING, nothing new is taken, what is on its way gets options.drain_timeout; then all ends.
   // No RPC that has begun fails. Blocks; once.

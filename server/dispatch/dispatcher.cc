@@ -73,7 +73,7 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
   std::vector<DeliveryResult> filtered;
   receipt.known = registry_.Read(message->name(), now, [&](const Subscription& subscription) {
     if (subscription.filtering == nullptr || subscription.filtering->filter.Matches(*message)) {
-      if (subscription.queue.load(std::memory_order_relaxed) == 0) {
+      if (!subscription.durable) {
         subscriptions.emplace_back(&subscription);
       } else {
         durable.emplace_back(&subscription);

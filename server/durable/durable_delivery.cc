@@ -69,7 +69,7 @@ struct DurableDelivery::Kept {
 
   void Refuse(absl::Status why) {
     for (size_t i = 0; i < subscriptions.size(); ++i) {
-      subscriptions[i]->dropped.fetch_add(1, std::memory_order_relaxed);
+      subscriptions[i]->dropped().fetch_add(1, std::memory_order_relaxed);
       if (all != nullptr) all->Set(i, Ended::kDropped, {});
     }
     commit->Settle(std::move(why));
@@ -139,7 +139,7 @@ DurableDelivery::~DurableDelivery() {
 void DurableDelivery::Resume(const absl::flat_hash_set<uint32_t>& left_alone) {
   absl::flat_hash_map<uint32_t, Ref<const Subscription>> owners;
   for (Ref<Subscription>& subscription : registry_.Watch(this)) {
-    const uint32_t queue = subscription->queue.load(std::memory_order_relaxed);
+    const uint32_t queue = subscription->queue;
     if (queue != 0) owners.emplace(queue, std::move(subscription));
   }
   std::vector<Backlog> backlogs = journal_.TakeBacklogs();
@@ -176,7 +176,7 @@ void DurableDelivery::Stop() {
 
 void DurableDelivery::OnChange(Registry::Change change, const Subscription& subscription,
                                absl::FunctionRef<SubscriptionInfo()>) {
-  const uint32_t queue = subscription.queue.load(std::memory_order_relaxed);
+  const uint32_t queue = subscription.queue;
   if (queue == 0 || change == Registry::Change::kCreated || change == Registry::Change::kRefreshed) return;
   const char* const reason = change == Registry::Change::kExpired ? "the subscription expired" : "unsubscribed";
   Inbox::AddTask(inbox_, [queue, reason, ended = Ref<const Subscription>(&subscription)](DurableDelivery& self) {
@@ -197,7 +197,7 @@ Ref<Commit> DurableDelivery::Keep(const MessageRef& message, absl::Span<const Re
   absl::InlinedVector<uint32_t, 2> queues;
   for (const Ref<const Subscription>& subscription : subscriptions) {
     subscription->matched.fetch_add(1, std::memory_order_relaxed);
-    queues.push_back(subscription->queue.load(std::memory_order_relaxed));
+    queues.push_back(subscription->queue);
   }
   journal_.Append(EncodeEvent(*message, kept->accepted), std::move(queues),
                   [inbox = inbox_, kept = std::move(kept)](absl::StatusOr<uint64_t> first) mutable {
@@ -235,7 +235,7 @@ void DurableDelivery::Drain() {
 void DurableDelivery::TakeCommitted(std::unique_ptr<Kept> kept) {
   for (size_t i = 0; i < kept->subscriptions.size(); ++i) {
     const Ref<const Subscription>& subscription = kept->subscriptions[i];
-    const uint32_t number = subscription->queue.load(std::memory_order_relaxed);
+    const uint32_t number = subscription->queue;
     Entry& entry = EntryOf(number, subscription, 0);
     Tell tell;
     if (kept->all != nullptr) tell = AllTold::For(kept->all, i);
@@ -340,7 +340,7 @@ void DurableDelivery::Write(uint32_t number, Entry& entry, DurableQueue::Steps* 
   }
   if (!changes->bury.empty()) {
     if (entry.subscription) {
-      entry.subscription->dead_lettered.fetch_add(changes->bury.size(), std::memory_order_relaxed);
+      entry.subscription->dead_lettered().fetch_add(changes->bury.size(), std::memory_order_relaxed);
     }
     if (entry.queue.ending()) {
       entry.buried_at_end += changes->bury.size();

@@ -85,7 +85,7 @@ void SubscriptionStore::OnChange(Registry::Change change, const Subscription& su
   saved.total_timeout = subscription.total_timeout.Load();
   saved.max_event_age = subscription.max_event_age.Load();
   saved.max_attempts = subscription.max_attempts.load(std::memory_order_relaxed);
-  saved.queue = subscription.queue.load(std::memory_order_relaxed);
+  saved.queue = subscription.queue;
   if (subscription.labels != nullptr) saved.labels = *subscription.labels;
   journal_.Save(std::move(saved));
 }

@@ -141,9 +141,6 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscripti
   subscription->total_timeout.Store(spec.delivery.total_timeout);
   subscription->max_event_age.Store(spec.delivery.max_event_age);
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
-  if (spec.delivery.durable && subscription->queue.load(std::memory_order_relaxed) == 0) {
-    subscription->queue.store(spec.queue != 0 ? spec.queue : ++*last_queue_, std::memory_order_relaxed);
-  }
   subscription->labels =
       spec.labels.empty() ? nullptr : std::make_unique<const std::map<std::string, std::string>>(spec.labels);
 }
@@ -200,11 +197,13 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
     subscribers.emplace_back(std::move((*leases)[i]), spec.subscribers[i].attempt_timeout);
   }
   leases->clear();
+  uint32_t queue = spec.queue;
+  if (spec.delivery.durable && queue == 0) queue = ++*last_queue_;
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
   record->subscription =
       AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
-                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now())));
+                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now()), queue));
   SetOptions(spec, record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
@@ -246,6 +245,11 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     }
     Record* record = FindLive(key);
     if (record != nullptr) {
+      if (spec.delivery.durable && !record->subscription->durable) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("delivery.durable: \"", record->subscription->name(),
+                         "\" is the same, and not durable; end it first, or leave durable out"));
+      }
       if (!spec.keeps_options) {
         SetOptions(spec, record->subscription.get());
         SetAttemptTimeouts(spec, leases, record->subscription.get());
@@ -404,7 +408,7 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.expires = subscription.expires.Load();
   info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
                    subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed),
-                   subscription.queue.load(std::memory_order_relaxed) != 0};
+                   subscription.durable};
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
@@ -417,11 +421,9 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   }
   info.matched = subscription.matched.load(std::memory_order_relaxed);
   info.delivered = subscription.delivered.load(std::memory_order_relaxed);
-  info.partial = subscription.partial.load(std::memory_order_relaxed);
-  info.failed = subscription.failed.load(std::memory_order_relaxed);
+  (subscription.durable ? info.dropped : info.partial) = subscription.partial.load(std::memory_order_relaxed);
+  (subscription.durable ? info.dead_lettered : info.failed) = subscription.failed.load(std::memory_order_relaxed);
   info.expired = subscription.expired.load(std::memory_order_relaxed);
-  info.dropped = subscription.dropped.load(std::memory_order_relaxed);
-  info.dead_lettered = subscription.dead_lettered.load(std::memory_order_relaxed);
   if (subscription.filtering != nullptr)
     info.filtered = subscription.filtering->refused.load(std::memory_order_relaxed);
   if (subscription.labels != nullptr) info.labels = *subscription.labels;

@@ -121,7 +121,8 @@ class Registry {
   // Adds a subscription, or refreshes the equivalent one: same event, filter, policy and subscribers (PARALLEL: in any
   // order). A refresh takes over expiry, options and labels; the name stays, and what is durable stays durable.
   // INVALID_ARGUMENT names the subscriber's position and what would be accepted; ALREADY_EXISTS: the id is taken by
-  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many; FAILED_PRECONDITION: durable, and none may be.
+  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many; FAILED_PRECONDITION: durable, and none may
+  // be, or the equivalent one is not.
   absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
 
   // Checks the same and gives what Subscribe() would, without doing it.
@@ -257,7 +258,7 @@ class Registry {
                    absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
   std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SetOptions(const SubscriptionSpec& spec, Subscription* subscription) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
   static void SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
                                  Subscription* subscription);
   Record* FindByName(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // null: no such one

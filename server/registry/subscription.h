@@ -82,28 +82,32 @@ class Subscription final : public RefCounted {
     mutable std::atomic<uint64_t> refused = 0;  // events of its name that the filter did not take
   };
 
-  // `filtering` is null when every event of its name is wanted.
+  // `filtering` is null when every event of its name is wanted; `queue` is 0 when it is not durable.
   Subscription(std::string id, std::string event, std::unique_ptr<const Filtering> filtering, Policy policy, bool plain,
-               std::vector<Subscriber> subscribers, absl::Time created)
+               std::vector<Subscriber> subscribers, absl::Time created, uint32_t queue = 0)
       : policy(policy),
         plain(plain),
+        durable(queue != 0),
         id(std::move(id)),
         event(std::move(event)),
         filtering(std::move(filtering)),
         created(created),
         subscribers(std::move(subscribers)),
-        refreshed(created) {}
+        refreshed(created),
+        queue(queue) {}
+
+  // A million of these are kept: 224 bytes, which is a size of the allocator's. What is small stands first, in the
+  // padding behind the reference count.
+  const Policy policy;
+  const bool plain;  // its socket was written without "virtual:"
+  std::atomic<bool> removed = false;
+  const bool durable;
 
   // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
   // matched = delivered + partial + failed + filtered + expired + dropped + dead_lettered + pending
   mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
   mutable std::atomic<uint64_t> matched = 0;
 
-  const Policy policy;
-  const bool plain;  // its socket was written without "virtual:"
-  std::atomic<bool> removed = false;
-  // The number of its queue in the journal, no other's ever; 0: not durable. Once it is one, it stays so.
-  std::atomic<uint32_t> queue = 0;
   const std::string id;     // without the "subscriptions/" of its name
   const std::string event;  // one name; with a '*' at its end all that begin so
   const std::unique_ptr<const Filtering> filtering;
@@ -127,7 +131,6 @@ class Subscription final : public RefCounted {
   AtomicDuration failover_timeout{DeliveryOptions().failover_timeout};
   AtomicDuration total_timeout{DeliveryOptions().total_timeout};
   AtomicDuration max_event_age{DeliveryOptions().max_event_age};
-  std::atomic<uint32_t> max_attempts = 0;
 
   std::unique_ptr<const std::map<std::string, std::string>> labels;  // null: none; guarded by the registry's mutex
 
@@ -136,9 +139,13 @@ class Subscription final : public RefCounted {
   mutable std::atomic<uint64_t> partial = 0;
   mutable std::atomic<uint64_t> failed = 0;
   mutable std::atomic<uint64_t> expired = 0;
-  // Of durable ones alone.
-  mutable std::atomic<uint64_t> dropped = 0;  // could not be written to the journal
-  mutable std::atomic<uint64_t> dead_lettered = 0;
+
+  std::atomic<uint32_t> max_attempts = 0;  // an option, too
+  const uint32_t queue;                    // the number of its queue in the journal, no other's ever; 0: not durable
+
+  // A durable delivery goes on until it succeeds or becomes a dead letter, so these share what it does not need.
+  std::atomic<uint64_t>& dead_lettered() const { return failed; }
+  std::atomic<uint64_t>& dropped() const { return partial; }  // could not be written to the journal
 };
 
 inline std::string Subscription::socket() const {

@@ -2,6 +2,7 @@
 #ifndef EVENTVIRTUAL_SERVER_REGISTRY_VIRTUAL_SOCKET_H_
 #define EVENTVIRTUAL_SERVER_REGISTRY_VIRTUAL_SOCKET_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,7 @@
 
 namespace eventvirtual {
 
-enum class Policy { kParallel, kFailover, kRoundRobin };
+enum class Policy : uint8_t { kParallel, kFailover, kRoundRobin };
 
 absl::string_view PolicyName(Policy policy);  // "PARALLEL", "FAILOVER", "ROUND-ROBIN"
 

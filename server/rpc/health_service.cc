@@ -60,6 +60,11 @@ void HealthService::SetServing(bool serving) {
   for (Watcher* watcher : watchers_) watcher->Step();
 }
 
+bool HealthService::serving() const {
+  MutexLock lock(&mutex_);
+  return status_ == HealthCheckResponse::SERVING;
+}
+
 void HealthService::EndWatches() {
   MutexLock lock(&mutex_);
   ending_ = true;

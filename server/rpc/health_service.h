@@ -19,6 +19,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   explicit HealthService(std::set<std::string> services) : services_(std::move(services)) {}
 
   void SetServing(bool serving);
+  bool serving() const;
   // Every watch tells its last status and ends with OK; new ones end at once.
   void EndWatches();
 
@@ -33,7 +34,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
   const std::set<std::string> services_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Status status_ ABSL_GUARDED_BY(mutex_) = grpc::health::v1::HealthCheckResponse::NOT_SERVING;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);

@@ -42,6 +42,12 @@ def answers(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def stop_process(pid):
+    """SIGSTOP to a child; returns when all its threads stand still: until then some of them may answer."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+
+
 def params_of(text):
     """The first parameter of each JSON-RPC text of `text`, a line each."""
     return [int(next(iter(json.loads(line)["params"].values()))) for line in text.splitlines() if line]
@@ -83,7 +89,7 @@ class Server:
         return True
 
     def pause(self):
-        self.process.send_signal(signal.SIGSTOP)
+        stop_process(self.process.pid)
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
@@ -323,7 +329,7 @@ class Rabbit:
         self.start, self.kill, self.close = self.broker.start, self.broker.kill, self.broker.close
 
     def pause(self):
-        os.kill(self.broker.pid, signal.SIGSTOP)
+        stop_process(self.broker.pid)
 
     def resume(self):
         os.kill(self.broker.pid, signal.SIGCONT)

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 
 import grpc
 
@@ -54,18 +56,19 @@ def free_port(kind=socket.SOCK_STREAM):
 
 
 class Service:
-    """One running eventvirtuald: `address`, `unix`, stubs, and the folder `dir` for files and sockets."""
+    """One running eventvirtuald: `address`, `unix`, `http`, stubs, and the folder `dir` for files and sockets."""
 
     def __init__(self, *flags):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
         self.unix = "unix:" + os.path.join(self.dir, "ev.sock")
         self.log = open(os.path.join(self.dir, "log"), "w+")
-        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, *flags], stderr=self.log)
+        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, "--http=127.0.0.1:0", *flags], stderr=self.log)
         line = eventually(self._ready_line, "the server is ready")
         self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
         self.address = self.fields["listen"].split(",")[0]
         self.ingest = [a for a in self.fields["ingest"].strip('"').split(",") if a]
         self.mi = [a for a in self.fields["mi"].strip('"').split(",") if a]
+        self.http = self.fields["http"].strip('"').split(",")[0]
         self.channel = grpc.insecure_channel(self.address)
         self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
         self.events = event_grpc.EventServiceStub(self.channel)
@@ -102,6 +105,14 @@ class Service:
         if check and done.returncode != 0:
             raise AssertionError("evctl %s: %d %s" % (words, done.returncode, done.stderr))
         return done
+
+    def get(self, path):
+        """What the HTTP server has at `path`: status and text."""
+        try:
+            with urllib.request.urlopen("http://" + self.http + path, timeout=20) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def grpcurl(self, method, request=None, over_unix=False):
         """An unmodified grpcurl, found by server reflection: `method` is a method, or "list", or "describe"; what it printed."""

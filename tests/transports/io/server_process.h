@@ -175,7 +175,12 @@ class ServerProcess {
     kill(pid_, SIGKILL);
     waitpid(std::exchange(pid_, -1), nullptr, 0);
   }
-  void Pause() { Signal(SIGSTOP); }
+  // Returns when all its threads stand still: until then some of them may answer.
+  void Pause() {
+    Signal(SIGSTOP);
+    siginfo_t stopped;
+    if (pid_ > 0) EXPECT_EQ(waitid(P_PID, pid_, &stopped, WSTOPPED), 0);
+  }
   void Continue() { Signal(SIGCONT); }  // nothing, if it does not run any more
 
  private:
