@@ -35,8 +35,9 @@ ABSL_FLAG(std::string, filter, "",
           "subscribe, unsubscribe: only events whose parameters are so: 'aor=*@example.org && count>3'");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
           "subscribe: how long a failed subscriber is skipped; default: the server's");
+ABSL_FLAG(bool, durable, false, "subscribe: keep each event on the server's disk until it is delivered");
 ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
-ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, or delivered");
+ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, durable, or delivered");
 ABSL_FLAG(bool, canary, false, "probe: also deliver one event, E_EVENTVIRTUAL_PROBE");
 ABSL_FLAG(int, count, 0, "listen, listen-udp: end after so many events; 0: never");
 
@@ -141,6 +142,7 @@ int Subscribe(const std::vector<std::string>& words) {
     wire->set_seconds(absl::IDivDuration(cool, absl::Seconds(1), &cool));
     wire->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(cool)));
   }
+  if (absl::GetFlag(FLAGS_durable)) request.mutable_subscription()->mutable_delivery()->set_durable(true);
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::SubscribeResponse response;
@@ -263,8 +265,10 @@ int Raise(const std::vector<std::string>& words) {
     }
   }
   const std::string wait = absl::GetFlag(FLAGS_wait);
-  if (wait != "accepted" && wait != "delivered") return Usage("--wait is accepted or delivered");
-  request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : v1::WAIT_ACCEPTED);
+  if (wait != "accepted" && wait != "durable" && wait != "delivered") {
+    return Usage("--wait is accepted, durable or delivered");
+  }
+  request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : wait == "durable" ? v1::WAIT_DURABLE : v1::WAIT_ACCEPTED);
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::RaiseResponse response;
@@ -462,6 +466,7 @@ same again refreshes its expiry.
   --id=ID                  the id to use instead of a derived one
   --failover_timeout=30s   how long a failed subscriber is skipped
   --filter=CONDITIONS      only events whose parameters are so, as "aor=*@example.org && count>3"
+  --durable                keep each event on the server's disk until it is delivered (needs --data_dir there)
 
   evctl subscribe E_CDR "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1/cdr flatstore:/var/log/cdr.log" --ttl=24h
 )",
@@ -480,6 +485,7 @@ same again refreshes its expiry.
     {"raise EVENT [PARAM...]", "raise an event",
      R"(PARAM is name=text, name:=json (a number, true, an object) or text without a name.
   --wait=accepted    answer when the event is queued for its subscribers (the default)
+  --wait=durable     the same, and only where a durable subscription takes it
   --wait=delivered   answer when all attempts have ended, and show them
 
   evctl raise E_PIKE_BLOCKED ip=10.0.0.1 hits:=42 --wait=delivered

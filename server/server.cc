@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
 #include "server/enroll/enroller.h"
@@ -35,6 +36,7 @@
 #include "transports/all.h"
 #include "transports/api/catalog.h"
 #include "transports/io/event_loop.h"
+#include "transports/io/run_on_loop.h"
 #include "transports/io/socket_file.h"
 #include "transports/stream/listeners.h"
 
@@ -158,6 +160,8 @@ struct Server::Parts {
   Registry registry;
   std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
+  std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
+  std::unique_ptr<DurableDelivery> durable;
   FailureReports reports;  // the loops have stopped before it goes
   SubscriptionService subscriptions;
   EventService events;
@@ -198,13 +202,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
   if (!options.data_dir.empty()) {
     absl::StatusOr<std::unique_ptr<Journal>> journal =
-        Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal);
+        Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal,
+                      static_cast<uint64_t>(options.journal_max_bytes));
     if (!journal.ok()) {
       return absl::Status(journal.status().code(),
                           absl::StrCat("--data_dir: ", std::string(journal.status().message())));
     }
     parts.journal = *std::move(journal);
+    parts.durable_loop = std::make_unique<EventLoop>("ev-durable");
+    parts.durable =
+        std::make_unique<DurableDelivery>(*parts.journal, parts.registry, parts.dispatcher, *parts.durable_loop);
     parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
+    parts.durable->Resume(parts.store->left_alone());
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", absl::StrCat(parts.store->restored())}});
   }
@@ -298,6 +307,7 @@ void Server::Drain() {
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
+  if (parts.durable != nullptr) parts.durable->Stop();  // what is queued is for the next start
   // What has been raised still reaches those who listen, in half of the time at most: new raises may never end.
   if (parts.events.HasListeners()) {
     parts.dispatcher.AwaitIdle(std::max((deadline - absl::Now()) / 2, absl::ZeroDuration()));
@@ -316,10 +326,16 @@ void Server::Drain() {
   parts.mi.reset();
   parts.admin.reset();  // the last to go: until here it can be seen what the stop waits for
   parts.store.reset();
+  if (parts.durable != nullptr) {
+    // How the last rounds have ended is on its way to it, and from it to the journal.
+    RunOnLoop(*parts.durable_loop, [](const std::shared_ptr<void>&) {});
+    RunOnLoop(*parts.durable_loop, [&parts](const std::shared_ptr<void>&) { parts.durable.reset(); });
+  }
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();
   parts.pool.AwaitEmpty();
   for (EventLoop& loop : parts.loops) loop.Stop();
+  if (parts.durable_loop != nullptr) parts.durable_loop->Stop();
   parts_.reset();
 }
 

@@ -53,8 +53,7 @@ void Dispatcher::WatchFailures(const std::atomic<int>* wanted, OnFailedDelivery 
 
 // Who waits for the end is told how each delivery has ended: so the failures are found there.
 RaiseDone Dispatcher::TellFailures(MessageRef message, RaiseDone done) {
-  return [this, message = std::move(message),
-          done = std::move(done)](absl::Span<DeliveryResult> deliveries) mutable {
+  return [this, message = std::move(message), done = std::move(done)](absl::Span<DeliveryResult> deliveries) mutable {
     for (const DeliveryResult& delivery : deliveries) {
       if (delivery.outcome == DeliveryResult::Outcome::kFailed ||
           delivery.outcome == DeliveryResult::Outcome::kPartial) {
@@ -115,8 +114,7 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
   return receipt;
 }
 
-void Dispatcher::Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round,
-                         RaiseDone done) {
+void Dispatcher::Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round, RaiseDone done) {
   if (FailuresWanted(*message)) done = TellFailures(message, std::move(done));
   pending_.fetch_add(kOne, std::memory_order_relaxed);
   RaiseState* const raise = RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),

@@ -77,8 +77,8 @@ enum class Demand {
 inline constexpr size_t kMaxFilteredResults = 100;
 using RaiseDone = absl::AnyInvocable<void(absl::Span<DeliveryResult> deliveries) &&>;
 
-// Writes an event for durable subscriptions, and delivers it by and by; `done`, unless null, hears of each how its first
-// round ended. Any thread; never blocks.
+// Writes an event for durable subscriptions, and delivers it by and by; `done`, unless null, hears of each how its
+// first round ended. Any thread; never blocks.
 using KeepDurable = std::function<Ref<Commit>(const MessageRef& message,
                                               absl::Span<const Ref<const Subscription>> subscriptions, RaiseDone done)>;
 
@@ -127,6 +127,7 @@ class Dispatcher {
   // Who keeps events for durable subscriptions. It outlives the raises. Once, before anything is raised; without it
   // there must be no durable subscription.
   void KeepDurableBy(KeepDurable keep) { keep_ = std::move(keep); }
+  bool keeps_durable() const { return static_cast<bool>(keep_); }
 
   // Raises that have not ended, but for what is kept.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }

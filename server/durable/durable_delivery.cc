@@ -16,9 +16,9 @@ namespace {
 
 using Ended = DeliveryResult::Outcome;
 
-constexpr int kReadsOut = 16;             // at once: a commit does not wait for thousands of reads
-constexpr size_t kReadBytes = 1 << 20;    // of one read
-constexpr int kStepsPerTurn = 256;        // queues that go on before other tasks of the loop get their turn
+constexpr int kReadsOut = 16;           // at once: a commit does not wait for thousands of reads
+constexpr size_t kReadBytes = 1 << 20;  // of one read
+constexpr int kStepsPerTurn = 256;      // queues that go on before other tasks of the loop get their turn
 
 // Collects how an event went with each of its durable subscriptions. One thread after the other.
 class AllTold {
@@ -123,10 +123,8 @@ DurableDelivery::DurableDelivery(Journal& journal, Registry& registry, Dispatche
       inbox_(std::make_shared<Inbox>(this, loop)),
       random_(std::random_device()()) {
   registry_.AllowDurable(journal.last_queue());
-  dispatcher_.KeepDurableBy(
-      [this](const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions, RaiseDone done) {
-        return Keep(message, subscriptions, std::move(done));
-      });
+  dispatcher_.KeepDurableBy([this](const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions,
+                                   RaiseDone done) { return Keep(message, subscriptions, std::move(done)); });
 }
 
 DurableDelivery::~DurableDelivery() {
@@ -199,11 +197,13 @@ Ref<Commit> DurableDelivery::Keep(const MessageRef& message, absl::Span<const Re
     subscription->matched.fetch_add(1, std::memory_order_relaxed);
     queues.push_back(subscription->queue);
   }
-  journal_.Append(EncodeEvent(*message, kept->accepted), std::move(queues),
+  std::string record = EncodeEvent(*message, kept->accepted);
+  journal_.Append(std::move(record), std::move(queues),
                   [inbox = inbox_, kept = std::move(kept)](absl::StatusOr<uint64_t> first) mutable {
                     if (!first.ok()) return kept->Refuse(first.status());
                     kept->first = *first;
-                    Inbox::Add(inbox, [&kept](Inbox::Content& content) { content.committed.push_back(std::move(kept)); });
+                    Inbox::Add(inbox,
+                               [&kept](Inbox::Content& content) { content.committed.push_back(std::move(kept)); });
                   });
   return commit;
 }

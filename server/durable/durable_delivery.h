@@ -31,11 +31,11 @@ struct DurableLimits {
   uint64_t dead_letters = 100000;  // kept; then the oldest go
 };
 
-// Above the policy: each event is committed, then acknowledged, then delivered by Dispatcher::Deliver(), round by round,
-// as its DurableQueue decides. Works on `loop`; Dispatcher::Raise() comes here on any thread and never blocks.
+// Above the policy: each event is committed, then acknowledged, then delivered by Dispatcher::Deliver(), round by
+// round, as its DurableQueue decides. Works on `loop`; Dispatcher::Raise() comes here on any thread and never blocks.
 //
-// A subscription that ends takes its queue with it: nothing more is delivered, what was queued becomes dead letters with
-// that reason.
+// A subscription that ends takes its queue with it: nothing more is delivered, what was queued becomes dead letters
+// with that reason.
 class DurableDelivery final : private Registry::Observer {
  public:
   // Allows durable subscriptions at the registry, and keeps events from here on. All outlive it, but the journal, which
@@ -43,8 +43,8 @@ class DurableDelivery final : private Registry::Observer {
   DurableDelivery(Journal& journal, Registry& registry, Dispatcher& dispatcher, Loop& loop, DurableLimits limits = {});
   ~DurableDelivery();  // on the loop, or after it has stopped; nothing is out
 
-  // Goes on with what the journal holds. Queues whose subscription has ended meanwhile become dead letters, but for those
-  // that are `left_alone`. Once, not on the loop.
+  // Goes on with what the journal holds. Queues whose subscription has ended meanwhile become dead letters, but for
+  // those that are `left_alone`. Once, not on the loop.
   void Resume(const absl::flat_hash_set<uint32_t>& left_alone);
 
   // From here on no round is started: what is queued is for the next life. Any thread.

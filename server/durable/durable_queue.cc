@@ -23,8 +23,7 @@ uint32_t AttemptsIn(const std::vector<AttemptRecord>& attempts) {
 
 // INVALID_ARGUMENT says that this message can never be delivered there: see Completion.
 bool IsRefusedForGood(const std::vector<AttemptRecord>& attempts) {
-  return AttemptsIn(attempts) > 0 &&
-         std::all_of(attempts.begin(), attempts.end(), [](const AttemptRecord& attempt) {
+  return AttemptsIn(attempts) > 0 && std::all_of(attempts.begin(), attempts.end(), [](const AttemptRecord& attempt) {
            return attempt.status.ok() || absl::IsInvalidArgument(attempt.status);
          });
 }
@@ -220,10 +219,10 @@ void DurableQueue::EraseDelivered(Steps* steps) {
   for (uint64_t sequence : delivered_) {
     Event* const event = Find(sequence);
     if (event->state != State::kDelivered) continue;  // went with one before
-    size_t index = static_cast<size_t>(
-        std::lower_bound(events_.begin(), events_.end(), sequence,
-                         [](const Event& one, uint64_t wanted) { return one.sequence < wanted; }) -
-        events_.begin());
+    size_t index =
+        static_cast<size_t>(std::lower_bound(events_.begin(), events_.end(), sequence,
+                                             [](const Event& one, uint64_t wanted) { return one.sequence < wanted; }) -
+                            events_.begin());
     Range range{sequence, sequence};
     for (; index < events_.size() && events_[index].state == State::kDelivered; ++index) {
       events_[index].state = State::kGoing;
@@ -283,8 +282,8 @@ void DurableQueue::Probe(absl::Time now, const Limits& limits, Steps* steps) {
     if (std::string reason = Overdue(event, limits, now); !reason.empty()) Bury(&event, std::move(reason), {});
   }
   if (busy_ > 0) return;  // first they go
-  const auto first = std::find_if(events_.begin(), events_.end(),
-                                  [](const Event& event) { return event.state == State::kWaiting; });
+  const auto first =
+      std::find_if(events_.begin(), events_.end(), [](const Event& event) { return event.state == State::kWaiting; });
   if (first != events_.end()) {
     if (may_start_) return StartOne(&*first, limits, steps);
     mode_ = Mode::kHolding;  // to go on with the pause

@@ -20,20 +20,21 @@ namespace eventvirtual {
 // Hears how an event's first round has ended; kPending without attempts: it has to wait for its turn.
 using Tell = absl::AnyInvocable<void(DeliveryResult::Outcome, std::vector<AttemptRecord>) &&>;
 
-// Decides, and does nothing: what happens goes in by the first group of methods, what is to be done comes out of Step().
-// It has no clock, no thread and no lock.
+// Decides, and does nothing: what happens goes in by the first group of methods, what is to be done comes out of
+// Step(). It has no clock, no thread and no lock.
 //
 // In good times events are started in their order, up to kWindow at once; delivered ones are erased. An event counts
 // into the window until it is erased for good, so no more than kWindow can come twice after a crash.
 //
 // After a failed round nothing more is started. When all that is out has ended, everything is forgotten but what stands
-// in the journal; after a pause (exponential, with full jitter: RetryPause) the first event is read back and tried alone.
-// If it succeeds, all goes on; if not, the next pause follows. So order is kept, and who is down costs no memory.
+// in the journal; after a pause (exponential, with full jitter: RetryPause) the first event is read back and tried
+// alone. If it succeeds, all goes on; if not, the next pause follows. So order is kept, and who is down costs no
+// memory.
 class DurableQueue {
  public:
   static constexpr size_t kWindow = 256;
-  static constexpr size_t kLoaded = 1024;     // events in memory at most
-  static constexpr size_t kProbeRead = 64;    // events that are read back to find one to try
+  static constexpr size_t kLoaded = 1024;      // events in memory at most
+  static constexpr size_t kProbeRead = 64;     // events that are read back to find one to try
   static constexpr size_t kBurialRead = 1000;  // at once, when the subscription has ended
 
   // What the subscription says now.
@@ -88,9 +89,9 @@ class DurableQueue {
     size_t read = 0;  // so many events behind `read_after`; 0: nothing
     uint64_t read_after = 0;
     uint64_t read_epoch = 0;
-    bool hungry = false;                           // would read if there were room
-    absl::Time wake = absl::InfiniteFuture();      // call Step() again then
-    bool gone = false;                             // the subscription has ended, and nothing is left
+    bool hungry = false;                       // would read if there were room
+    absl::Time wake = absl::InfiniteFuture();  // call Step() again then
+    bool gone = false;                         // the subscription has ended, and nothing is left
   };
 
   // `committed`: the last sequence that the journal holds of this queue; 0: it is empty.
@@ -167,10 +168,10 @@ class DurableQueue {
   uint64_t loaded_last_ = 0;  // what stands in the journal behind it is not in memory
   uint64_t committed_last_ = 0;
   bool reading_ = false;
-  uint64_t epoch_ = 0;        // of what is in memory
-  uint64_t read_until_ = 0;   // what was committed when the read began
-  int failures_ = 0;          // in a row
-  bool may_start_ = false;    // kProbing: the pause is over; else it only looks for who is overdue
+  uint64_t epoch_ = 0;       // of what is in memory
+  uint64_t read_until_ = 0;  // what was committed when the read began
+  int failures_ = 0;         // in a row
+  bool may_start_ = false;   // kProbing: the pause is over; else it only looks for who is overdue
   absl::Time retry_at_ = absl::InfinitePast();
   absl::Time wake_ = absl::InfiniteFuture();
   std::string end_reason_;

@@ -166,8 +166,7 @@ std::string EncodeEvent(const Message& message, absl::Time accepted) {
   out.Number(NanosOf(accepted));
   out.Number(NanosOf(message.event_time()));
   out.Byte(message.is_report() ? 1 : 0);
-  for (absl::string_view text :
-       {message.name(), message.event_id(), message.source(), message.original_jsonrpc()}) {
+  for (absl::string_view text : {message.name(), message.event_id(), message.source(), message.original_jsonrpc()}) {
     out.Text(text);
   }
   out.Length(message.params().size());

@@ -16,8 +16,8 @@
 namespace eventvirtual {
 
 // Our own format and not one of the encodings for receivers: those leave out what we must give back as it came (types,
-// the JSON-RPC text, attributes). A record begins with a version and a checksum (CRC-32 of zlib), because SQLite notices
-// damage of its structure and not of what it holds. Numbers are little-endian. Pure; any thread.
+// the JSON-RPC text, attributes). A record begins with a version and a checksum (CRC-32 of zlib), because SQLite
+// notices damage of its structure and not of what it holds. Numbers are little-endian. Pure; any thread.
 
 // An event, and when it was taken over by the journal.
 struct KeptEvent {

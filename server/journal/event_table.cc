@@ -121,9 +121,9 @@ absl::StatusOr<std::vector<Backlog>> EventTable::Backlogs() {
 }
 
 absl::StatusOr<uint32_t> EventTable::LastQueue() {
-  const absl::StatusOr<std::string> text =
-      database_->Ask("SELECT max((SELECT coalesce(max(number), 0) FROM queues), (SELECT coalesce(max(queue), 0) FROM "
-                     "subscriptions), (SELECT coalesce(max(queue), 0) FROM events))");
+  const absl::StatusOr<std::string> text = database_->Ask(
+      "SELECT max((SELECT coalesce(max(number), 0) FROM queues), (SELECT coalesce(max(queue), 0) FROM "
+      "subscriptions), (SELECT coalesce(max(queue), 0) FROM events))");
   if (!text.ok()) return text.status();
   uint32_t last = 0;
   if (!absl::SimpleAtoi(*text, &last)) return absl::DataLossError("queues that are not numbered");
@@ -176,7 +176,8 @@ absl::Status EventTable::EraseDeadLetter(uint64_t id) {
 }
 
 absl::StatusOr<uint64_t> EventTable::PurgeDeadLetters(const std::string& event) {
-  absl::Status status = event.empty() ? database_->Run("DELETE FROM dead_letters") : statements_[kPurgeOf].Bind(event).Run();
+  absl::Status status =
+      event.empty() ? database_->Run("DELETE FROM dead_letters") : statements_[kPurgeOf].Bind(event).Run();
   if (!status.ok()) return status;
   const auto purged = static_cast<uint64_t>(database_->changes());
   dead_letters_ -= std::min(purged, dead_letters_);

@@ -1,4 +1,5 @@
-// EventTable: the events of durable subscriptions, and those that were given up, as they stand in the journal's database.
+// EventTable: the events of durable subscriptions, and those that were given up, as they stand in the journal's
+// database.
 #ifndef EVENTVIRTUAL_SERVER_JOURNAL_EVENT_TABLE_H_
 #define EVENTVIRTUAL_SERVER_JOURNAL_EVENT_TABLE_H_
 
@@ -64,7 +65,7 @@ class EventTable {
   absl::StatusOr<std::vector<SavedDeadLetter>> ListDeadLetters(const std::string& event, uint64_t after, size_t limit);
   absl::Status EraseDeadLetter(uint64_t id);
   absl::StatusOr<uint64_t> PurgeDeadLetters(const std::string& event);  // "": all; how many there were
-  absl::Status Recount();  // after a transaction that was rolled back
+  absl::Status Recount();                                               // after a transaction that was rolled back
   uint64_t dead_letters() const { return dead_letters_; }
   uint64_t dropped_dead_letters() const { return dropped_; }  // by the limit, since the start
 

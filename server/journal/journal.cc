@@ -22,14 +22,14 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kTryAgain = absl::Seconds(1);
-constexpr int kMaxDamaged = 9;                    // files that are kept
-constexpr uint64_t kMaxUnwritten = 64 << 20;      // bytes of events that wait for a commit
-constexpr size_t kMaxChanges = 256;               // in one transaction, of those that are no events of callers
-constexpr int64_t kVersion = 2;                   // of the tables; `PRAGMA user_version`
-constexpr int kCheckpointPages = 4000;            // of the log of changes, some 16 MB, before they go into the file
+constexpr int kMaxDamaged = 9;                // files that are kept
+constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
+constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
+constexpr int64_t kVersion = 2;               // of the tables; `PRAGMA user_version`
+constexpr int kCheckpointPages = 4000;        // of the log of changes, some 16 MB, before they go into the file
 
-// What makes a database of version n one of n + 1. Times are nanoseconds since the epoch, durations nanoseconds; NULL is
-// infinite.
+// What makes a database of version n one of n + 1. Times are nanoseconds since the epoch, durations nanoseconds; NULL
+// is infinite.
 constexpr const char* kMigrations[kVersion] = {
     R"(CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
        INSERT INTO state VALUES('closed_in_order', '1');
@@ -152,8 +152,8 @@ struct Journal::Writer {
                                                         kVersion, "); use that one, or another --data_dir"));
     }
     for (; version < kVersion; ++version) {
-      absl::Status status = database->Run(absl::StrCat("BEGIN IMMEDIATE;", kMigrations[version],
-                                                       "PRAGMA user_version = ", version + 1, ";COMMIT"));
+      absl::Status status = database->Run(
+          absl::StrCat("BEGIN IMMEDIATE;", kMigrations[version], "PRAGMA user_version = ", version + 1, ";COMMIT"));
       if (!status.ok()) return status;
     }
     return absl::OkStatus();

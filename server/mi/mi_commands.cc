@@ -123,6 +123,7 @@ MiAnswer MiCommands::Handle(absl::string_view text, size_t max_answer) {
   answer.id = request.id;
   answer.unreadable = request.error.code == -32700;
   answer.changed = result.changed;
+  answer.commit = std::move(result.commit);
   if (request.id.empty()) return answer;
   if (result.json.size() + request.id.size() > max_answer) result.error = TooLong(max_answer);
   answer.text = result.error.code != 0
@@ -269,9 +270,9 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
   const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now()), nullptr);
   if (!receipt.known) return {"", not_registered};
   // Who filters it out has been asked, too.
-  const bool taken = receipt.matched > 0 ? receipt.accepted > 0 : receipt.filtered > 0;
+  const bool taken = receipt.matched > 0 ? receipt.accepted + receipt.durable > 0 : receipt.filtered > 0;
   if (!taken) return {"", {480, "Temporarily Unavailable", ""}};
-  return {std::string(kOk)};
+  return {std::string(kOk), {}, /*changed=*/false, receipt.commit};
 }
 
 MiCommands::Result MiCommands::Which(const Call& call) {

@@ -28,17 +28,28 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
   return reactor;
 }
 
-absl::Status CheckWait(v1::Wait wait) {
-  if (wait == v1::WAIT_DURABLE)
-    return absl::UnimplementedError("wait: WAIT_DURABLE needs a journal, which is not built yet");
-  if (!v1::Wait_IsValid(wait)) return absl::InvalidArgumentError("wait: give WAIT_ACCEPTED or WAIT_DELIVERED");
+absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
+  if (wait == v1::WAIT_DURABLE && !dispatcher.keeps_durable()) {
+    return absl::FailedPreconditionError(
+        "wait: this server keeps no events, so there is no WAIT_DURABLE; start it with --data_dir=DIR");
+  }
+  if (!v1::Wait_IsValid(wait)) {
+    return absl::InvalidArgumentError("wait: give WAIT_ACCEPTED, WAIT_DURABLE or WAIT_DELIVERED");
+  }
   return absl::OkStatus();
 }
 
+Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
+
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
-absl::Status StatusOf(const RaiseReceipt& receipt, absl::string_view event) {
+absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
   if (!receipt.known) return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
-  if (receipt.matched > 0 && receipt.accepted == 0) return receipt.refusal;
+  if (demand == Demand::kDurable && receipt.matched > 0 && receipt.durable == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("wait: none of the ", receipt.matched, " subscriptions that event \"", event,
+                     "\" matches is durable, and nothing was done; subscribe with delivery.durable, or wait for less"));
+  }
+  if (receipt.matched > 0 && receipt.accepted + receipt.durable == 0) return receipt.refusal;
   return absl::OkStatus();
 }
 
@@ -68,17 +79,22 @@ class Unimplemented final : public Reactor {
 
 grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                               v1::RaiseResponse* response) {
-  if (absl::Status status = CheckWait(request->wait()); !status.ok()) return Answer(context, status);
+  if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
   const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now());
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
   if (request->wait() != v1::WAIT_DELIVERED) {
-    const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr);
+    const Demand demand = DemandOf(request->wait());
+    const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr, dispatcher_.clock().Now(), demand);
     response->set_matched_subscriptions(receipt.matched);
     if (receipt.known && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
       return Answer(context, Nobody(request->event().name()));
     }
-    return Answer(context, StatusOf(receipt, request->event().name()));
+    const absl::Status status = StatusOf(receipt, demand, request->event().name());
+    if (!status.ok() || !receipt.commit) return Answer(context, status);
+    grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+    receipt.commit->Then([reactor](absl::Status written) { reactor->Finish(ToGrpc(written)); });
+    return reactor;
   }
 
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -90,7 +106,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
         const bool refuse = deliveries.empty() && request->require_subscribers();
         reactor->Finish(ToGrpc(refuse ? Nobody(request->event().name()) : absl::OkStatus()));
       });
-  if (!receipt.known) reactor->Finish(ToGrpc(StatusOf(receipt, request->event().name())));
+  if (!receipt.known) reactor->Finish(ToGrpc(StatusOf(receipt, Demand::kNone, request->event().name())));
   return reactor;
 }
 
@@ -190,7 +206,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       const int count = request.events_size();
       response.Clear();
       response.set_sequence(request.sequence());
-      absl::Status refusal = CheckWait(request.wait());
+      absl::Status refusal = CheckWait(request.wait(), stream_.service_.dispatcher_);
       if (count > kMaxBatch) {
         refusal = absl::InvalidArgumentError(absl::StrCat(count, " events in one batch; at most ", kMaxBatch));
       }
@@ -222,7 +238,16 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       if (!message.ok()) return EndOne(index, message.status(), {});
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
       if (request.wait() != v1::WAIT_DELIVERED) {
-        return EndOne(index, StatusOf(dispatcher.Raise(*std::move(message), nullptr, now), event.name()), {});
+        const Demand demand = DemandOf(request.wait());
+        const RaiseReceipt receipt = dispatcher.Raise(*std::move(message), nullptr, now, demand);
+        const absl::Status status = StatusOf(receipt, demand, event.name());
+        if (!status.ok() || !receipt.commit) return EndOne(index, status, {});
+        open_.fetch_add(1, std::memory_order_relaxed);
+        receipt.commit->Then([this, index](absl::Status written) {
+          EndOne(index, written, {});
+          Release();
+        });
+        return;
       }
       open_.fetch_add(1, std::memory_order_relaxed);
       const RaiseReceipt receipt = dispatcher.Raise(
@@ -237,7 +262,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
           },
           now);
       if (receipt.known) return;
-      EndOne(index, StatusOf(receipt, event.name()), {});
+      EndOne(index, StatusOf(receipt, Demand::kNone, event.name()), {});
       Release();
     }
 

@@ -165,6 +165,12 @@ v1::DeliveryOutcome::Outcome OutcomeToWire(DeliveryResult::Outcome outcome) {
       return v1::DeliveryOutcome::OUTCOME_FILTERED;
     case DeliveryResult::Outcome::kExpired:
       return v1::DeliveryOutcome::OUTCOME_EXPIRED;
+    case DeliveryResult::Outcome::kPending:
+      return v1::DeliveryOutcome::OUTCOME_PENDING;
+    case DeliveryResult::Outcome::kDropped:
+      return v1::DeliveryOutcome::OUTCOME_DROPPED;
+    case DeliveryResult::Outcome::kDeadLettered:
+      return v1::DeliveryOutcome::OUTCOME_DEAD_LETTERED;
   }
   return v1::DeliveryOutcome::OUTCOME_UNSPECIFIED;
 }
@@ -214,9 +220,10 @@ absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscripti
   spec.expires = *expires;
 
   const v1::DeliveryOptions& delivery = subscription.delivery();
-  if (delivery.durable()) return absl::UnimplementedError("delivery.durable: durable delivery is not built yet");
+  spec.delivery.durable = delivery.durable();
   if (!delivery.dead_letter_uri().empty()) {
-    return absl::UnimplementedError("delivery.dead_letter_uri: dead letters are not built yet");
+    return absl::UnimplementedError(
+        "delivery.dead_letter_uri: not built yet; dead letters are kept, and may be replayed");
   }
   spec.delivery.failover_timeout = defaults.failover_timeout;
   if (delivery.has_failover_timeout()) {
@@ -272,6 +279,7 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
     ToWire(info.delivery.max_event_age, delivery->mutable_max_event_age());
   }
   delivery->set_max_attempts(info.delivery.max_attempts);
+  delivery->set_durable(info.delivery.durable);
   for (const auto& [key, value] : info.labels) (*out->mutable_labels())[key] = value;
   out->set_state(info.state == SubscriptionInfo::State::kActive     ? v1::Subscription::STATE_ACTIVE
                  : info.state == SubscriptionInfo::State::kDegraded ? v1::Subscription::STATE_DEGRADED
@@ -279,7 +287,8 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
   ToWire(bridge.ToWall(info.created), out->mutable_create_time());
   out->set_raised_count(info.matched);
   out->set_delivered_count(info.delivered);
-  out->set_failed_count(info.failed + info.partial);
+  out->set_failed_count(info.failed + info.partial + info.dropped + info.dead_lettered);
+  out->set_dead_lettered_count(info.dead_lettered);
   out->set_filtered_count(info.filtered);
 }
 

@@ -1,0 +1,191 @@
+"""Durable delivery from outside: nothing that was acknowledged is lost by kill -9, and little comes twice."""
+
+import collections
+import json
+import os
+import queue
+import random
+import socket
+import tempfile
+import threading
+import unittest
+
+import grpc
+
+from service import Service, event, eventually, subscription
+
+LIVES = int(os.environ.get("EVENTVIRTUAL_LIVES", "12"))
+RAISERS = 4
+WINDOW = 256  # DurableQueue::kWindow: what may come twice after a crash
+
+
+class Listener(threading.Thread):
+    """The subscriber stream:NAME, over all lives of the service: what it has acknowledged, in the order it came."""
+
+    def __init__(self, name):
+        super().__init__(daemon=True)
+        self.name_, self.arrived, self.services, self.paused = name, [], queue.Queue(), threading.Event()
+        self.start()
+
+    def listen_to(self, service):
+        self.services.put(service)
+
+    def run(self):
+        while True:
+            service = self.services.get()
+            if service is None:
+                return
+            answers = queue.Queue()
+            answers.put(event.ListenRequest(name=self.name_))
+            try:
+                for delivery in service.events.Listen(iter(answers.get, None)):
+                    params = {p.name: p.string_value for p in delivery.event.params}
+                    self.arrived.append((delivery.event.event_id, params))
+                    answers.put(event.ListenRequest(acks=[delivery.delivery_id]))
+            except grpc.RpcError:
+                pass  # the service has died
+
+
+class Raiser(threading.Thread):
+    """Raises one event after the other until the service dies; `told`: the ids that were acknowledged, in order."""
+
+    def __init__(self, service, number, life):
+        super().__init__(daemon=True)
+        self.service, self.prefix, self.told, self.asked = service, "r%d-%d" % (number, life), [], 0
+
+    def run(self):
+        try:
+            while True:
+                request = event.RaiseRequest(wait=event.WAIT_DURABLE)
+                request.event.name = "E_CDR"
+                request.event.event_id = "%s-%d" % (self.prefix, self.asked)
+                request.event.params.add(name="raiser", string_value=self.prefix)
+                request.event.params.add(name="number", string_value=str(self.asked))
+                self.asked += 1
+                self.service.events.Raise(request, timeout=10)
+                self.told.append(request.event.event_id)
+        except grpc.RpcError as error:
+            self.error = error
+
+
+class DurableTest(unittest.TestCase):
+    def setUp(self):
+        self.data = os.path.join(tempfile.mkdtemp(prefix="ev", dir="/tmp"), "data")
+
+    def subscribe(self, service, name, socket_text):
+        request = subscription.SubscribeRequest()
+        request.subscription.event = name
+        request.subscription.socket = socket_text
+        request.subscription.never_expires = True
+        request.subscription.delivery.durable = True
+        return service.subscriptions.Subscribe(request, timeout=10).subscription
+
+    def test_no_acknowledged_event_is_lost_by_kill_9_and_few_come_twice(self):
+        listener = Listener("billing")
+        chance = random.Random(7)
+        raisers = []
+        for life in range(LIVES):
+            service = Service("--data_dir=" + self.data)
+            if life == 0:
+                self.subscribe(service, "E_CDR", "stream:billing")
+            if chance.random() < 0.8:  # else it is away for a life
+                listener.listen_to(service)
+            mine = [Raiser(service, number, life) for number in range(RAISERS)]
+            for raiser in mine:
+                raiser.start()
+            at_least = chance.randrange(1, 200)
+            eventually(lambda: sum(len(r.told) for r in mine) >= at_least, "events are acknowledged")
+            service.kill()
+            for raiser in mine:
+                raiser.join(timeout=20)
+                self.assertFalse(raiser.is_alive())
+            raisers += mine
+        service = Service("--data_dir=" + self.data)
+        listener.listen_to(service)
+        told = [name for raiser in raisers for name in raiser.told]
+        eventually(lambda: set(told) <= {name for name, _ in listener.arrived}, "all that was acknowledged arrives", 60)
+        asked = {"%s-%d" % (r.prefix, n) for r in raisers for n in range(r.asked)}
+        self.assertEqual({name for name, _ in listener.arrived} - asked, set(), "nobody raised these")
+        last = collections.defaultdict(lambda: -1)
+        seen = set()
+        for name, params in list(listener.arrived):
+            self.assertEqual(name, "%s-%s" % (params["raiser"], params["number"]), "as it was raised")
+            if name not in seen:
+                self.assertGreater(int(params["number"]), last[params["raiser"]], "in order")
+                last[params["raiser"]] = int(params["number"])
+            seen.add(name)
+        twice = len(listener.arrived) - len(seen)
+        self.assertLessEqual(twice, WINDOW * LIVES)
+        print("%d lives, %d events acknowledged, none lost, %d came twice" % (LIVES, len(told), twice))
+        self.assertEqual(service.stop(), 0)
+
+    def test_a_stop_in_order_keeps_what_is_queued_and_nothing_comes_twice(self):
+        service = Service("--data_dir=" + self.data)
+        self.subscribe(service, "E_CDR", "stream:billing")
+        for number in range(50):
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, raiser="r", number=str(number))
+        self.assertEqual(service.stop(), 0)
+        listener = Listener("billing")
+        for _ in range(2):
+            service = Service("--data_dir=" + self.data)
+            listener.listen_to(service)
+            eventually(lambda: len(listener.arrived) >= 50, "what was queued arrives", 60)
+            self.assertEqual(service.stop(), 0)
+        self.assertEqual([params["number"] for _, params in listener.arrived], [str(n) for n in range(50)])
+
+    def test_without_a_data_dir_nothing_can_be_durable(self):
+        service = Service()
+        self.addCleanup(service.stop)
+        for words in (["subscribe", "E", "stream:x", "--durable"], ["raise", "E", "--wait=durable"]):
+            refused = service.evctl(*words, check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("FAILED_PRECONDITION", refused.stderr)
+            self.assertIn("--data_dir=DIR", refused.stderr)
+
+    def test_waiting_for_durable_where_nothing_is_does_nothing(self):
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        path = os.path.join(service.dir, "file")
+        service.evctl("subscribe", "E", "flatstore:" + path)
+        refused = service.evctl("raise", "E", "--wait=durable", check=False)
+        self.assertIn("none of the 1 subscriptions", refused.stderr)
+        service.evctl("raise", "E", "n=1", "--wait=delivered")
+        with open(path) as file:
+            self.assertEqual(len(file.readlines()), 1)
+        service.evctl("subscribe", "E", "stream:x", "--durable")
+        done = json.loads(service.evctl("raise", "E", "--wait=durable", "-o", "json").stdout)
+        self.assertEqual(done["matched_subscriptions"], 2)
+        got = json.loads(service.evctl("raise", "E", "--wait=delivered", "-o", "json", check=False).stdout)
+        self.assertEqual(sorted(d["outcome"] for d in got["deliveries"]), ["OUTCOME_DELIVERED", "OUTCOME_PENDING"])
+
+    def test_opensips_is_answered_when_the_journal_has_it(self):
+        service = Service("--data_dir=" + self.data, "--ingest=tcp:127.0.0.1:0")
+        self.subscribe(service, "E_PIKE_BLOCKED", "stream:billing")
+        host, port = service.ingest[0].split(":")[1:]
+        with socket.create_connection((host, int(port)), timeout=20) as proxy:
+            for number in range(200):
+                proxy.sendall(json.dumps({"jsonrpc": "2.0", "id": number, "method": "E_PIKE_BLOCKED",
+                                          "params": {"number": str(number)}}).encode())
+            decoder, text, answered = json.JSONDecoder(), "", []
+            while len(answered) < 200:
+                text += proxy.recv(65536).decode()
+                while text:
+                    try:
+                        answer, end = decoder.raw_decode(text)
+                    except ValueError:
+                        break
+                    self.assertEqual(answer["result"], "OK")
+                    answered.append(answer["id"])
+                    text = text[end:]
+            service.kill()
+        self.assertEqual(answered, list(range(200)))
+        listener = Listener("billing")
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        listener.listen_to(service)
+        eventually(lambda: len(listener.arrived) >= 200, "what was answered arrives", 60)
+        self.assertEqual([params["number"] for _, params in listener.arrived], [str(n) for n in range(200)])
+
+
+if __name__ == "__main__":
+    unittest.main()
