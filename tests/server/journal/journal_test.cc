@@ -45,6 +45,7 @@ SavedSubscription Saved(const std::string& id) {
   saved.total_timeout = absl::InfiniteDuration();
   saved.max_event_age = absl::Minutes(3);
   saved.max_attempts = 2;
+  saved.queue = 77;
   saved.labels = {{"team", "voice"}, {"", "ä\n\"'"}};
   return saved;
 }
@@ -120,6 +121,7 @@ TEST_F(JournalTest, KeepsAllThatASubscriptionIs) {
   EXPECT_EQ(kept[0].total_timeout, expected.total_timeout);
   EXPECT_EQ(kept[0].max_event_age, expected.max_event_age);
   EXPECT_EQ(kept[0].max_attempts, expected.max_attempts);
+  EXPECT_EQ(kept[0].queue, expected.queue);
   EXPECT_EQ(kept[0].labels, expected.labels);
   EXPECT_EQ(kept[1].id, "b") << "in the order of creation";
   EXPECT_EQ(kept[1].expires, absl::InfiniteFuture());
@@ -162,6 +164,31 @@ TEST_F(JournalTest, BelongsToOneProcessAtATime) {
   EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Text(second), HasSubstr("another process has it open"));
   EXPECT_THAT(Text(second), HasSubstr(file().string()));
+}
+
+// As version 1 wrote it, before events were kept.
+TEST_F(JournalTest, OfAnOlderVersionBecomesOneOfThis) {
+  fs::create_directories(folder_ / "data");
+  ASSERT_TRUE((*Database::Open(file()))
+                  ->Run(R"(
+    CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+    INSERT INTO state VALUES('closed_in_order', '1');
+    CREATE TABLE subscriptions(
+      id TEXT PRIMARY KEY, event TEXT, filter TEXT, socket TEXT, attempt_timeouts TEXT, created INTEGER, expires INTEGER,
+      failover_timeout INTEGER, total_timeout INTEGER, max_event_age INTEGER, max_attempts INTEGER) WITHOUT ROWID;
+    CREATE TABLE labels(subscription TEXT, name TEXT, value TEXT, PRIMARY KEY(subscription, name)) WITHOUT ROWID;
+    INSERT INTO subscriptions VALUES('old', 'E', '', 'fake:a', '0', 1, NULL, 7, NULL, NULL, 2);
+    INSERT INTO labels VALUES('old', 'team', 'voice');
+    PRAGMA user_version = 1;)")
+                  .ok());
+  const std::unique_ptr<Journal> journal = Open();
+  const std::vector<SavedSubscription> kept = journal->TakeSubscriptions();
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_EQ(kept[0].id, "old");
+  EXPECT_EQ(kept[0].max_attempts, 2u);
+  EXPECT_EQ(kept[0].labels, (std::map<std::string, std::string>{{"team", "voice"}}));
+  EXPECT_EQ(kept[0].queue, 0u) << "it was not durable";
+  EXPECT_EQ(journal->last_queue(), 0u);
 }
 
 TEST_F(JournalTest, OfANewerVersionIsLeftAlone) {
