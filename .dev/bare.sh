@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # ./dev bare: does the last commit work on a Debian 12 that has nothing installed? Needs root. Called by ./dev.
+# `--package` instead of commands, for ./dev deb --try: does the package in dist/ install there, start, and go again?
 #
 # Everything happens in mount and process namespaces of its own: when this script ends, however it ends, the kernel
 # takes the mounts away and ends what was left running inside.
@@ -66,6 +67,24 @@ in_root() {
     chroot "$ROOT" bash -c "cd /root/eventvirtual && $1" </dev/null
 }
 
+# The package, first without an init system, as in a container, then under systemd as process 1.
+try_package() {
+  cp "$TREE"/dist/eventvirtual_*.deb "$TREE/.dev/try_package.sh" "$ROOT/root/"
+  mkdir "$ROOT/root/eventvirtual"
+  say "the package alone"
+  in_root 'bash /root/try_package.sh alone'
+  say "the package under systemd"
+  in_root 'bash /root/try_package.sh prepare-boot'
+  mount -t cgroup2 cgroup2 "$ROOT/sys/fs/cgroup" # of the namespace that was made for this script
+  # systemd ends with the status of what it was booted for.
+  local status=0
+  unshare --pid --fork --kill-child --mount --uts --ipc --mount-proc="$ROOT/proc" \
+    env -i container=bare PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$ROOT" /lib/systemd/systemd \
+    --unit=try-package.target --show-status=false --log-target=null </dev/null >/dev/null 2>&1 || status=$?
+  cat "$ROOT/root/boot.log"
+  return "$status"
+}
+
 main() {
   mkdir -p "$BASE"
   [[ -e "$TARBALL" ]] || make_tarball
@@ -74,6 +93,10 @@ main() {
   tar -C "$ROOT" -xf "$TARBALL"
   copy_network_setup
   mount_system
+  if [[ "${1:-}" == --package ]]; then
+    try_package
+    return
+  fi
   # The clone is made out here: a bare system has no git, and what was downloaded needs none.
   git clone -q "$TREE" "$ROOT/root/eventvirtual"
   say "in a bare Debian 12: $(git -C "$TREE" log -1 --format='%h %s')"
@@ -89,11 +112,11 @@ main() {
 if [[ "${1:-}" != --inside ]]; then
   ((EUID == 0)) || { echo "./dev bare needs root, for debootstrap and chroot: sudo ./dev bare" >&2 && exit 1; }
   mkdir -p "${CACHE:?}"
-  (($# > 0)) && set -- "./dev $*"
+  [[ $# -eq 0 || "$1" == --package ]] || set -- "./dev $*"
   (($# > 0)) || set -- './dev run --once' './dev test'
   exec 9>"$CACHE/bare.lock"
   flock -n 9 || { say "another ./dev bare runs: two would share one root" && exit 1; }
-  unshare --mount --propagation private --pid --fork --kill-child bash "${BASH_SOURCE[0]}" --inside "$@" 9>&- ||
+  unshare --mount --propagation private --cgroup --pid --fork --kill-child bash "${BASH_SOURCE[0]}" --inside "$@" 9>&- ||
     { say "failed; the root is left to look at: $ROOT" && exit 1; }
   rm -rf "$ROOT"
   exit

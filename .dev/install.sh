@@ -8,14 +8,16 @@ readonly BUILD_PACKAGES=(
   protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 readonly TEST_PACKAGES=(
-  ca-certificates golang-go kcat maven mosquitto nats-server nginx-light openjdk-17-jre-headless openssl python3-grpcio
-  python3-pika python3-protobuf python3-venv rabbitmq-server redis-server util-linux
+  bash-completion ca-certificates golang-go kcat mandoc maven mosquitto nats-server nginx-light nodejs
+  openjdk-17-jre-headless openssl protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika python3-protobuf
+  python3-venv rabbitmq-server redis-server systemd util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
 readonly BENCH_PACKAGES=(
   libbenchmark-dev mosquitto nats-server python3-pika rabbitmq-server redis-server rsyslog util-linux valgrind
 )
+readonly PACKAGE_PACKAGES=(debhelper git lintian)
 readonly BARE_PACKAGES=(debootstrap git util-linux)
 
 # Of a package that starts a service when it is installed: its units.
@@ -41,6 +43,10 @@ readonly PYTHON_TOOLS_PACKAGES=(
   requests==2.34.2 responses==0.26.3 s3transfer==0.19.3 six==1.17.0 urllib3==2.8.0 werkzeug==3.1.9 xmltodict==1.0.4
   opensipscli==0.4.1 opensips==0.1.11 PyMySQL==1.2.4 SQLAlchemy==2.1.9 typing-extensions==4.16.0
 )
+# What the example clients need, by their own lock files.
+GO_MODULES="$CACHE/go-modules-$(cksum <client/examples/go/go.sum | cut -d' ' -f1)"
+NODE_MODULES="$CACHE/node-modules-$(cksum <client/examples/node/package-lock.json | cut -d' ' -f1)"
+declare -rx GO_MODULES NODE_MODULES
 # Another list is another environment.
 PYTHON_TOOLS="$CACHE/python-tools-$(cksum <<<"${PYTHON_TOOLS_PACKAGES[*]}" | cut -d' ' -f1)"
 declare -rx PYTHON_TOOLS
@@ -143,4 +149,37 @@ install_python_tools() {
   "$PYTHON_TOOLS/bin/pip" --quiet --disable-pip-version-check install --no-deps "${PYTHON_TOOLS_PACKAGES[@]}" >&2 ||
     die "the Python packages could not be fetched: is the Python Package Index reachable from here?"
   touch "$PYTHON_TOOLS/complete"
+}
+
+# What the example client in Go is made of: the modules, and what the compiler has made of them, so that a test compiles
+# the example alone.
+install_go_modules() {
+  [[ -d "$GO_MODULES" ]] && return
+  local work
+  work=$(mktemp -d)
+  say "fetching the modules of the example client in Go (once; into $GO_MODULES)"
+  cp -r client/examples/go proto "$work/"
+  (
+    cd "$work/go"
+    EVENTVIRTUAL_PROTO="$work/proto" ./generate.sh
+    env GOMODCACHE="$work/cache/modules" GOCACHE="$work/cache/build" GOFLAGS="-modcacherw -buildvcs=false" \
+      /usr/bin/go build -o "$work/client" .
+  ) || { rm -rf "$work" && die "the modules could not be fetched: is the Go module proxy reachable from here?"; }
+  mkdir -p "${GO_MODULES%/*}"
+  mv "$work/cache" "$GO_MODULES"
+  rm -rf "$work"
+}
+
+# What the example client in Node.js needs. npm comes with some packages of nodejs, and is one of its own in Debian.
+install_node_modules() {
+  [[ -d "$NODE_MODULES" ]] && return
+  command -v npm >/dev/null || install_packages npm
+  local work
+  work=$(mktemp -d)
+  say "fetching the modules of the example client in Node.js (once; into $NODE_MODULES)"
+  cp client/examples/node/package.json client/examples/node/package-lock.json client/examples/node/.npmrc "$work/"
+  (cd "$work" && npm ci --silent --no-audit --no-fund) ||
+    { rm -rf "$work" && die "the modules could not be fetched: is the npm registry reachable from here?"; }
+  mkdir -p "${NODE_MODULES%/*}"
+  mv "$work" "$NODE_MODULES"
 }

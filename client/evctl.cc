@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/flags/flag.h"
@@ -18,6 +19,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/completion.h"
 #include "client/listen_udp.h"
 #include "client/table.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
@@ -247,12 +249,11 @@ int Watch(const std::vector<std::string>& words) {
   return status.ok() ? kOk : Failed(status);
 }
 
-int Raise(const std::vector<std::string>& words) {
-  if (words.empty()) return Usage("raise takes EVENT and its parameters");
-  v1::RaiseRequest request;
-  request.mutable_event()->set_name(words[0]);
+// EVENT and its parameters.
+void SetEvent(const std::vector<std::string>& words, v1::Event* event) {
+  event->set_name(words[0]);
   for (size_t i = 1; i < words.size(); ++i) {
-    v1::Param* const param = request.mutable_event()->add_params();
+    v1::Param* const param = event->add_params();
     const size_t equals = words[i].find('=');
     if (equals == std::string::npos || equals == 0) {
       param->set_string_value(words[i]);
@@ -264,6 +265,12 @@ int Raise(const std::vector<std::string>& words) {
       param->set_string_value(words[i].substr(equals + 1));
     }
   }
+}
+
+int Raise(const std::vector<std::string>& words) {
+  if (words.empty()) return Usage("raise takes EVENT and its parameters");
+  v1::RaiseRequest request;
+  SetEvent(words, request.mutable_event());
   const std::string wait = absl::GetFlag(FLAGS_wait);
   if (wait != "accepted" && wait != "durable" && wait != "delivered") {
     return Usage("--wait is accepted, durable or delivered");
@@ -295,6 +302,33 @@ int Raise(const std::vector<std::string>& words) {
     }
   }
   return delivered ? kOk : kNotDelivered;
+}
+
+int Explain(const std::vector<std::string>& words) {
+  if (words.empty()) return Usage("explain takes EVENT and its parameters");
+  v1::ExplainDeliveryRequest request;
+  SetEvent(words, request.mutable_event());
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::ExplainDeliveryResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->ExplainDelivery(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+    return kOk;
+  }
+  Table table({"SUBSCRIPTION", "EVENT", "MATCHES", "ORDER", "SUBSCRIBER", "WHY"});
+  for (const v1::ExplainDeliveryResponse::Plan& plan : response.plans()) {
+    table.Add({plan.subscription(), plan.event(), plan.matches() ? "yes" : "no", "", "", plan.reason()});
+    int tried = 0;
+    for (const v1::ExplainDeliveryResponse::Step& step : plan.steps()) {
+      table.Add({"", "", "", step.tried() ? absl::StrCat(++tried) : "-", step.uri(), step.reason()});
+    }
+  }
+  table.Print();
+  if (response.plans().empty()) std::printf("nobody is subscribed to %s\n", words[0].c_str());
+  if (response.omitted() > 0) std::printf("and %d more\n", static_cast<int>(response.omitted()));
+  return kOk;
 }
 
 int Events(const std::vector<std::string>& words) {
@@ -418,6 +452,36 @@ int Probe(const std::vector<std::string>& words) {
   return good ? kOk : kNotDelivered;
 }
 
+int SetMode(const std::vector<std::string>& words, v1::SetEndpointModeRequest::Mode mode) {
+  v1::SetEndpointModeRequest request;
+  request.set_uri(words[0]);
+  request.set_mode(mode);
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::SetEndpointModeResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->SetEndpointMode(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  const v1::EndpointStatus& endpoint = response.endpoint();
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("%s is %s; still to be sent: %d\n", endpoint.uri().c_str(),
+                Short(v1::EndpointStatus::Health_Name(endpoint.health()), "HEALTH_").c_str(),
+                static_cast<int>(endpoint.queued() + endpoint.in_flight()));
+  }
+  return kOk;
+}
+
+int Drain(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("drain takes URI");
+  return SetMode(words, v1::SetEndpointModeRequest::MODE_DRAINED);
+}
+
+int Enable(const std::vector<std::string>& words) {
+  if (words.size() != 1) return Usage("enable takes URI");
+  return SetMode(words, v1::SetEndpointModeRequest::MODE_ENABLED);
+}
+
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen takes NAME");
   grpc::ClientContext context;
@@ -448,6 +512,8 @@ int ListenDatagrams(const std::vector<std::string>& words) {
   std::fprintf(stderr, "evctl: %s\n", std::string(status.message()).c_str());
   return absl::IsInvalidArgument(status) ? kUsage : kRefused;
 }
+
+int Completion(const std::vector<std::string>& words);
 
 struct Command {
   const char* usage;    // its name and words
@@ -491,6 +557,13 @@ same again refreshes its expiry.
   evctl raise E_PIKE_BLOCKED ip=10.0.0.1 hits:=42 --wait=delivered
 )",
      Raise},
+    {"explain EVENT [PARAM...]", "say where an event would go, and why",
+     R"(Nothing is sent. Shows which subscriptions would take the event or why not, and in which order their subscribers would
+be tried; "-": not at all. PARAM as for raise.
+
+  evctl explain E_PIKE_BLOCKED ip=10.0.0.1 hits:=42
+)",
+     Explain},
     {"events", "show the events and how often they were raised", "", Events},
     {"endpoints", "show the destinations, their health and counters", "", Endpoints},
     {"enrollments", "show the OpenSIPS at which the server is subscribed",
@@ -505,6 +578,18 @@ same again refreshes its expiry.
   evctl probe rabbitmq:guest:guest@127.0.0.1/cdr --canary
 )",
      Probe},
+    {"drain URI", "take a subscriber out by hand",
+     R"(Events go to the others from now on; what is queued or in flight is still sent. URI is one that was subscribed, or as
+endpoints shows it. It stays out until enable, whatever becomes of its subscriptions, or until the server ends. An event
+whose subscribers are all out is refused.
+
+  evctl drain rabbitmq:guest:***@127.0.0.1:5672/cdr
+)",
+     Drain},
+    {"enable URI", "bring a subscriber back that was drained",
+     R"(Also forgets that it had failed: the next event goes to it at once.
+)",
+     Enable},
     {"listen NAME", "be the subscriber stream:NAME",
      R"(Prints each event as one line of JSON and acknowledges it. Runs until it is stopped, or another listens to NAME.
   --count=N   end after N events
@@ -514,6 +599,8 @@ same again refreshes its expiry.
      Listen},
     {"listen-udp ADDR", "print what arrives at a UDP address",
      "  --count=N   end after N datagrams\n\n  evctl listen-udp 127.0.0.1:8081\n", ListenDatagrams},
+    {"completion bash", "print the completion script of a shell",
+     "The packages install it. By hand:\n\n  source <(evctl completion bash)\n", Completion},
 };
 
 constexpr absl::string_view kCommonHelp = R"(
@@ -541,6 +628,17 @@ std::string Help() {
 
 std::string Help(const Command& command) {
   return absl::StrCat("evctl ", command.usage, ": ", command.summary, "\n\n", command.details, kCommonHelp);
+}
+
+int Completion(const std::vector<std::string>& words) {
+  if (words != std::vector<std::string>{"bash"}) return Usage("completion takes bash, the one shell it knows");
+  std::vector<std::pair<std::string, std::vector<std::string>>> commands;
+  for (const Command& command : kCommands) {
+    const absl::string_view usage = command.usage;
+    commands.emplace_back(usage.substr(0, usage.find(' ')), FlagsIn(command.details));
+  }
+  std::printf("%s", BashCompletion(commands, FlagsIn(kCommonHelp)).c_str());
+  return kOk;
 }
 
 // "help", "help COMMAND", "--help", "COMMAND --help": answered before the flags are parsed, or Abseil would answer.

@@ -1,16 +1,29 @@
 // eventvirtuald: options, start, wait for a signal, drain.
 #include <signal.h>
 
-#include <cstdio>
 #include <memory>
-#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "server/log/log.h"
 #include "server/options.h"
 #include "server/server.h"
+#include "server/service_manager.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr absl::Duration kLogPatience = absl::Seconds(1);  // with whoever reads stderr, when the process ends
+
+void TellServiceManager(absl::string_view state) {
+  const absl::Status told = NotifyServiceManager(state);
+  if (!told.ok()) Log(LogLevel::kWarning, "systemd cannot be told", {{"error", told.message()}});
+}
+
+}  // namespace
+}  // namespace eventvirtual
 
 int main(int argc, char** argv) {
   using namespace eventvirtual;  // NOLINT: this is the program
@@ -27,9 +40,12 @@ int main(int argc, char** argv) {
   sigaddset(&stop, SIGINT);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 
+  StartLog(options.log_format);
+
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   if (!server.ok()) {
-    std::fprintf(stderr, "eventvirtuald: %s\n", std::string(server.status().message()).c_str());
+    Log(LogLevel::kError, "cannot start", {{"error", server.status().message()}});
+    FlushLog(kLogPatience);
     return 1;
   }
   Log(LogLevel::kInfo, "ready",
@@ -37,10 +53,13 @@ int main(int argc, char** argv) {
        {"ingest", absl::StrJoin((*server)->ingesting(), ",")},
        {"mi", absl::StrJoin((*server)->managing(), ",")},
        {"http", absl::StrJoin((*server)->showing(), ",")}});
+  TellServiceManager("READY=1");
   int signal_number = 0;
   sigwait(&stop, &signal_number);
   Log(LogLevel::kInfo, "draining", {{"signal", signal_number == SIGTERM ? "SIGTERM" : "SIGINT"}});
+  TellServiceManager("STOPPING=1");
   (*server)->Drain();
   Log(LogLevel::kInfo, "stopped");
+  FlushLog(kLogPatience);
   return 0;
 }

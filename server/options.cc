@@ -67,6 +67,7 @@ ABSL_FLAG(std::string, events, "",
 ABSL_FLAG(std::string, transport_defaults, "",
           "options of subscribers that do not name them: comma list like tcp:reliable=1&timeout=500ms");
 ABSL_FLAG(std::string, log_level, "info", "least level that is logged: debug, info, warning, error");
+ABSL_FLAG(std::string, log_format, "text", "of the log on stderr: text (logfmt), or json (one object per line)");
 ABSL_FLAG(std::string, config, "", "file with lines `name = value` of these same flags; the command line wins");
 
 namespace eventvirtual {
@@ -202,6 +203,9 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   if (!ParseLogLevel(absl::GetFlag(FLAGS_log_level), &options.log_level)) {
     faults.Add(
         absl::StrCat("--log_level: \"", absl::GetFlag(FLAGS_log_level), "\" is not debug, info, warning or error"));
+  }
+  if (!ParseLogFormat(absl::GetFlag(FLAGS_log_format), &options.log_format)) {
+    faults.Add(absl::StrCat("--log_format: \"", absl::GetFlag(FLAGS_log_format), "\" is not text or json"));
   }
   if (faults.any()) std::exit(1);
   return options;

@@ -40,6 +40,7 @@ struct Options {
   std::vector<std::string> events;
   std::vector<std::pair<std::string, std::string>> transport_defaults;  // scheme, query
   LogLevel log_level = LogLevel::kInfo;
+  LogFormat log_format = LogFormat::kText;
 };
 
 // Reads --config and the command line, which wins. Every fault is written to stderr, then the process exits with 1;

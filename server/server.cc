@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -29,6 +30,7 @@
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 #include "server/reports/failure_reports.h"
+#include "server/reports/health_log.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/operator_service.h"
@@ -67,12 +69,10 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   return limits;
 }
 
-void LogHealth(absl::string_view uri, const absl::Status& why) {
-  if (why.ok()) {
-    Log(LogLevel::kInfo, "subscriber works again", {{"uri", uri}});
-  } else {
-    Log(LogLevel::kWarning, "subscriber fails", {{"uri", uri}, {"error", why.message()}});
-  }
+// What gRPC says of itself goes to stderr, and would wait there with one of its threads.
+void LogGrpc(gpr_log_func_args* said) {
+  const LogLevel level = said->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
+  Log(level, "gRPC", {{"at", absl::StrCat(said->file, ":", said->line)}, {"text", said->message}});
 }
 
 absl::StatusOr<std::vector<std::unique_ptr<MiClient>>> MiClientsOf(const std::vector<std::string>& addresses) {
@@ -106,26 +106,24 @@ struct Server::Parts {
         defaults{options.failover_timeout, options.attempt_timeout},
         catalog(AllTransports(listeners)),
         loops(MakeLoops(LoopsFor(options.threads))),
-        pool(Pointers(loops), EndpointLimitsOf(options),
-             [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
-               TellHealth(uri, why, by_reports);
-             }),
+        pool(Pointers(loops), EndpointLimitsOf(options), [this](const HealthChange& change) { TellHealth(change); }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
+        health_log(registry),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
-        operators(catalog, pool, prober, enroller, loops[0], defaults),
+        operators(catalog, pool, registry, prober, enroller, defaults),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
 
   // On an endpoint's loop; an endpoint is told about once a second at most.
-  void TellHealth(absl::string_view uri, const absl::Status& why, bool by_reports) {
-    LogHealth(uri, why);
-    reports.OnHealthChange(uri, why, by_reports);
-    enroller.Notify(*FailureReports::HealthReport(uri, why));
+  void TellHealth(const HealthChange& change) {
+    health_log.OnHealthChange(change);
+    reports.OnHealthChange(change);
+    enroller.Notify(*FailureReports::HealthReport(change.uri, change.why));
   }
 
   static std::deque<EventLoop> MakeLoops(int count) {
@@ -163,6 +161,7 @@ struct Server::Parts {
   std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
   std::unique_ptr<DurableDelivery> durable;
   FailureReports reports;  // the loops have stopped before it goes
+  HealthLog health_log;
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
@@ -215,9 +214,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
     parts.durable->Resume(parts.store->left_alone());
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
-    Log(LogLevel::kInfo, "subscriptions restored", {{"count", absl::StrCat(parts.store->restored())}});
+    Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
 
+  gpr_set_log_function(LogGrpc);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);

@@ -29,13 +29,49 @@ AttemptRecord::Result RecordOf(Outcome::Result result) {
   return AttemptRecord::Result::kFailed;
 }
 
+absl::Status TakenOut() { return absl::UnavailableError("taken out by hand"); }
+
 }  // namespace
+
+bool IsTooOld(const Subscription& subscription, const Message& message, absl::Time now) {
+  const absl::Duration max_age = subscription.max_event_age.Load();
+  return max_age != absl::InfiniteDuration() && now - message.event_time() > max_age;
+}
+
+absl::Duration AttemptTimeoutOf(const Subscription::Subscriber& subscriber) {
+  const absl::Duration own = subscriber.attempt_timeout.Load();
+  return own == absl::ZeroDuration() ? subscriber.endpoint->target().attempt_timeout : own;
+}
+
+Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now) {
+  absl::InlinedVector<Candidate, 8> candidates(subscription.subscribers.size());
+  const absl::Duration cool_down = subscription.failover_timeout.Load();
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    const Endpoint& endpoint = *subscription.subscribers[i].endpoint;
+    const absl::Time since = endpoint.failing_since();
+    if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
+    candidates[i].drained = endpoint.drained();
+  }
+  return MakePlan(subscription.policy, candidates, turn);
+}
+
+absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(uint32_t max_attempts, Plan* plan) {
+  if (max_attempts == 0 || max_attempts >= plan->order.size()) return {};
+  absl::InlinedVector<uint8_t, 8> beyond(plan->order.begin() + max_attempts, plan->order.end());
+  plan->order.resize(max_attempts);
+  plan->eligible = std::min<uint8_t>(plan->eligible, static_cast<uint8_t>(max_attempts));
+  return beyond;
+}
+
+absl::Status AllTakenOut(size_t count) {
+  return absl::UnavailableError(absl::StrCat(count == 1 ? "its subscriber has" : "all its subscribers have",
+                                             " been taken out by hand; evctl enable URI brings one back"));
+}
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   counts_ = true;
   subscription_->matched.fetch_add(1, std::memory_order_relaxed);
-  const absl::Duration max_age = subscription_->max_event_age.Load();
-  if (max_age != absl::InfiniteDuration() && now - raise_->message()->event_time() > max_age) {
+  if (IsTooOld(*subscription_, *raise_->message(), now)) {
     End(DeliveryResult::Outcome::kExpired);
     return true;  // nothing was refused
   }
@@ -54,24 +90,19 @@ bool Delivery::StartPolicy(absl::Time now, uint32_t max_attempts, const Subscrib
                            absl::Status* refusal) {
   if (parallel()) return StartParallel(now, delivered, refusal);
 
-  absl::InlinedVector<Candidate, 8> candidates(subscription_->subscribers.size());
-  const absl::Duration cool_down = subscription_->failover_timeout.Load();
-  for (size_t i = 0; i < candidates.size(); ++i) {
-    const absl::Time since = subscription_->subscribers[i].endpoint->failing_since();
-    if (since != absl::InfinitePast()) candidates[i] = {now < since + cool_down, since};
-  }
-  plan_ = MakePlan(subscription_->policy, candidates, subscription_->turn.fetch_add(1, std::memory_order_relaxed));
-
+  plan_ = PlanOf(*subscription_, subscription_->turn.fetch_add(1, std::memory_order_relaxed), now);
   if (raise_->keeps_records()) {
     for (size_t i = plan_.eligible; i < plan_.order.size(); ++i) {
       Record(0, plan_.order[i], AttemptRecord::Result::kSkipped, absl::UnavailableError("cooling down after a failure"),
              absl::ZeroDuration());
     }
+    for (size_t i = 0; i < subscription_->subscribers.size(); ++i) {
+      const bool planned = std::find(plan_.order.begin(), plan_.order.end(), i) != plan_.order.end();
+      if (!planned) RecordTakenOut(0, static_cast<uint8_t>(i));
+    }
   }
-  if (max_attempts > 0 && max_attempts < plan_.order.size()) {
-    plan_.order.resize(max_attempts);
-    plan_.eligible = std::min<uint8_t>(plan_.eligible, static_cast<uint8_t>(max_attempts));
-  }
+  if (plan_.order.empty()) *refusal = AllTakenOut(subscription_->subscribers.size());
+  CutToMaxAttempts(max_attempts, &plan_);
   return Advance(now, refusal);
 }
 
@@ -81,7 +112,7 @@ bool Delivery::StartParallel(absl::Time now, const SubscriberSet& delivered, abs
   const absl::Span<const Subscription::Subscriber> subscribers = subscription_->subscribers;
   if (raise_->keeps_records()) records_.resize(subscribers.size());
   outstanding_.store(subscribers.size(), std::memory_order_relaxed);
-  uint32_t refused = 0;
+  uint32_t refused = 0, drained = 0;
   absl::Duration timeout = absl::InfiniteDuration();
   absl::Time deadline = deadline_;
   for (uint32_t position = 0; position < subscribers.size(); ++position) {
@@ -92,7 +123,16 @@ bool Delivery::StartParallel(absl::Time now, const SubscriberSet& delivered, abs
       EndParallel(1, DeliveryResult::Outcome::kFailed);
       continue;
     }
-    if (const absl::Duration own = TimeoutOf(subscriber); own != timeout) {  // mostly all have the same
+    if (subscriber.endpoint->drained()) {
+      ++drained;
+      ++drained_;
+      subscriber.endpoint->CountMissed();
+      if (drained == subscribers.size()) *refusal = AllTakenOut(drained);
+      RecordTakenOut(position, static_cast<uint8_t>(position));
+      EndParallel(0, DeliveryResult::Outcome::kFailed);
+      continue;
+    }
+    if (const absl::Duration own = AttemptTimeoutOf(subscriber); own != timeout) {  // mostly all have the same
       timeout = own;
       deadline = std::min(now + timeout, deadline_);
     }
@@ -105,7 +145,7 @@ bool Delivery::StartParallel(absl::Time now, const SubscriberSet& delivered, abs
     }
     EndParallel(0, DeliveryResult::Outcome::kFailed);
   }
-  return refused < subscribers.size();
+  return refused + drained < subscribers.size();
 }
 
 bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
@@ -121,6 +161,11 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
       break;
     }
     Endpoint& endpoint = *subscription_->subscribers[position].endpoint;
+    if (endpoint.drained()) {  // since the plan was made
+      *refusal = TakenOut();
+      RecordTakenOut(0, position);
+      continue;
+    }
     if (index < plan_.eligible && endpoint.failing_since() != absl::InfinitePast() && !endpoint.ClaimCanary(now)) {
       // Its cool-down is over, but another event is finding out whether it has recovered: to the end of the line.
       if (raise_->keeps_records()) {
@@ -130,7 +175,7 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
       plan_.order.push_back(position);
       continue;
     }
-    const absl::Time deadline = std::min(now + TimeoutOf(subscription_->subscribers[position]), deadline_);
+    const absl::Time deadline = std::min(now + AttemptTimeoutOf(subscription_->subscribers[position]), deadline_);
     const Admission admission = endpoint.Offer(*raise_->message(), this, index, now, deadline);
     if (admission == Admission::kAccepted) return true;  // its outcome may already be at work on another thread
     *refusal = RefusalOf(position, admission);
@@ -140,11 +185,6 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
   }
   End(DeliveryResult::Outcome::kFailed);
   return false;
-}
-
-absl::Duration Delivery::TimeoutOf(const Subscription::Subscriber& subscriber) const {
-  const absl::Duration own = subscriber.attempt_timeout.Load();
-  return own == absl::ZeroDuration() ? subscriber.endpoint->target().attempt_timeout : own;
 }
 
 absl::Status Delivery::RefusalOf(uint8_t position, Admission admission) const {
@@ -180,9 +220,9 @@ void Delivery::EndParallel(uint32_t successes, DeliveryResult::Outcome without_s
   const uint64_t now = outstanding_.fetch_add(step, std::memory_order_acq_rel) + step;
   if (static_cast<uint32_t>(now) != 0) return;
   const uint64_t all = now / kSuccess;
-  End(all == subscription_->subscribers.size() ? DeliveryResult::Outcome::kDelivered
-      : all > 0                                ? DeliveryResult::Outcome::kPartial
-                                               : without_success);
+  End(all == 0                                              ? without_success
+      : all + drained_ == subscription_->subscribers.size() ? DeliveryResult::Outcome::kDelivered
+                                                            : DeliveryResult::Outcome::kPartial);
 }
 
 void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
@@ -193,6 +233,11 @@ void Delivery::Record(uint32_t tag, uint8_t position, AttemptRecord::Result resu
   } else {
     records_.push_back(std::move(record));
   }
+}
+
+void Delivery::RecordTakenOut(uint32_t tag, uint8_t position) {
+  if (!raise_->keeps_records()) return;
+  Record(tag, position, AttemptRecord::Result::kSkipped, TakenOut(), absl::ZeroDuration());
 }
 
 void Delivery::End(DeliveryResult::Outcome outcome) {

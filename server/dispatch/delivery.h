@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "server/dispatch/dispatcher.h"
@@ -20,6 +21,22 @@
 namespace eventvirtual {
 
 class RaiseState;
+
+// What of a delivery depends on the subscription and on this moment alone; Explain() looks at the same.
+
+bool IsTooOld(const Subscription& subscription, const Message& message, absl::Time now);
+
+// From accept to outcome, at one subscriber.
+absl::Duration AttemptTimeoutOf(const Subscription::Subscriber& subscriber);
+
+// The plan of a policy other than PARALLEL, of all subscribers.
+Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now);
+
+// Why an event is refused whose `count` subscribers are all drained.
+absl::Status AllTakenOut(size_t count);
+
+// Leaves in the plan what max_attempts allows; gives what it has taken out.
+absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(uint32_t max_attempts, Plan* plan);
 
 // Executes one plan, or PARALLEL. PARALLEL has all its attempts out at once, reported from several loops; the others
 // have one out at a time, so that everything but `outstanding_` and the records of PARALLEL is touched by one thread
@@ -49,11 +66,11 @@ class Delivery final : public Endpoint::Client {
   // One of PARALLEL's attempts has ended; the last ends the delivery.
   void EndParallel(uint32_t successes, DeliveryResult::Outcome without_success);
   bool Advance(absl::Time now, absl::Status* refusal);  // offers to the next in the plan until one accepts, or ends
-  absl::Duration TimeoutOf(const Subscription::Subscriber& subscriber) const;
   absl::Status RefusalOf(uint8_t position, Admission admission) const;
   // Only if the raise keeps records.
   void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
               absl::Duration duration);
+  void RecordTakenOut(uint32_t tag, uint8_t position);
   void End(DeliveryResult::Outcome outcome);
 
   RaiseState* const raise_;
@@ -62,6 +79,7 @@ class Delivery final : public Endpoint::Client {
   absl::Time deadline_ = absl::InfiniteFuture();
   uint8_t next_ = 0;     // in plan_.order
   bool counts_ = false;  // at the subscription; what is kept is counted by who keeps it
+  uint8_t drained_ = 0;  // PARALLEL: subscribers passed over; read by whoever ends the last attempt
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
   // PARALLEL. Attempts that are out, and in the upper half the successes: one atomic step for each outcome.
   std::atomic<uint64_t> outstanding_{0};

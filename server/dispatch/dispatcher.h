@@ -29,7 +29,7 @@ struct AttemptRecord {
     kFailed,
     kUnknown,  // timed out after bytes may have left
     kRefused,  // queue full, or the endpoint is down
-    kSkipped,  // cooling; a later record of the same subscriber says that it was tried in the end
+    kSkipped,  // drained, or cooling: then a later record of the same subscriber says that it was tried in the end
   };
   uint32_t subscriber = 0;  // position in the subscription
   Result result = Result::kSkipped;
@@ -40,7 +40,7 @@ struct AttemptRecord {
 // How one subscription's share of a raise ended.
 struct DeliveryResult {
   enum class Outcome {
-    kDelivered,  // PARALLEL: to all; else: to one
+    kDelivered,  // PARALLEL: to all but those drained; else: to one
     kPartial,    // PARALLEL: to some
     kFailed,
     kFiltered,  // its filter did not take the event; nothing was attempted

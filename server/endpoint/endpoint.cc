@@ -25,6 +25,9 @@ constexpr double kPauseJitter = 0.2;
 
 constexpr int kMaxWindow = 1 << 16;
 
+// Of failing_since_: the last attempt failed, and whoever asks is to find that it was long ago.
+constexpr int64_t kForgotten = 1;
+
 // Places for those that wait that an endpoint keeps when it has nothing to do.
 constexpr size_t kMostKept = 256;
 
@@ -118,24 +121,38 @@ Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, 
   return admission;
 }
 
+Admission Endpoint::WouldAdmit(const Message& message, absl::Time deadline) const {
+  MutexLock lock(&mutex_);
+  return Judge(message.size(), deadline);
+}
+
+Admission Endpoint::Judge(uint64_t bytes, absl::Time deadline) const {
+  if (closed_ || connect_not_before_ >= deadline) return Admission::kDown;
+  const uint64_t held_bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
+  const bool full = queued(stats_.accepted) + events_aside_ >= limits_.queue_events ||
+                    (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes);
+  return full ? Admission::kFull : Admission::kAccepted;
+}
+
 Admission Endpoint::Admit(const Waiting& offer, uint64_t bytes) {
   ++stats_.offered;
   reports_offered_ += offer.message->is_report() ? 1 : 0;
-  if (closed_ || connect_not_before_ >= offer.deadline) {
-    ++stats_.down;
-    return Admission::kDown;
+  const Admission admission = Judge(bytes, offer.deadline);
+  switch (admission) {
+    case Admission::kDown:
+      ++stats_.down;
+      break;
+    case Admission::kFull:
+      ++stats_.full;
+      break;
+    case Admission::kAccepted:
+      ++stats_.accepted;
+      accepted_bytes_ += bytes;
+      inbox_.push_back(offer);
+      Wake();
+      break;
   }
-  const uint64_t held_bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
-  if (queued(stats_.accepted) + events_aside_ >= limits_.queue_events ||
-      (held_bytes > 0 && held_bytes + bytes > limits_.queue_bytes)) {
-    ++stats_.full;
-    return Admission::kFull;
-  }
-  ++stats_.accepted;
-  accepted_bytes_ += bytes;
-  inbox_.push_back(offer);
-  Wake();
-  return Admission::kAccepted;
+  return admission;
 }
 
 void Endpoint::SetAside(Held* held) {
@@ -176,6 +193,21 @@ absl::Time Endpoint::failing_since() const {
   return nanos == 0 ? absl::InfinitePast() : absl::FromUnixNanos(nanos);
 }
 
+void Endpoint::SetDrained(bool drained) {
+  MutexLock lock(&mutex_);  // one such change after the other
+  if (drained == this->drained()) return;
+  if (drained) return drained_since_.store(absl::ToUnixNanos(loop_.Now()), std::memory_order_release);
+  int64_t failing_since = failing_since_.load(std::memory_order_relaxed);
+  while (failing_since != 0 && !failing_since_.compare_exchange_weak(failing_since, kForgotten)) continue;
+  canary_until_.store(0, std::memory_order_release);
+  connect_not_before_ = absl::InfinitePast();
+  drained_since_.store(0, std::memory_order_release);
+  loop_.Post([self = Ref<Endpoint>(this)] {
+    self->pause_ = absl::ZeroDuration();
+    self->Pump();  // what waits for the pause to end
+  });
+}
+
 bool Endpoint::ClaimCanary(absl::Time now) {
   const int64_t now_nanos = absl::ToUnixNanos(now);
   int64_t until = canary_until_.load(std::memory_order_relaxed);
@@ -213,7 +245,12 @@ EndpointStats Endpoint::stats() const {
   if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
     stats.last_success = absl::FromUnixNanos(success);
   }
-  if (failing_since_.load(std::memory_order_acquire) != 0) {
+  stats.missed = missed_.load(std::memory_order_relaxed);
+  stats.failing_since = failing_since();
+  if (const int64_t since = drained_since_.load(std::memory_order_acquire); since != 0) {
+    stats.drained_since = absl::FromUnixNanos(since);
+    stats.health = EndpointStats::Health::kDrained;
+  } else if (stats.failing_since != absl::InfinitePast()) {
     stats.health = canary_until_.load(std::memory_order_relaxed) > now ? EndpointStats::Health::kProbing
                                                                        : EndpointStats::Health::kFailing;
   } else if (stats.last_success != absl::InfinitePast()) {
@@ -579,7 +616,10 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
     stats_.last_failure = now;
     stats_.last_error = Fresh(outcome.status);
   }
-  if (ill) SetFailing(true, now);
+  if (ill) {
+    ++failed_while_down_;
+    SetFailing(true, now);
+  }
   canary_until_.store(0, std::memory_order_release);
   ended.client->OnOutcome(ended.tag, std::move(outcome));
 }
@@ -593,23 +633,40 @@ void Endpoint::SetSucceeded(absl::Time now) {
 
 void Endpoint::SetFailing(bool failing, absl::Time now) {
   if (!failing && !told_failing_ && failing_since_.load(std::memory_order_relaxed) == 0) return;
-  failing_since_.store(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_release);
+  const bool failed_before =
+      failing_since_.exchange(failing ? absl::ToUnixNanos(now) : 0, std::memory_order_acq_rel) != 0;
+  if (failing != failed_before) changed_at_ = now;
   TellHealth(now);
 }
 
 void Endpoint::TellHealth(absl::Time now) {
   const bool failing = failing_since_.load(std::memory_order_relaxed) != 0;
-  if (failing == told_failing_) return;
+  if (failing == told_failing_) {
+    if (!failing) failed_while_down_ = 0;  // it was too short to be told of
+    return;
+  }
   if (now < tell_not_before_) return ArmTimer(tell_not_before_);
   told_failing_ = failing;
   tell_not_before_ = now + kTellPause;
-  uint64_t others_offered;
+  HealthChange change{*this, target_.masked, failing ? last_error() : absl::OkStatus()};
+  change.ago = now - changed_at_;
+  uint64_t others_offered, refused;
   {
     MutexLock lock(&mutex_);
     others_offered = stats_.offered - reports_offered_;
+    refused = stats_.full + stats_.down;
+    change.queued = static_cast<uint32_t>(queued(stats_.accepted));
   }
-  const bool by_reports = std::exchange(others_offered_when_told_, others_offered) == others_offered;
-  if (on_health_change_) on_health_change_(target_.masked, failing ? last_error() : absl::OkStatus(), by_reports);
+  change.by_reports = std::exchange(others_offered_when_told_, others_offered) == others_offered;
+  const uint64_t refused_since = refused - std::exchange(refused_when_told_, refused);
+  if (failing) {
+    down_since_ = changed_at_;
+  } else {
+    change.down_for = changed_at_ - down_since_;
+    change.failed = std::exchange(failed_while_down_, 0);
+    change.refused = refused_since;
+  }
+  if (on_health_change_) on_health_change_(change);
 }
 
 void Endpoint::ArmTimer(absl::Time when) {

@@ -66,6 +66,7 @@ struct EndpointStats {
     kHealthy,  // the last attempt succeeded
     kFailing,  // the last attempt failed, at `last_failure`
     kProbing,  // it failed before, and one canary event is out
+    kDrained,  // taken out by hand, at `drained_since`
   };
   std::string uri;  // masked
   AckLevel ack_level = AckLevel::kHandedToKernel;
@@ -78,15 +79,32 @@ struct EndpointStats {
   uint64_t connects = 0;                           // links started
   absl::Time last_success = absl::InfinitePast();  // on the loop's clock, like last_failure
   absl::Time last_failure = absl::InfinitePast();
-  absl::Status last_error;  // masked
+  absl::Time failing_since = absl::InfinitePast();  // as Endpoint::failing_since()
+  absl::Time drained_since = absl::InfinitePast();  // InfinitePast: it is not
+  uint64_t missed = 0;                              // events of PARALLEL that passed it by while it was drained
+  absl::Status last_error;                          // masked
   absl::Duration latency_p50, latency_p99;
 };
 
-// An endpoint has begun to fail (`why` is its first failure after a success), or works again (`why` is OK). `uri` is
-// masked. On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at
-// the end of that second, if it still holds then: an endpoint that flaps is not told about with every event.
-// `by_reports`: since the one told before, nothing but reports (Message::is_report) has been offered to it.
-using OnHealthChange = std::function<void(absl::string_view uri, const absl::Status& why, bool by_reports)>;
+class Endpoint;
+
+// An endpoint has begun to fail, or works again.
+struct HealthChange {
+  const Endpoint& endpoint;
+  absl::string_view uri;    // masked
+  absl::Status why;         // its last failure; OK: it works again
+  bool by_reports = false;  // since the change told before, nothing but reports (Message::is_report) was offered to it
+  absl::Duration ago;       // since it began to fail, or worked again
+  uint32_t queued = 0;      // wait now
+  // When it works again, of the time between:
+  absl::Duration down_for;
+  uint64_t failed = 0;   // attempts that ended so
+  uint64_t refused = 0;  // offers refused at once: its queue was full, or it was sure not to be connected in time
+};
+
+// On the endpoint's loop; must not block. A change that comes within a second of the last one told is told at the end
+// of that second, if it still holds then: an endpoint that flaps is not told about with every event.
+using OnHealthChange = std::function<void(const HealthChange&)>;
 
 // Below the policy: one attempt, one deadline, one outcome; nothing is retried here. Born idle; connects when the first
 // message is offered and again, after a pause, when one is offered to a lost connection. Shared by subscriptions
@@ -114,10 +132,21 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   // milliseconds of slack). Never blocks; any thread. The outcome may arrive before Offer() returns.
   Admission Offer(const Message& message, Client* client, uint32_t tag, absl::Time now, absl::Time deadline);
 
+  // What Offer() would say at this moment. Any thread.
+  Admission WouldAdmit(const Message& message, absl::Time deadline) const;
+
   const Target& target() const { return target_; }
 
-  // When the last attempt failed, or InfinitePast() when it did not. Any thread.
+  // When the last attempt failed, or InfinitePast() when it did not; 1970 when that was to be forgotten. Any thread.
   absl::Time failing_since() const;
+
+  // Taken out by hand: whoever plans a delivery passes it over. Offer() takes what is offered all the same.
+  bool drained() const { return drained_since_.load(std::memory_order_acquire) != 0; }
+  // What waits and what is in flight goes on in either mode. Brought back, it forgets a cool-down and its pause between
+  // two connects: the next event is offered to it at once, as the canary if its last attempt had failed. Any thread.
+  void SetDrained(bool drained);
+  // PARALLEL has passed it over. Any thread.
+  void CountMissed() { missed_.fetch_add(1, std::memory_order_relaxed); }
 
   // Claims the one canary that may be out while the endpoint is failing. The claim ends with the next outcome, or after
   // one attempt timeout. Any thread.
@@ -181,6 +210,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void OnClosed(absl::Status why) override;
 
   friend class Cork;
+  Admission Judge(uint64_t bytes, absl::Time deadline) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Admission Admit(const Waiting& offer, uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SetAside(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue
@@ -226,7 +256,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   // Any thread.
   std::atomic<int64_t> failing_since_{0};  // nanoseconds since the epoch on the loop's clock; 0: not failing
+  std::atomic<int64_t> drained_since_{0};  // likewise; 0: it is not
   std::atomic<int64_t> canary_until_{0};
+  std::atomic<uint64_t> missed_{0};
 
   mutable Mutex mutex_;
   std::vector<Waiting> inbox_ ABSL_GUARDED_BY(mutex_);
@@ -259,6 +291,10 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   absl::Duration pause_ = absl::ZeroDuration();  // before the next connect
   bool told_failing_ = false;                    // what on_health_change_ was told last
   uint64_t others_offered_when_told_ = 0;        // messages that are no reports
+  uint64_t refused_when_told_ = 0;
+  absl::Time changed_at_ = absl::InfinitePast();  // when it began to fail, or worked again
+  absl::Time down_since_ = absl::InfinitePast();  // of the failing that was told
+  uint64_t failed_while_down_ = 0;
   absl::Time tell_not_before_ = absl::InfinitePast();
   absl::Status dropping_;  // not OK while the link is being destroyed: why
   // What has been reported is settled when Send() has returned, or by Drain(): all with one look at the clock, and

@@ -11,7 +11,9 @@
 #include "absl/container/btree_map.h"
 #include "absl/container/node_hash_map.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "server/endpoint/endpoint.h"
 #include "transports/api/catalog.h"
 #include "transports/api/loop.h"
@@ -67,11 +69,20 @@ class EndpointPool {
   // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
   std::vector<Listed> List(uint64_t after, size_t limit) const;
 
+  static constexpr size_t kMaxDrained = 1000;
+
+  // Takes an endpoint out by hand or brings it back, and gives it as it is then. One that is taken out stays so, and
+  // stays here without a lease too, until it is brought back or CloseAll() is called: a subscription that ends and
+  // comes again does not undo it. `names`: what it may be called, by its canonical text or, where that is of none,
+  // masked. NOT_FOUND; FAILED_PRECONDITION: several are masked to the same; RESOURCE_EXHAUSTED: kMaxDrained are out.
+  absl::StatusOr<Listed> SetDrained(absl::Span<const Target> names, bool drained);
+
   // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent,
   // and whatever was decided before this call is seen by the next. On one of the loops. Any thread.
   void AfterSends(absl::AnyInvocable<void() &&> done);
 
-  // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased.
+  // Closes every endpoint: what waits or is out ends with UNAVAILABLE. They stay leased; the drained are kept no
+  // longer.
   void CloseAll();
 
   // Waits until every endpoint that was ever made is gone. Not on a loop. The leases must fall meanwhile or before.
@@ -85,6 +96,8 @@ class EndpointPool {
     uint32_t leases = 0;
   };
   void Return(Ref<Endpoint> endpoint);
+  absl::StatusOr<Entry*> FindNamed(absl::Span<const Target> names) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Ref<Endpoint> Remove(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::vector<Loop*> loops_;
   const EndpointLimits limits_;
@@ -94,7 +107,9 @@ class EndpointPool {
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
   size_t alive_ ABSL_GUARDED_BY(mutex_) = 0;                                            // leased, or on the way out
   absl::node_hash_map<absl::string_view, Entry> by_canonical_ ABSL_GUARDED_BY(mutex_);  // keys: Target::canonical
-  absl::btree_map<uint64_t, const Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
+  absl::btree_map<uint64_t, Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
+  size_t drained_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool keeps_drained_ ABSL_GUARDED_BY(mutex_) = true;
 };
 
 }  // namespace eventvirtual

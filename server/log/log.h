@@ -3,23 +3,25 @@
 #define EVENTVIRTUAL_SERVER_LOG_LOG_H_
 
 #include <initializer_list>
-#include <utility>
 
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "server/log/line.h"
 
 namespace eventvirtual {
 
-enum class LogLevel { kDebug, kInfo, kWarning, kError };
-
-// "debug", "info", "warning" or "error"; false for anything else.
-bool ParseLogLevel(absl::string_view text, LogLevel* level);
-
 void SetLogLevel(LogLevel least);  // before threads start; info unless set
 
-// Writes `time=… level=info msg="…" key=value …` (logfmt) in one write(2): lines of several threads do not mix. Values
-// are quoted where they need it, so that nothing a peer says can begin a line. Any thread. Never pass a password.
-void Log(LogLevel level, absl::string_view message,
-         std::initializer_list<std::pair<absl::string_view, absl::string_view>> fields = {});
+// From here on lines are written by a thread, and nobody waits for whoever reads stderr (Logger). Before, and where it
+// is never called, as in tests, Log() writes text itself. Once, before other threads log; with SIGPIPE ignored.
+void StartLog(LogFormat format);
+
+// Waits until all lines are written, for `patience` at most; before the process ends.
+void FlushLog(absl::Duration patience);
+
+// One line (line.h), unless there have been too many of the same message and first field (LineLimiter). So the first
+// field says what it is about: a destination, a file. Any thread; never blocks. Never pass a password.
+void Log(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields = {});
 
 }  // namespace eventvirtual
 

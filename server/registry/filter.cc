@@ -36,6 +36,16 @@ size_t CharacterSize(absl::string_view text, size_t at) {
   return size;
 }
 
+// So much of a value is shown.
+constexpr size_t kMostShown = 100;
+
+std::string Shortened(std::string text) {
+  if (text.size() <= kMostShown) return text;
+  size_t end = kMostShown;
+  while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // not inside a character
+  return absl::StrCat(text.substr(0, end), "…");
+}
+
 // The offset behind the set that begins with the `[` at `at` of a pattern. `in`: whether `c` is in it.
 size_t ReadSet(absl::string_view pattern, size_t at, unsigned char c, bool* in) {
   ++at;
@@ -222,7 +232,10 @@ absl::StatusOr<Filter::Condition> Filter::ParseCondition(absl::string_view text,
   } else if (!condition.number.has_value()) {
     return At(offset + at, absl::StrCat("no number behind ", found->first, "; = and != compare texts"));
   }
-  absl::StrAppend(canonical, canonical->empty() ? "" : " && ", name, found->first, value);
+  if (!canonical->empty()) canonical->append(" && ");
+  condition.begin = canonical->size();
+  absl::StrAppend(canonical, name, found->first, value);
+  condition.end = canonical->size();
   return condition;
 }
 
@@ -270,13 +283,34 @@ bool Filter::Matches(const Message& message) const {
                      [&message](const Condition& condition) { return Holds(condition, message); });
 }
 
+std::string Filter::Refusal(const Message& message) const {
+  const auto failed = std::find_if(conditions_.begin(), conditions_.end(),
+                                   [&message](const Condition& condition) { return !Holds(condition, message); });
+  if (failed == conditions_.end()) return "";
+  std::string is;  // what it is instead: of != the one that is equal
+  size_t position = 0;
+  for (const Param& param : message.params()) {
+    if (IsMeant(*failed, param, position++) && (failed->op != Operator::kNotEqual || Holds(*failed, param.value))) {
+      AppendJsonValue(param.value, &is);
+      break;
+    }
+  }
+  const std::string name = failed->position.has_value() ? absl::StrCat("parameter ", failed->name) : failed->name;
+  return absl::StrCat("condition ", failed - conditions_.begin() + 1, " of ", conditions_.size(), ", \"",
+                      absl::string_view(text_).substr(failed->begin, failed->end - failed->begin),
+                      "\", does not hold: ", is.empty() ? "there is no " : "", name, is.empty() ? "" : " is ",
+                      Shortened(is));
+}
+
+bool Filter::IsMeant(const Condition& condition, const Param& param, size_t position) {
+  return param.name.empty() ? condition.position == position : param.name == condition.name;
+}
+
 bool Filter::Holds(const Condition& condition, const Message& message) {
   bool some = false;
   size_t position = 0;
   for (const Param& param : message.params()) {
-    const bool meant = param.name.empty() ? condition.position == position : param.name == condition.name;
-    ++position;
-    some = meant && Holds(condition, param.value);
+    some = IsMeant(condition, param, position++) && Holds(condition, param.value);
     if (some) break;
   }
   return some != (condition.op == Operator::kNotEqual);

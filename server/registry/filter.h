@@ -57,6 +57,9 @@ class Filter {
   // Any thread. Allocates only for a parameter of another type than text and integer.
   bool Matches(const Message& message) const;
 
+  // Why it does not match: `condition 2 of 3, "attempts>3", does not hold: attempts is 1`; "" if it does. Any thread.
+  std::string Refusal(const Message& message) const;
+
   // The one way to write it: without blanks but those around `&&`.
   const std::string& text() const { return text_; }
 
@@ -72,11 +75,13 @@ class Filter {
     Operator op = Operator::kEqual;
     ShellPattern pattern;          // of = and !=
     std::optional<Number> number;  // of the others; of = and != if the value is one
+    size_t begin = 0, end = 0;     // where it stands in the filter's text
   };
 
   static absl::StatusOr<Condition> ParseCondition(absl::string_view text, size_t offset, std::string* canonical);
   static std::optional<Number> NumberOf(absl::string_view text);
   static std::optional<Number> NumberOf(const Value& value);
+  static bool IsMeant(const Condition& condition, const Param& param, size_t position);
   static bool Holds(const Condition& condition, const Message& message);
   static bool Holds(const Condition& condition, const Value& value);
 

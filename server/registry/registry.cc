@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "transports/api/check.h"
@@ -413,7 +414,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
         {subscriber.endpoint->target().masked, subscriber.attempt_timeout.Load(), subscriber.endpoint->stats()});
-    if (subscriber.endpoint->failing_since() != absl::InfinitePast()) ++failing;
+    const bool works = subscriber.endpoint->failing_since() == absl::InfinitePast() && !subscriber.endpoint->drained();
+    failing += works ? 0 : 1;
   }
   if (failing > 0) {
     info.state =
@@ -479,6 +481,38 @@ const EventIndex::Event* Registry::Remember(absl::string_view event) {
   EventIndex::Event* const added = &index_.Add(event);
   if (!index_.retired().empty()) ArmSweep(loop_.Now() + kCollectAgain);  // the table has grown
   return added;
+}
+
+Registry::Survey Registry::Look(absl::string_view event, size_t limit) const {
+  Survey survey;
+  const auto take = [](const EventIndex::Event& from, size_t most, std::vector<Ref<const Subscription>>* to) {
+    for (const EventIndex::Node* node = from.first.load(); node != nullptr && to->size() < most;
+         node = node->next.load()) {
+      to->emplace_back(node->subscription.get());
+    }
+  };
+  MutexLock lock(&mutex_);
+  const EventIndex::Event* const known = index_.Find(event);
+  const EventIndex::Event* const longest = index_.LongestPattern(event);
+  if (limits_.strict_events && known == nullptr && (longest == nullptr || !limits_.events.empty())) {
+    survey.known = false;
+  } else {
+    for (const EventIndex::Event* one = known != nullptr ? known : longest; one != nullptr; one = one->pattern.load()) {
+      take(*one, limit, &survey.subscriptions);
+      survey.omitted += one->subscriptions;
+    }
+    survey.omitted -= survey.subscriptions.size();
+  }
+  for (const EventIndex::Event* name : index_.by_name()) {
+    if (name != known && absl::EqualsIgnoreCase(name->name, event)) take(*name, kMaxNear, &survey.near);
+  }
+  for (const EventIndex::Event* pattern : index_.patterns()) {
+    if (absl::StartsWith(event, pattern->name)) continue;
+    if (absl::StartsWithIgnoreCase(event, pattern->name) || absl::StartsWithIgnoreCase(pattern->name, event)) {
+      take(*pattern, kMaxNear, &survey.near);
+    }
+  }
+  return survey;
 }
 
 std::vector<Registry::EventInfo> Registry::ListEvents(absl::string_view after, size_t limit) const {

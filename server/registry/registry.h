@@ -171,6 +171,20 @@ class Registry {
   // time. False: strict events, and the name is not known (nothing was counted).
   bool Read(absl::string_view event, absl::Time now, absl::FunctionRef<void(const Subscription&)> fn);
 
+  // What Read() would go through, for who wants to know why; nothing is counted.
+  struct Survey {
+    bool known = true;  // false: what Read() would say
+    // Up to the limit, in the order of Read(); also one that has expired and is not yet removed.
+    std::vector<Ref<const Subscription>> subscriptions;
+    uint64_t omitted = 0;  // beyond the limit
+    // Up to kMaxNear that do not take the event, and almost do: a name or pattern in other letters (E_acc), or a
+    // pattern for longer names (E_ACC_*, for E_ACC).
+    std::vector<Ref<const Subscription>> near;
+  };
+  static constexpr size_t kMaxNear = 10;
+  // Goes over all known names under the mutex, as SubscribedEvents() does.
+  Survey Look(absl::string_view event, size_t limit) const;
+
   struct EventInfo {
     std::string name;
     uint32_t id = 0;  // the same as long as the name is known, and no other's

@@ -68,11 +68,11 @@ bool FailureReports::Wanted(Kind kind) const {
   return wanted_[kind].load(std::memory_order_relaxed) != 0 && !stopped_.load(std::memory_order_relaxed);
 }
 
-void FailureReports::OnHealthChange(absl::string_view uri, const absl::Status& why, bool by_reports) {
-  if (by_reports || !Wanted(why.ok() ? kUp : kDown)) return;
+void FailureReports::OnHealthChange(const HealthChange& change) {
+  if (change.by_reports || !Wanted(change.why.ok() ? kUp : kDown)) return;
   MutexLock lock(&mutex_);
-  const auto [change, is_new] = changes_.insert_or_assign(std::string(uri), why);
-  if (is_new) changed_.push_back(change->first);
+  const auto [entry, is_new] = changes_.insert_or_assign(std::string(change.uri), change.why);
+  if (is_new) changed_.push_back(entry->first);
   Schedule();
 }
 

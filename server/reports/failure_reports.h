@@ -41,15 +41,15 @@ class FailureReports final : private Registry::Observer {
   static constexpr absl::string_view kSubscriberUp = "E_EVI_SUBSCRIBER_UP";
   static constexpr absl::string_view kDeliveryFailed = "E_EVI_DELIVERY_FAILED";
 
-  // The first two, made of a health change.
+  // The first two, made of a health change: `why` is OK when `uri` works again.
   static MessageRef HealthReport(absl::string_view uri, const absl::Status& why);
 
   // Watches both, and raises on `loop`. All outlive it. Before anything is raised.
   FailureReports(Registry& registry, Dispatcher& dispatcher, Loop& loop);
   ~FailureReports();  // on the loop, or after it has stopped
 
-  // As OnHealthChange. Any thread; never blocks.
-  void OnHealthChange(absl::string_view uri, const absl::Status& why, bool by_reports);
+  // Any thread; never blocks.
+  void OnHealthChange(const HealthChange& change);
 
   // From here on nothing is reported. Any thread.
   void Stop() { stopped_.store(true, std::memory_order_relaxed); }

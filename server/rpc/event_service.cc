@@ -43,7 +43,7 @@ Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDura
 
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
-  if (!receipt.known) return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
+  if (!receipt.known) return UnknownEvent(event);
   if (demand == Demand::kDurable && receipt.matched > 0 && receipt.durable == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("wait: none of the ", receipt.matched, " subscriptions that event \"", event,

@@ -6,11 +6,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/dispatch/explain.h"
+#include "server/log/log.h"
 
 namespace eventvirtual {
 namespace {
 
-constexpr size_t kMaxPageBytes = 1 << 20;  // and one enrollment, which may have thousands of events
+constexpr size_t kMaxPageBytes = 1 << 20;  // and one entry more: an enrollment may have thousands of events
+constexpr size_t kMaxExplained = 1000;     // subscriptions
 constexpr absl::string_view kCanary = "E_EVENTVIRTUAL_PROBE";
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -48,7 +51,7 @@ grpc::ServerUnaryReactor* OperatorService::ListEndpoints(grpc::CallbackServerCon
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
   if (!size.ok()) return Answer(context, size.status());
   const std::vector<EndpointPool::Listed> page = pool_.List(*after, *size);
-  const ClockBridge bridge(clock_);
+  const ClockBridge bridge(registry_.clock());
   for (const EndpointPool::Listed& listed : page) {
     ToWire(listed.stats, listed.leases, defaults_.failover_timeout, bridge, response->add_endpoints());
   }
@@ -64,7 +67,7 @@ grpc::ServerUnaryReactor* OperatorService::ListEnrollments(grpc::CallbackServerC
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
   if (!size.ok()) return Answer(context, size.status());
   const std::vector<EnrollmentStatus> all = enroller_.List();
-  const ClockBridge bridge(clock_);
+  const ClockBridge bridge(registry_.clock());
   uint64_t next = *after;
   for (; next < all.size() && next - *after < *size && response->ByteSizeLong() < kMaxPageBytes; ++next) {
     ToWire(all[next], bridge, response->add_enrollments());
@@ -98,15 +101,50 @@ grpc::ServerUnaryReactor* OperatorService::ProbeSubscriber(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerContext* context,
-                                                           const v1::SetEndpointModeRequest*,
-                                                           v1::SetEndpointModeResponse*) {
-  return NotBuilt(context, "SetEndpointMode is not built yet");
+                                                           const v1::SetEndpointModeRequest* request,
+                                                           v1::SetEndpointModeResponse* response) {
+  if (request->mode() != v1::SetEndpointModeRequest::MODE_DRAINED &&
+      request->mode() != v1::SetEndpointModeRequest::MODE_ENABLED) {
+    return Answer(context, absl::InvalidArgumentError("mode: give MODE_DRAINED or MODE_ENABLED"));
+  }
+  // As ListEndpoints shows it, it is canonical but for its password; as it was subscribed, defaults are to be added.
+  std::vector<Target> names;
+  for (const bool canonical : {true, false}) {
+    absl::StatusOr<Destination> destination = catalog_.Resolve(request->uri(), canonical);
+    if (!destination.ok()) {
+      return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", destination.status().message())));
+    }
+    names.push_back(std::move(destination->target));
+  }
+  const bool drained = request->mode() == v1::SetEndpointModeRequest::MODE_DRAINED;
+  const absl::StatusOr<EndpointPool::Listed> endpoint = pool_.SetDrained(names, drained);
+  if (!endpoint.ok()) return Answer(context, endpoint.status());
+  Log(LogLevel::kInfo, drained ? "subscriber drained" : "subscriber enabled",
+      {{"uri", endpoint->stats.uri}, {"by", context->peer()}});
+  ToWire(endpoint->stats, endpoint->leases, defaults_.failover_timeout, ClockBridge(registry_.clock()),
+         response->mutable_endpoint());
+  return Answer(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerContext* context,
-                                                           const v1::ExplainDeliveryRequest*,
-                                                           v1::ExplainDeliveryResponse*) {
-  return NotBuilt(context, "ExplainDelivery is not built yet");
+                                                           const v1::ExplainDeliveryRequest* request,
+                                                           v1::ExplainDeliveryResponse* response) {
+  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now());
+  if (!message.ok()) return Answer(context, message.status());
+  const Explanations explanations = Explain(registry_, **message, kMaxExplained);
+  if (!explanations.known) return Answer(context, UnknownEvent((*message)->name()));
+  response->set_omitted(explanations.omitted);
+  size_t bytes = 0;
+  for (const Explanation& explanation : explanations.subscriptions) {
+    if (bytes >= kMaxPageBytes) {
+      response->set_omitted(response->omitted() + 1);
+      continue;
+    }
+    v1::ExplainDeliveryResponse::Plan* const plan = response->add_plans();
+    ToWire(explanation, plan);
+    bytes += plan->ByteSizeLong();
+  }
+  return Answer(context, absl::OkStatus());
 }
 
 grpc::ServerUnaryReactor* OperatorService::ListDeadLetters(grpc::CallbackServerContext* context,

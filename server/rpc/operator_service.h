@@ -6,6 +6,7 @@
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
 #include "server/enroll/enroller.h"
+#include "server/registry/registry.h"
 #include "server/rpc/wire.h"
 #include "transports/api/catalog.h"
 
@@ -13,9 +14,14 @@ namespace eventvirtual {
 
 class OperatorService final : public v1::OperatorService::CallbackService {
  public:
-  OperatorService(const Catalog& catalog, const EndpointPool& pool, Prober& prober, const Enroller& enroller,
-                  const Clock& clock, WireDefaults defaults)
-      : catalog_(catalog), pool_(pool), prober_(prober), enroller_(enroller), clock_(clock), defaults_(defaults) {}
+  OperatorService(const Catalog& catalog, EndpointPool& pool, const Registry& registry, Prober& prober,
+                  const Enroller& enroller, WireDefaults defaults)
+      : catalog_(catalog),
+        pool_(pool),
+        registry_(registry),
+        prober_(prober),
+        enroller_(enroller),
+        defaults_(defaults) {}
 
   grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context,
                                            const v1::ListTransportsRequest* request,
@@ -30,11 +36,15 @@ class OperatorService final : public v1::OperatorService::CallbackService {
                                             const v1::ProbeSubscriberRequest* request,
                                             v1::ProbeSubscriberResponse* response) override;
 
+  grpc::ServerUnaryReactor* ExplainDelivery(grpc::CallbackServerContext* context,
+                                            const v1::ExplainDeliveryRequest* request,
+                                            v1::ExplainDeliveryResponse* response) override;
+
+  grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context,
+                                            const v1::SetEndpointModeRequest* request,
+                                            v1::SetEndpointModeResponse* response) override;
+
   // Not built yet: each answers UNIMPLEMENTED with a sentence.
-  grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context, const v1::SetEndpointModeRequest*,
-                                            v1::SetEndpointModeResponse*) override;
-  grpc::ServerUnaryReactor* ExplainDelivery(grpc::CallbackServerContext* context, const v1::ExplainDeliveryRequest*,
-                                            v1::ExplainDeliveryResponse*) override;
   grpc::ServerUnaryReactor* ListDeadLetters(grpc::CallbackServerContext* context, const v1::ListDeadLettersRequest*,
                                             v1::ListDeadLettersResponse*) override;
   grpc::ServerUnaryReactor* ReplayDeadLetters(grpc::CallbackServerContext* context, const v1::ReplayDeadLettersRequest*,
@@ -44,10 +54,10 @@ class OperatorService final : public v1::OperatorService::CallbackService {
 
  private:
   const Catalog& catalog_;
-  const EndpointPool& pool_;
+  EndpointPool& pool_;
+  const Registry& registry_;
   Prober& prober_;
   const Enroller& enroller_;
-  const Clock& clock_;
   const WireDefaults defaults_;
 };
 

@@ -305,8 +305,12 @@ void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration fai
     case EndpointStats::Health::kProbing:
       out->set_health(v1::EndpointStatus::HEALTH_PROBING);
       break;
+    case EndpointStats::Health::kDrained:
+      out->set_health(v1::EndpointStatus::HEALTH_DRAINED);
+      ToWire(bridge.ToWall(stats.drained_since), out->mutable_drained_time());
+      break;
     case EndpointStats::Health::kFailing: {
-      const absl::Time retry = stats.last_failure + failover_timeout;
+      const absl::Time retry = stats.failing_since + failover_timeout;
       out->set_health(retry > bridge.now() ? v1::EndpointStatus::HEALTH_COOLING : v1::EndpointStatus::HEALTH_PROBING);
       if (retry > bridge.now()) ToWire(bridge.ToWall(retry), out->mutable_retry_time());
       break;
@@ -328,6 +332,7 @@ void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration fai
   ToWire(stats.latency_p50, out->mutable_latency_p50());
   ToWire(stats.latency_p99, out->mutable_latency_p99());
   out->set_subscriptions(subscribers);
+  out->set_missed(stats.missed);
 }
 
 void ToWire(const EnrollmentStatus& status, const ClockBridge& bridge, v1::Enrollment* out) {
@@ -442,6 +447,24 @@ void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out) {
     to->set_error(std::string(record.status.message()));
     ToWire(record.duration, to->mutable_duration());
   }
+}
+
+void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* out) {
+  out->set_subscription(explanation.subscription->name());
+  out->set_event(explanation.subscription->event);
+  out->set_matches(explanation.matches);
+  out->set_reason(explanation.reason);
+  for (const Explanation::Step& step : explanation.steps) {
+    if (step.tried) out->add_order(step.uri);
+    v1::ExplainDeliveryResponse::Step* const to = out->add_steps();
+    to->set_uri(step.uri);
+    to->set_tried(step.tried);
+    to->set_reason(step.reason);
+  }
+}
+
+absl::Status UnknownEvent(absl::string_view event) {
+  return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
 }
 
 absl::StatusOr<uint64_t> NumberFromPageToken(const std::string& token) {

@@ -14,6 +14,7 @@
 #include "eventvirtual/v1/operator.pb.h"
 #include "eventvirtual/v1/subscription.pb.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/dispatch/explain.h"
 #include "server/enroll/enrollment.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
@@ -57,6 +58,8 @@ void ToWire(absl::Duration duration, google::protobuf::Duration* out);
 // INVALID_ARGUMENT: name missing or not visible ASCII, too many parameters, json_value that is not one JSON value.
 absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received);
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out);
+void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* out);
+absl::Status UnknownEvent(absl::string_view event);  // strict events, and nobody knows the name
 
 // Page tokens are decimal numbers; "" is 0. INVALID_ARGUMENT for anything else.
 absl::StatusOr<uint64_t> NumberFromPageToken(const std::string& token);

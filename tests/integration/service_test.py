@@ -209,8 +209,8 @@ class ServiceTest(unittest.TestCase):
         filtered.subscription.never_expires = True
         filtered.subscription.filter = "count>many"
         self.assert_refused(invalid, ["filter: position 7", "no number"], service.subscriptions.Subscribe, filtered)
-        self.assert_refused(grpc.StatusCode.UNIMPLEMENTED, ["not built yet"], service.operators.ExplainDelivery,
-                            operator.ExplainDeliveryRequest())
+        self.assert_refused(grpc.StatusCode.UNIMPLEMENTED, ["not built yet"], service.operators.ListDeadLetters,
+                            operator.ListDeadLettersRequest())
 
     def test_filters_and_patterns_choose_events(self):
         service = self.start("--ingest=tcp:127.0.0.1:0")

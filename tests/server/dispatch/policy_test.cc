@@ -14,6 +14,7 @@ using ::testing::ElementsAre;
 // Failed so many seconds after the epoch and still cooling.
 Candidate Cooling(int at) { return {true, absl::FromUnixSeconds(at)}; }
 const Candidate kFine;
+const Candidate kDrained = {.drained = true};
 
 TEST(MakePlan, FailoverKeepsTheOrderAndPutsTheCoolingLast) {
   EXPECT_THAT(MakePlan(Policy::kFailover, {kFine, kFine, kFine}, 9).order, ElementsAre(0, 1, 2));
@@ -34,6 +35,16 @@ TEST(MakePlan, RoundRobinBeginsWithTheTurn) {
   EXPECT_THAT(MakePlan(Policy::kRoundRobin, three, 4).order, ElementsAre(1, 2, 0));
   EXPECT_THAT(MakePlan(Policy::kRoundRobin, three, ~uint64_t{0}).order, ElementsAre(0, 1, 2));
   EXPECT_THAT(MakePlan(Policy::kRoundRobin, {kFine, Cooling(1), kFine}, 1).order, ElementsAre(2, 0, 1));
+}
+
+TEST(MakePlan, OneThatIsDrainedIsAsIfItWereNotThere) {
+  EXPECT_THAT(MakePlan(Policy::kFailover, {kDrained, kFine, Cooling(1)}, 0).order, ElementsAre(1, 2));
+  const std::vector<Candidate> four = {kFine, kDrained, kFine, kFine};
+  for (uint64_t turn = 0; turn < 9; ++turn) {
+    EXPECT_EQ(MakePlan(Policy::kRoundRobin, four, turn).order[0], (std::vector<int>{0, 2, 3})[turn % 3]) << turn;
+  }
+  EXPECT_THAT(MakePlan(Policy::kRoundRobin, {kDrained, kFine, kDrained, Cooling(1)}, 1).order, ElementsAre(1, 3));
+  EXPECT_TRUE(MakePlan(Policy::kFailover, {kDrained, {true, absl::UnixEpoch(), true}}, 0).order.empty());
 }
 
 TEST(MakePlan, OneSubscriberIsAllThereIs) {

@@ -25,11 +25,12 @@ class World {
  public:
   explicit World(EndpointLimits endpoint_limits = {}, RegistryLimits registry_limits = {})
       : catalog(Transports()),
-        pool({&loop}, endpoint_limits,
-             [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
-               health.push_back(absl::StrCat(uri, why.ok() ? " works" : " fails: ", why.message()));
-               if (on_health) on_health(uri, why, by_reports);
-             }),
+        pool(
+            {&loop}, endpoint_limits,
+            [this](const HealthChange& change) {
+              health.push_back(absl::StrCat(change.uri, change.why.ok() ? " works" : " fails: ", change.why.message()));
+              if (on_health) on_health(change);
+            }),
         registry(catalog, pool, loop, std::move(registry_limits)),
         dispatcher(registry) {}
 
@@ -37,6 +38,8 @@ class World {
     registry.Stop();
     // What is still out ends by its deadline; then the endpoints go.
     loop.Advance(absl::Hours(2));
+    pool.CloseAll();  // the drained are kept until now
+    loop.RunUntilIdle();
     pool.AwaitEmpty();
   }
 

@@ -174,5 +174,36 @@ TEST(Filter, ARefusalNamesThePositionAndWhatIsTaken) {
   }
 }
 
+TEST(Filter, NamesTheConditionThatDoesNotHoldAndWhatIsThereInstead) {
+  const Param params[] = {
+      {"aor", absl::string_view("alice@example.org")}, {"attempts", int64_t{1}}, {"", true}, {"x", Json{"[1,2]"}}};
+  EventFields fields;
+  fields.name = "E";
+  fields.params = params;
+  const MessageRef message = Message::Make(fields);
+  const auto refusal = [&message](absl::string_view text) { return Filter::Parse(text)->Refusal(*message); };
+
+  EXPECT_EQ(refusal("aor=alice@* && attempts<3"), "");
+  EXPECT_EQ(refusal("aor=*@example.org  && attempts >3 && x=1"),
+            "condition 2 of 3, \"attempts>3\", does not hold: attempts is 1");
+  EXPECT_EQ(refusal("aor!=alice*"), R"(condition 1 of 1, "aor!=alice*", does not hold: aor is "alice@example.org")");
+  EXPECT_EQ(refusal("2=false"), R"(condition 1 of 1, "2=false", does not hold: parameter 2 is true)");
+  EXPECT_EQ(refusal("x=1"), R"(condition 1 of 1, "x=1", does not hold: x is [1,2])");
+  EXPECT_EQ(refusal("source_ip=10.*"), R"(condition 1 of 1, "source_ip=10.*", does not hold: there is no source_ip)");
+  EXPECT_EQ(refusal("9=1"), R"(condition 1 of 1, "9=1", does not hold: there is no parameter 9)");
+}
+
+TEST(Filter, OfALongValueItShowsTheBeginning) {
+  std::string value;
+  for (int i = 0; i < 200; ++i) value += "ä";
+  const Param param{"a", absl::string_view(value)};
+  EventFields fields;
+  fields.name = "E";
+  fields.params = absl::MakeConstSpan(&param, 1);
+  const std::string refusal = Filter::Parse("a=b")->Refusal(*Message::Make(fields));
+  EXPECT_THAT(refusal, ::testing::EndsWith("ä…"));
+  EXPECT_LT(refusal.size(), 200u);
+}
+
 }  // namespace
 }  // namespace eventvirtual

@@ -28,9 +28,7 @@ const char* const kMonitor = "fake:monitor?timeout=1h";  // it is looked at when
 class Reports : public testing::Test {
  protected:
   Reports() {
-    world_.on_health = [this](absl::string_view uri, const absl::Status& why, bool by_reports) {
-      reports_.OnHealthChange(uri, why, by_reports);
-    };
+    world_.on_health = [this](const HealthChange& change) { reports_.OnHealthChange(change); };
     world_.fake->at("monitor").window = 10000;
   }
   ~Reports() override { world_.fake->at("monitor").connect_error = kRefused; }

@@ -1,0 +1,148 @@
+"""An operator looks at the built service and steers it: evctl explain, drain and enable."""
+
+import json
+import socket
+import unittest
+
+from service import Service, event, free_port, operator, subscription
+from service_test import udp_receiver
+
+
+class SteerTest(unittest.TestCase):
+    def setUp(self):
+        self.service = Service()
+        self.receivers = {}
+
+    def tearDown(self):
+        self.assertEqual(self.service.stop(), 0)
+        for receiver in self.receivers.values():
+            receiver.close()
+
+    def udp(self):
+        receiver, uri = udp_receiver()
+        self.receivers[uri] = receiver
+        return uri
+
+    def received(self, uri):
+        """The parameters of the next event at one of our receivers."""
+        return json.loads(self.receivers[uri].recv(65536))["params"]
+
+    def explain(self, name, **params):
+        request = operator.ExplainDeliveryRequest()
+        request.event.name = name
+        for key, value in params.items():
+            request.event.params.add(name=key, json_value=json.dumps(value))
+        return self.service.operators.ExplainDelivery(request, timeout=10)
+
+
+class ExplainTest(SteerTest):
+    def test_the_order_is_that_of_the_next_event_and_nothing_is_sent(self):
+        uris = [self.udp() for _ in range(3)]
+        name = self.service.subscribe("E_CDR", "virtual:ROUND-ROBIN " + " ".join(uris)).subscription.name
+        for turn in range(4):
+            for _ in range(3):  # asking advances no turn
+                plan, = self.explain("E_CDR", n="x").plans
+            self.assertEqual((plan.subscription, plan.matches, plan.event), (name, True, "E_CDR"))
+            self.assertEqual(list(plan.order), uris[turn % 3:] + uris[:turn % 3])
+            self.service.raise_event("E_CDR", n=str(turn))
+            self.assertEqual(self.received(plan.order[0]), {"n": str(turn)}, "the first that was sent")
+        counts = self.service.subscriptions.GetSubscription(
+            subscription.GetSubscriptionRequest(name=name), timeout=10).subscription
+        self.assertEqual(counts.raised_count, 4)
+
+    def test_evctl_says_why_in_one_look(self):
+        dead = "tcp:127.0.0.1:%d" % free_port()
+        alive = self.udp()
+        self.service.subscribe("E_PIKE_BLOCKED", "virtual:FAILOVER %s %s" % (dead, alive))
+        self.service.evctl("subscribe", "E_PIKE_*", alive, "--filter=attempts>3 && ip=10.*")
+        self.service.evctl("subscribe", "E_pike_blocked", alive)
+        self.service.raise_event("E_PIKE_BLOCKED", ip="10.0.0.1")
+        shown = self.service.evctl("explain", "E_PIKE_BLOCKED", "attempts:=5", "ip=192.0.2.1").stdout
+        lines = shown.splitlines()
+        self.assertIn("FAILOVER", lines[1])
+        self.assertRegex(lines[2], r"^ +1 +%s +the first$" % alive)
+        self.assertRegex(lines[3], r"^ +2 +%s +if those before it fail; as a last resort: cooling down for another "
+                                   r"\d+s, for it failed .*refused" % dead)
+        self.assertIn('filter: condition 2 of 2, "ip=10.*", does not hold: ip is "192.0.2.1"', lines[4])
+        self.assertIn("upper and lower case are told apart", lines[5])
+        self.assertEqual(len(lines), 6)
+
+    def test_grpcurl_explains_and_a_bad_event_is_refused(self):
+        self.service.subscribe("E", self.udp())
+        shown = json.loads(self.service.grpcurl("eventvirtual.v1.OperatorService/ExplainDelivery", {"event": {"name": "E"}}))
+        self.assertEqual(shown["plans"][0]["order"], list(self.receivers))
+        self.assertIn("the name is empty", self.service.grpcurl("eventvirtual.v1.OperatorService/ExplainDelivery", {}))
+        self.assertIn("nobody is subscribed", self.service.evctl("explain", "E_OTHER").stdout)
+
+    def test_of_very_many_subscriptions_the_answer_says_what_it_leaves_out(self):
+        uri = self.udp()
+        for i in range(1010):
+            self.service.subscribe("E", uri + "?timeout=%dms" % (100 + i))
+        answer = self.explain("E")
+        self.assertEqual(len(answer.plans) + answer.omitted, 1010)
+        self.assertGreaterEqual(answer.omitted, 10)
+        self.assertLess(answer.ByteSize(), 2 << 20)
+
+
+class DrainTest(SteerTest):
+    def health(self, uri):
+        return {e["uri"]: e["health"] for e in map(json.loads, self.service.evctl("endpoints", "-o", "json").stdout.splitlines())}[uri]
+
+    def test_a_subscriber_is_taken_out_and_brought_back_and_the_log_says_by_whom(self):
+        first, second = self.udp(), self.udp()
+        self.service.subscribe("E_CDR", "virtual:FAILOVER %s %s" % (first, second))
+        self.assertIn("is drained; still to be sent: 0", self.service.evctl("drain", first).stdout)
+        self.assertEqual(self.health(first), "HEALTH_DRAINED")
+        self.service.raise_event("E_CDR", n="1")
+        self.assertEqual(self.received(second), {"n": "1"})
+        self.assertIn("taken out by hand", self.service.evctl("explain", "E_CDR").stdout)
+        self.assertIn("is idle", self.service.evctl("enable", first).stdout)
+        self.service.raise_event("E_CDR", n="2")
+        self.assertEqual(self.received(first), {"n": "2"})
+        with open(self.service.log.name) as log:
+            lines = [line for line in log if "subscriber drained" in line or "subscriber enabled" in line]
+        self.assertEqual(len(lines), 2)
+        for line in lines:
+            self.assertIn("uri=%s" % first, line)
+            self.assertRegex(line, r'by="?ipv4:127\.0\.0\.1:\d+')
+
+    def test_when_all_are_out_a_raise_is_refused_in_a_unary_call_and_in_a_stream(self):
+        uri = self.udp()
+        self.service.subscribe("E_CDR", uri)
+        self.service.evctl("drain", uri)
+        refused = self.service.evctl("raise", "E_CDR", check=False)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("UNAVAILABLE: its subscriber has been taken out by hand; evctl enable URI brings one back", refused.stderr)
+        batch = event.RaiseStreamRequest(sequence=1)
+        batch.events.add(name="E_CDR")
+        answer, = self.service.events.RaiseStream(iter([batch]))
+        self.assertEqual((answer.succeeded, answer.failures[0].code), (0, 14))
+
+    def test_enable_forgets_a_cool_down(self):
+        port = free_port()
+        dead, other = "tcp:127.0.0.1:%d" % port, self.udp()
+        self.service.subscribe("E_CDR", "virtual:FAILOVER %s %s" % (dead, other), failover_timeout=3600)
+        self.service.raise_event("E_CDR", n="1")
+        self.assertEqual(self.received(other), {"n": "1"})
+        with socket.create_server(("127.0.0.1", port)) as server:
+            self.service.evctl("drain", dead)
+            self.service.evctl("enable", dead)
+            delivery, = self.service.raise_event("E_CDR", n="2").deliveries
+            self.assertEqual([(a.uri, a.result) for a in delivery.attempts], [(dead, event.Attempt.RESULT_OK)])
+            server.accept()[0].close()
+
+    def test_grpcurl_drains_by_what_is_shown_and_who_is_not_there_is_not_found(self):
+        method = "eventvirtual.v1.OperatorService/SetEndpointMode"
+        self.service.subscribe("E", "http://me:s3cr3t@127.0.0.1:9/x")
+        shown = self.service.operators.ListEndpoints(operator.ListEndpointsRequest()).endpoints[0].uri
+        self.assertIn("***", shown)
+        drained = json.loads(self.service.grpcurl(method, {"uri": shown, "mode": "MODE_DRAINED"}))["endpoint"]
+        self.assertEqual((drained["uri"], drained["health"]), (shown, "HEALTH_DRAINED"))
+        self.assertIn("drained_time", drained)
+        self.assertIn("NotFound", self.service.grpcurl(method, {"uri": "udp:127.0.0.1:9", "mode": "MODE_DRAINED"}))
+        self.assertIn("give MODE_DRAINED or MODE_ENABLED", self.service.grpcurl(method, {"uri": shown}))
+        self.assertIn("uri: ", self.service.grpcurl(method, {"uri": "nothing", "mode": "MODE_DRAINED"}))
+
+
+if __name__ == "__main__":
+    unittest.main()
