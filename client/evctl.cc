@@ -38,7 +38,9 @@ ABSL_FLAG(std::string, filter, "",
 ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
           "subscribe: how long a failed subscriber is skipped; default: the server's");
 ABSL_FLAG(bool, durable, false, "subscribe: keep each event on the server's disk until it is delivered");
-ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
+ABSL_FLAG(uint32_t, rate, 0, "dead-letters replay: so many in a second at most; 0: as fast as it goes");
+ABSL_FLAG(bool, force, false, "dead-letters purge: really");
+ABSL_FLAG(std::string, event, "", "list, watch, dead-letters: this event alone");
 ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, durable, or delivered");
 ABSL_FLAG(bool, canary, false, "probe: also deliver one event, E_EVENTVIRTUAL_PROBE");
 ABSL_FLAG(int, count, 0, "listen, listen-udp: end after so many events; 0: never");
@@ -482,6 +484,100 @@ int Enable(const std::vector<std::string>& words) {
   return SetMode(words, v1::SetEndpointModeRequest::MODE_ENABLED);
 }
 
+// Calls `take` for each, until it says no.
+template <typename Take>
+grpc::Status ForEachDeadLetter(Take take) {
+  const auto stub = v1::OperatorService::NewStub(Connect());
+  v1::ListDeadLettersRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_page_size(1000);
+  do {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::ListDeadLettersResponse response;
+    const grpc::Status status = stub->ListDeadLetters(&context, request, &response);
+    if (!status.ok()) return status;
+    for (const v1::DeadLetter& letter : response.dead_letters()) {
+      if (!take(letter)) return status;
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  return grpc::Status::OK;
+}
+
+int ListDeadLetters() {
+  Table table({"NAME", "SINCE", "EVENT", "EVENT ID", "SUBSCRIPTION", "ATTEMPTS", "REASON"});
+  const grpc::Status status = ForEachDeadLetter([&table](const v1::DeadLetter& letter) {
+    if (Json()) PrintJson(letter);
+    const absl::Time since = absl::FromUnixSeconds(letter.create_time().seconds());
+    table.Add({letter.name(), absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", since, absl::UTCTimeZone()), letter.event().name(),
+               letter.event().event_id(), letter.subscription(), absl::StrCat(letter.attempt_count()),
+               letter.reason()});
+    return true;
+  });
+  if (!status.ok()) return Failed(status);
+  if (!Json()) table.Print();
+  return kOk;
+}
+
+int ShowDeadLetter(const std::string& name) {
+  bool found = false;
+  const grpc::Status status = ForEachDeadLetter([&](const v1::DeadLetter& letter) {
+    if (letter.name() != name) return true;
+    PrintJson(letter);
+    found = true;
+    return false;
+  });
+  if (!status.ok()) return Failed(status);
+  return found ? kOk : Failed(grpc::Status(grpc::StatusCode::NOT_FOUND, "there is no " + name));
+}
+
+int ReplayDeadLetters() {
+  v1::ReplayDeadLettersRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_max_per_second(absl::GetFlag(FLAGS_rate));
+  grpc::ClientContext context;  // takes as long as it takes
+  v1::ReplayDeadLettersResponse response;
+  const grpc::Status status =
+      v1::OperatorService::NewStub(Connect())->ReplayDeadLetters(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("replayed %llu, failed %llu\n", static_cast<unsigned long long>(response.replayed()),
+                static_cast<unsigned long long>(response.failed()));
+    if (response.failed() > 0) std::fprintf(stderr, "evctl: %s\n", response.error().c_str());
+  }
+  return response.failed() == 0 ? kOk : kNotDelivered;
+}
+
+int PurgeDeadLetters() {
+  v1::PurgeDeadLettersRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_force(absl::GetFlag(FLAGS_force));
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::PurgeDeadLettersResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->PurgeDeadLetters(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf(request.force() ? "purged %llu\n" : "%llu would be purged; --force does it\n",
+                static_cast<unsigned long long>(response.purge_count()));
+  }
+  return kOk;
+}
+
+int DeadLetters(const std::vector<std::string>& words) {
+  const std::string verb = words.empty() ? "" : words[0];
+  if (verb == "show" && words.size() == 2) return ShowDeadLetter(words[1]);
+  if (words.size() == 1 && verb == "list") return ListDeadLetters();
+  if (words.size() == 1 && verb == "replay") return ReplayDeadLetters();
+  if (words.size() == 1 && verb == "purge") return PurgeDeadLetters();
+  return Usage("dead-letters takes list, show NAME, replay, or purge");
+}
+
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen takes NAME");
   grpc::ClientContext context;
@@ -590,6 +686,18 @@ whose subscribers are all out is refused.
      R"(Also forgets that it had failed: the next event goes to it at once.
 )",
      Enable},
+    {"dead-letters VERB [NAME]", "events of durable subscriptions that were given up",
+     R"(VERB is one of
+  list        all, the older first
+  show        the one called NAME, with its event and its last attempts
+  replay      give them back to their subscriptions; those whose subscription has ended stay
+  purge       count them; with --force, forget them for good
+  --event=EVENT   this event alone
+  --rate=N        replay so many in a second at most
+
+  evctl dead-letters replay --event=E_CDR --rate=100
+)",
+     DeadLetters},
     {"listen NAME", "be the subscriber stream:NAME",
      R"(Prints each event as one line of JSON and acknowledges it. Runs until it is stopped, or another listens to NAME.
   --count=N   end after N events

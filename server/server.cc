@@ -17,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/durable/dead_letters.h"
 #include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
@@ -160,6 +161,7 @@ struct Server::Parts {
   Dispatcher dispatcher;
   std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
   std::unique_ptr<DurableDelivery> durable;
+  std::unique_ptr<DeadLetters> dead_letters;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
   SubscriptionService subscriptions;
@@ -213,6 +215,12 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
         std::make_unique<DurableDelivery>(*parts.journal, parts.registry, parts.dispatcher, *parts.durable_loop);
     parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
     parts.durable->Resume(parts.store->left_alone());
+    parts.dead_letters = std::make_unique<DeadLetters>(
+        *parts.journal, parts.registry, *parts.durable_loop,
+        [durable = parts.durable.get()](const MessageRef& message, const Ref<const Subscription>& subscription) {
+          return durable->KeepAgain(message, subscription);
+        });
+    parts.operators.ShowDeadLetters(parts.dead_letters.get());
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
@@ -329,7 +337,10 @@ void Server::Drain() {
   if (parts.durable != nullptr) {
     // How the last rounds have ended is on its way to it, and from it to the journal.
     RunOnLoop(*parts.durable_loop, [](const std::shared_ptr<void>&) {});
-    RunOnLoop(*parts.durable_loop, [&parts](const std::shared_ptr<void>&) { parts.durable.reset(); });
+    RunOnLoop(*parts.durable_loop, [&parts](const std::shared_ptr<void>&) {
+      parts.dead_letters.reset();
+      parts.durable.reset();
+    });
   }
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();

@@ -47,6 +47,11 @@ class DurableDelivery final : private Registry::Observer {
   // those that are `left_alone`. Once, not on the loop.
   void Resume(const absl::flat_hash_set<uint32_t>& left_alone);
 
+  // Takes an event of one subscription anew, as if it had been raised now. Any thread; never blocks.
+  Ref<Commit> KeepAgain(const MessageRef& message, const Ref<const Subscription>& subscription) {
+    return Keep(message, absl::MakeConstSpan(&subscription, 1), nullptr);
+  }
+
   // From here on no round is started: what is queued is for the next life. Any thread.
   void Stop();
 

@@ -23,6 +23,8 @@ enum Sql {
   kListOf,
   kEraseLetter,
   kPurgeOf,
+  kLastLetter,
+  kCountOf,
 };
 
 constexpr const char* kSql[] = {
@@ -40,6 +42,8 @@ constexpr const char* kSql[] = {
     "SELECT * FROM dead_letters WHERE id > ? AND event = ? ORDER BY id LIMIT ?",
     "DELETE FROM dead_letters WHERE id = ?",
     "DELETE FROM dead_letters WHERE event = ?",
+    "SELECT max(id) FROM dead_letters",
+    "SELECT count(*) FROM dead_letters WHERE event = ?",
 };
 
 int64_t Signed(uint64_t number) { return static_cast<int64_t>(number); }
@@ -147,11 +151,12 @@ absl::Status EventTable::Bury(uint32_t queue, uint64_t sequence, const SavedDead
 }
 
 absl::StatusOr<std::vector<SavedDeadLetter>> EventTable::ListDeadLetters(const std::string& event, uint64_t after,
-                                                                         size_t limit) {
+                                                                         size_t limit, size_t max_bytes) {
   Statement& rows = statements_[event.empty() ? kList : kListOf].Bind(Signed(after));
   if (!event.empty()) rows.Bind(event);
   rows.Bind(Signed(limit));
   std::vector<SavedDeadLetter> letters;
+  size_t bytes = 0;
   absl::StatusOr<bool> row = rows.Step();
   for (; row.ok() && *row; row = rows.Step()) {
     SavedDeadLetter& letter = letters.emplace_back();
@@ -163,10 +168,30 @@ absl::StatusOr<std::vector<SavedDeadLetter>> EventTable::ListDeadLetters(const s
     letter.attempts = static_cast<uint32_t>(rows.Number(5));
     letter.last_attempts = rows.Blob(6);
     letter.record = rows.Blob(7);
+    bytes += letter.record.size() + letter.last_attempts.size();
+    if (bytes >= max_bytes) break;
   }
   rows.Reset();
   if (!row.ok()) return row.status();
   return letters;
+}
+
+uint64_t EventTable::last_dead_letter() {
+  Statement& row = statements_[kLastLetter];
+  const absl::StatusOr<bool> found = row.Step();
+  const uint64_t last = found.ok() && *found ? static_cast<uint64_t>(row.Number(0)) : 0;
+  row.Reset();
+  return last;
+}
+
+absl::StatusOr<uint64_t> EventTable::CountDeadLetters(const std::string& event) {
+  if (event.empty()) return dead_letters_;
+  Statement& row = statements_[kCountOf].Bind(event);
+  const absl::StatusOr<bool> found = row.Step();
+  const uint64_t count = found.ok() && *found ? static_cast<uint64_t>(row.Number(0)) : 0;
+  row.Reset();
+  if (!found.ok()) return found.status();
+  return count;
 }
 
 absl::Status EventTable::EraseDeadLetter(uint64_t id) {

@@ -61,8 +61,12 @@ class EventTable {
 
   // An event leaves its queue and becomes a dead letter. While there are more than `limit` of these, the oldest go.
   absl::Status Bury(uint32_t queue, uint64_t sequence, const SavedDeadLetter& letter, uint64_t limit);
-  // Up to `limit` behind `after`, the older first; of `event` alone unless that is empty.
-  absl::StatusOr<std::vector<SavedDeadLetter>> ListDeadLetters(const std::string& event, uint64_t after, size_t limit);
+  // Up to `limit` behind `after`, the older first, fewer when they have `max_bytes` together, but for the first; of
+  // `event` alone unless that is empty.
+  absl::StatusOr<std::vector<SavedDeadLetter>> ListDeadLetters(const std::string& event, uint64_t after, size_t limit,
+                                                               size_t max_bytes);
+  uint64_t last_dead_letter();                                          // its id
+  absl::StatusOr<uint64_t> CountDeadLetters(const std::string& event);  // "": all
   absl::Status EraseDeadLetter(uint64_t id);
   absl::StatusOr<uint64_t> PurgeDeadLetters(const std::string& event);  // "": all; how many there were
   absl::Status Recount();                                               // after a transaction that was rolled back

@@ -355,13 +355,19 @@ absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSp
   return Unsubscribe(match->subscription->name());
 }
 
-absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
-  Ref<Subscription> subscription;
+Ref<const Subscription> Registry::Find(absl::string_view name) const {
+  Ref<const Subscription> subscription;
   {
     MutexLock lock(&mutex_);
     if (const Record* const found = FindByName(name); found != nullptr) subscription = found->subscription;
   }
-  if (!subscription || !subscription->Live(loop_.Now())) {
+  if (subscription && !subscription->Live(loop_.Now())) return nullptr;
+  return subscription;
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
+  const Ref<const Subscription> subscription = Find(name);
+  if (!subscription) {
     return absl::NotFoundError(absl::StrCat("there is no subscription \"", name, "\""));
   }
   return Describe(*subscription);

@@ -158,6 +158,8 @@ class Registry {
   // The live subscription that Subscribe(spec) would refresh. INVALID_ARGUMENT like Subscribe(); NOT_FOUND.
   absl::StatusOr<Entry> Match(const SubscriptionSpec& spec) const;
 
+  Ref<const Subscription> Find(absl::string_view name) const;  // null: there is no live one
+
   SubscriptionInfo Describe(const Subscription& subscription) const;
 
   // From now on `observer` hears every change; gives the subscriptions that exist at this very moment.

@@ -9,6 +9,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "transports/api/check.h"
 
 namespace eventvirtual {
 namespace {
@@ -465,6 +466,28 @@ void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* o
 
 absl::Status UnknownEvent(absl::string_view event) {
   return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
+}
+
+void ToWire(const DeadLetter& letter, v1::DeadLetter* out) {
+  out->set_name(absl::StrCat("dead-letters/", letter.id));
+  out->set_subscription(letter.subscription);
+  out->mutable_event()->set_name(letter.event);
+  if (letter.message) {
+    const absl::string_view bytes = letter.message->encoded(Encoding::kProtobuf);
+    EV_CHECK(out->mutable_event()->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+  }
+  for (const KeptAttempt& attempt : letter.last_attempts) {
+    v1::Attempt* const to = out->add_attempts();
+    to->set_uri(attempt.uri);
+    to->set_result(ResultToWire(attempt.result));
+    if (attempt.result == AttemptRecord::Result::kOk) to->set_ack_level(ToWire(attempt.ack_level));
+    to->set_code(static_cast<int32_t>(attempt.status.code()));
+    to->set_error(std::string(attempt.status.message()));
+    ToWire(attempt.duration, to->mutable_duration());
+  }
+  ToWire(letter.created, out->mutable_create_time());
+  out->set_reason(letter.reason);
+  out->set_attempt_count(letter.attempts);
 }
 
 absl::StatusOr<uint64_t> NumberFromPageToken(const std::string& token) {

@@ -158,6 +158,58 @@ class DurableTest(unittest.TestCase):
         got = json.loads(service.evctl("raise", "E", "--wait=delivered", "-o", "json", check=False).stdout)
         self.assertEqual(sorted(d["outcome"] for d in got["deliveries"]), ["OUTCOME_DELIVERED", "OUTCOME_PENDING"])
 
+    def test_what_is_given_up_is_listed_replayed_and_purged(self):
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        request = subscription.SubscribeRequest()
+        request.subscription.event = "E_CDR"
+        request.subscription.socket = "stream:billing"
+        request.subscription.ttl.FromSeconds(3600)
+        request.subscription.delivery.durable = True
+        request.subscription.delivery.max_attempts = 1
+        name = service.subscriptions.Subscribe(request, timeout=10).subscription.name
+        for number in range(3):
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, number=str(number))
+
+        def listed(*words):
+            lines = service.evctl("dead-letters", "list", "-o", "json", *words).stdout.splitlines()
+            return [json.loads(line) for line in lines]
+        eventually(lambda: len(listed()) == 3, "nobody listens, and each is tried once", 60)
+        letters = listed()
+        self.assertEqual([letter["subscription"] for letter in letters], [name] * 3)
+        self.assertEqual([letter["event"]["params"][0]["string_value"] for letter in letters], ["0", "1", "2"])
+        self.assertIn("max_attempts", letters[0]["reason"])
+        self.assertEqual(letters[0]["attempts"][0]["uri"], "stream:billing")
+        self.assertEqual(listed("--event=E_OTHER"), [])
+        shown = json.loads(service.evctl("dead-letters", "show", letters[1]["name"]).stdout)
+        self.assertEqual(shown, letters[1])
+        self.assertEqual(service.evctl("dead-letters", "show", "dead-letters/0", check=False).returncode, 1)
+
+        listener = Listener("billing")
+        listener.listen_to(service)
+        eventually(lambda: service.raise_event("E_CDR", number="9").deliveries[0].outcome ==
+                   event.DeliveryOutcome.OUTCOME_DELIVERED, "it listens", 60)
+        before = len(listener.arrived)
+        self.assertIn("failed 0", service.evctl("dead-letters", "replay", "--event=E_CDR", "--rate=50").stdout)
+        eventually(lambda: {"0", "1", "2"} <= {p["number"] for _, p in listener.arrived[before:]}, "they arrive")
+        ids = [letter["event"]["event_id"] for letter in letters]
+        self.assertEqual([i for i, _ in listener.arrived[before:] if i in ids], ids, "in order, with their ids")
+        eventually(lambda: not [l for l in listed() if l["name"] in [x["name"] for x in letters]], "they are gone")
+
+        listener.services.put(None)
+        service.subscriptions.Unsubscribe(subscription.UnsubscribeRequest(name=name), timeout=10)
+        self.subscribe(service, "E_LATE", "stream:nobody")
+        service.raise_event("E_LATE", wait=event.WAIT_DURABLE, number="1")
+        late = service.subscriptions.ListSubscriptions(subscription.ListSubscriptionsRequest(), timeout=10).subscriptions
+        service.subscriptions.Unsubscribe(subscription.UnsubscribeRequest(name=late[0].name), timeout=10)
+        eventually(lambda: listed("--event=E_LATE"), "what was queued is a dead letter", 60)
+        replay = service.evctl("dead-letters", "replay", "--event=E_LATE", check=False)
+        self.assertEqual(replay.returncode, 4)
+        self.assertIn("there is no durable subscription", replay.stderr)
+        self.assertIn("1 would be purged", service.evctl("dead-letters", "purge", "--event=E_LATE").stdout)
+        self.assertIn("purged 1", service.evctl("dead-letters", "purge", "--event=E_LATE", "--force").stdout)
+        self.assertEqual(listed("--event=E_LATE"), [])
+
     def test_opensips_is_answered_when_the_journal_has_it(self):
         service = Service("--data_dir=" + self.data, "--ingest=tcp:127.0.0.1:0")
         self.subscribe(service, "E_PIKE_BLOCKED", "stream:billing")

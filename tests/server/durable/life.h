@@ -144,7 +144,7 @@ struct Life {
   }
   std::vector<SavedDeadLetter> DeadLetters() {
     std::vector<SavedDeadLetter> letters;
-    journal->Look([&letters](EventTable& table) { letters = *table.ListDeadLetters("", 0, 1000); });
+    journal->Look([&letters](EventTable& table) { letters = *table.ListDeadLetters("", 0, 1000, 1 << 20); });
     AwaitJournal();
     return letters;
   }
