@@ -221,6 +221,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
           return durable->KeepAgain(message, subscription);
         });
     parts.operators.ShowDeadLetters(parts.dead_letters.get());
+    for (const RaisedId& id : parts.journal->TakeRaisedIds()) parts.events.Restore(id.id, id.raised, id.matched);
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }

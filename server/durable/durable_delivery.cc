@@ -124,7 +124,7 @@ DurableDelivery::DurableDelivery(Journal& journal, Registry& registry, Dispatche
       random_(std::random_device()()) {
   registry_.AllowDurable(journal.last_queue());
   dispatcher_.KeepDurableBy([this](const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions,
-                                   RaiseDone done) { return Keep(message, subscriptions, std::move(done)); });
+                                   RaiseDone done) { return Keep(message, subscriptions, std::move(done), /*remember=*/true); });
 }
 
 DurableDelivery::~DurableDelivery() {
@@ -183,8 +183,12 @@ void DurableDelivery::OnChange(Registry::Change change, const Subscription& subs
   });
 }
 
+Ref<Commit> DurableDelivery::KeepAgain(const MessageRef& message, const Ref<const Subscription>& subscription) {
+  return Keep(message, absl::MakeConstSpan(&subscription, 1), nullptr, /*remember=*/false);
+}
+
 Ref<Commit> DurableDelivery::Keep(const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions,
-                                  RaiseDone done) {
+                                  RaiseDone done, bool remember) {
   auto kept = std::make_unique<Kept>();
   kept->message = message;
   kept->accepted = loop_.Now();
@@ -198,7 +202,11 @@ Ref<Commit> DurableDelivery::Keep(const MessageRef& message, absl::Span<const Re
     queues.push_back(subscription->queue);
   }
   std::string record = EncodeEvent(*message, kept->accepted);
-  journal_.Append(std::move(record), std::move(queues),
+  std::optional<RaisedId> id;
+  if (remember && message->id_was_given()) {
+    id = {std::string(message->event_id()), kept->accepted, static_cast<uint32_t>(subscriptions.size())};
+  }
+  journal_.Append(std::move(record), std::move(queues), std::move(id),
                   [inbox = inbox_, kept = std::move(kept)](absl::StatusOr<uint64_t> first) mutable {
                     if (!first.ok()) return kept->Refuse(first.status());
                     kept->first = *first;

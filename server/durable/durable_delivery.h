@@ -48,9 +48,7 @@ class DurableDelivery final : private Registry::Observer {
   void Resume(const absl::flat_hash_set<uint32_t>& left_alone);
 
   // Takes an event of one subscription anew, as if it had been raised now. Any thread; never blocks.
-  Ref<Commit> KeepAgain(const MessageRef& message, const Ref<const Subscription>& subscription) {
-    return Keep(message, absl::MakeConstSpan(&subscription, 1), nullptr);
-  }
+  Ref<Commit> KeepAgain(const MessageRef& message, const Ref<const Subscription>& subscription);
 
   // From here on no round is started: what is queued is for the next life. Any thread.
   void Stop();
@@ -79,7 +77,9 @@ class DurableDelivery final : private Registry::Observer {
 
   void OnChange(Registry::Change change, const Subscription& subscription,
                 absl::FunctionRef<SubscriptionInfo()> describe) override;
-  Ref<Commit> Keep(const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions, RaiseDone done);
+  // `remember`: the event's id, where its caller gave one.
+  Ref<Commit> Keep(const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions, RaiseDone done,
+                   bool remember);
 
   // All on the loop.
   void Drain();

@@ -25,6 +25,9 @@ enum Sql {
   kPurgeOf,
   kLastLetter,
   kCountOf,
+  kRemember,
+  kForgetRaised,
+  kRaisedSince,
 };
 
 constexpr const char* kSql[] = {
@@ -44,6 +47,9 @@ constexpr const char* kSql[] = {
     "DELETE FROM dead_letters WHERE event = ?",
     "SELECT max(id) FROM dead_letters",
     "SELECT count(*) FROM dead_letters WHERE event = ?",
+    "INSERT OR REPLACE INTO raised VALUES(?, ?, ?, ?)",
+    "DELETE FROM raised WHERE number = ?",
+    "SELECT id, raised, matched FROM raised WHERE raised >= ? ORDER BY number",
 };
 
 int64_t Signed(uint64_t number) { return static_cast<int64_t>(number); }
@@ -62,6 +68,10 @@ absl::StatusOr<EventTable> EventTable::Prepare(Database& database) {
   }
   EventTable table(database, std::move(statements));
   if (absl::Status status = table.Recount(); !status.ok()) return status;
+  const absl::StatusOr<std::string> last = database.Ask("SELECT coalesce(max(number), 0) FROM raised");
+  if (!last.ok()) return last.status();
+  if (!absl::SimpleAtoi(*last, &table.next_raised_)) return absl::DataLossError("ids that are not numbered");
+  ++table.next_raised_;
   return table;
 }
 
@@ -135,6 +145,26 @@ absl::StatusOr<uint32_t> EventTable::LastQueue() {
 }
 
 absl::Status EventTable::EraseQueue(uint32_t number) { return statements_[kEraseQueue].Bind(int64_t{number}).Run(); }
+
+absl::Status EventTable::Remember(const RaisedId& id) {
+  const uint64_t number = next_raised_++;
+  Statement& remember = statements_[kRemember].Bind(Signed(number)).Bind(id.id).Bind(absl::ToUnixNanos(id.raised));
+  if (absl::Status status = remember.Bind(int64_t{id.matched}).Run(); !status.ok()) return status;
+  if (number < kMaxRaisedIds) return absl::OkStatus();
+  return statements_[kForgetRaised].Bind(Signed(number - kMaxRaisedIds)).Run();
+}
+
+absl::StatusOr<std::vector<RaisedId>> EventTable::RaisedSince(absl::Time since) {
+  Statement& rows = statements_[kRaisedSince].Bind(absl::ToUnixNanos(since));
+  std::vector<RaisedId> ids;
+  absl::StatusOr<bool> row = rows.Step();
+  for (; row.ok() && *row; row = rows.Step()) {
+    ids.push_back({rows.Text(0), absl::FromUnixNanos(rows.Number(1)), static_cast<uint32_t>(rows.Number(2))});
+  }
+  rows.Reset();
+  if (!row.ok()) return row.status();
+  return ids;
+}
 
 absl::Status EventTable::Bury(uint32_t queue, uint64_t sequence, const SavedDeadLetter& letter, uint64_t limit) {
   if (absl::Status status = Erase(queue, sequence, sequence); !status.ok()) return status;

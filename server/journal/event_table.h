@@ -43,6 +43,13 @@ struct SavedDeadLetter {
   std::string record;
 };
 
+// An event that a caller raised under an id of its own.
+struct RaisedId {
+  std::string id;
+  absl::Time raised;  // by the wall's clock
+  uint32_t matched = 0;
+};
+
 // On the thread of the database, which outlives it. A queue's number is never used for another.
 class EventTable {
  public:
@@ -58,6 +65,11 @@ class EventTable {
   absl::StatusOr<std::vector<Backlog>> Backlogs();
   absl::StatusOr<uint32_t> LastQueue();      // that was ever given a subscription
   absl::Status EraseQueue(uint32_t number);  // its events are erased or buried already
+
+  // Keeps the last kMaxRaisedIds.
+  static constexpr uint64_t kMaxRaisedIds = 100000;
+  absl::Status Remember(const RaisedId& id);
+  absl::StatusOr<std::vector<RaisedId>> RaisedSince(absl::Time since);  // in their order
 
   // An event leaves its queue and becomes a dead letter. While there are more than `limit` of these, the oldest go.
   absl::Status Bury(uint32_t queue, uint64_t sequence, const SavedDeadLetter& letter, uint64_t limit);
@@ -80,6 +92,7 @@ class EventTable {
   std::vector<Statement> statements_;
   uint64_t dead_letters_ = 0;
   uint64_t dropped_ = 0;
+  uint64_t next_raised_ = 0;
 };
 
 }  // namespace eventvirtual

@@ -22,6 +22,7 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kTryAgain = absl::Seconds(1);
+constexpr absl::Duration kRaisedWindow = absl::Minutes(10);
 constexpr int kMaxDamaged = 9;                // files that are kept
 constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
 constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
@@ -45,7 +46,8 @@ constexpr const char* kMigrations[kVersion] = {
          queue INTEGER, sequence INTEGER, record BLOB, progress BLOB, PRIMARY KEY(queue, sequence)) WITHOUT ROWID;
        CREATE TABLE dead_letters(
          id INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER, subscription TEXT, event TEXT, reason TEXT,
-         attempts INTEGER, last_attempts BLOB, record BLOB);)",
+         attempts INTEGER, last_attempts BLOB, record BLOB);
+       CREATE TABLE raised(number INTEGER PRIMARY KEY, id TEXT, raised INTEGER, matched INTEGER);)",
 };
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
@@ -74,6 +76,7 @@ struct Journal::Writer {
   struct NewEvent {
     std::string record;
     absl::InlinedVector<uint32_t, 2> queues;
+    std::optional<RaisedId> id;
     uint64_t first = 0;
     absl::AnyInvocable<void(absl::StatusOr<uint64_t>) &&> done;
   };
@@ -101,6 +104,7 @@ struct Journal::Writer {
   std::optional<Statement> pages, free_pages;
   std::vector<SavedSubscription> loaded;
   std::vector<Backlog> backlogs;
+  std::vector<RaisedId> raised;
   uint32_t last_queue = 0;
   uint64_t last_sequence = 0;  // that the file held
   int64_t page_size = 0;
@@ -183,6 +187,9 @@ struct Journal::Writer {
     absl::StatusOr<std::vector<Backlog>> found = events->Backlogs();
     if (!found.ok()) return found.status();
     backlogs = *std::move(found);
+    absl::StatusOr<std::vector<RaisedId>> ids = events->RaisedSince(absl::Now() - kRaisedWindow);
+    if (!ids.ok()) return ids.status();
+    raised = *std::move(ids);
     absl::StatusOr<uint32_t> queue = events->LastQueue();
     if (!queue.ok()) return queue.status();
     last_queue = *queue;
@@ -215,6 +222,8 @@ struct Journal::Writer {
       for (uint32_t queue : event.queues) {
         if (absl::Status status = events->Append(queue, sequence++, event.record); !status.ok()) return status;
       }
+      if (!event.id.has_value()) continue;
+      if (absl::Status status = events->Remember(*event.id); !status.ok()) return status;
     }
     for (Edit& edit : batch.edits) {
       if (absl::Status status = edit.change(*events); !status.ok()) return status;
@@ -392,6 +401,7 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
 Journal::~Journal() { Close(absl::ZeroDuration()); }
 
 std::vector<SavedSubscription> Journal::TakeSubscriptions() { return std::move(writer_->loaded); }
+std::vector<RaisedId> Journal::TakeRaisedIds() { return std::move(writer_->raised); }
 std::vector<Backlog> Journal::TakeBacklogs() { return std::move(writer_->backlogs); }
 uint32_t Journal::last_queue() const { return writer_->last_queue; }
 uint64_t Journal::last_sequence() const { return writer_->last_sequence; }
@@ -421,7 +431,7 @@ void Journal::AfterCommit(Done done) {
   std::move(done)(absl::OkStatus());
 }
 
-void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues,
+void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues, std::optional<RaisedId> id,
                      absl::AnyInvocable<void(absl::StatusOr<uint64_t> first) &&> done) {
   absl::Status refusal;
   {
@@ -432,7 +442,8 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
       const uint64_t first = writer_->next_sequence;
       writer_->next_sequence += queues.size();
       writer_->unwritten += bytes;
-      writer_->pending.events.push_back({std::move(record), std::move(queues), first, std::move(done)});
+      writer_->pending.events.push_back(
+          {std::move(record), std::move(queues), std::move(id), first, std::move(done)});
       if (writer_->pending.events.size() == 1) writer_->changed.SignalAll();
       return;
     }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,7 @@ class Journal {
   // What the file held when it was opened; the subscriptions in the order of creation. Once each.
   std::vector<SavedSubscription> TakeSubscriptions();
   std::vector<Backlog> TakeBacklogs();
+  std::vector<RaisedId> TakeRaisedIds();  // of the last ten minutes
   uint32_t last_queue() const;     // the highest number that a queue has had
   uint64_t last_sequence() const;  // of the events that the file held
 
@@ -59,7 +61,8 @@ class Journal {
   // bytes as it may, the disk is full, or too many events wait to be written; UNAVAILABLE: it cannot be written. While
   // that is so, it is tried once a second, and the others hear it at once. An event that is refused may still be there
   // in the next life: a disk that fails does not say what it has. Any thread; never blocks.
-  void Append(std::string record, absl::InlinedVector<uint32_t, 2> queues,
+  // With an `id`, that is remembered in the same commit.
+  void Append(std::string record, absl::InlinedVector<uint32_t, 2> queues, std::optional<RaisedId> id,
               absl::AnyInvocable<void(absl::StatusOr<uint64_t> first) &&> done);
 
   // Any other change of the events. `change` is called in a transaction, until it is committed; then `done` is called.

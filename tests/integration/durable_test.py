@@ -158,6 +158,39 @@ class DurableTest(unittest.TestCase):
         got = json.loads(service.evctl("raise", "E", "--wait=delivered", "-o", "json", check=False).stdout)
         self.assertEqual(sorted(d["outcome"] for d in got["deliveries"]), ["OUTCOME_DELIVERED", "OUTCOME_PENDING"])
 
+    def test_a_repeated_id_gets_the_first_answer_and_is_not_delivered_again_also_over_a_restart(self):
+        listener = Listener("billing")
+        service = Service("--data_dir=" + self.data)
+        listener.listen_to(service)
+        self.subscribe(service, "E_CDR", "stream:billing")
+
+        def raise_it(name, wait=event.WAIT_ACCEPTED, stream=False):
+            request = event.RaiseRequest(wait=wait)
+            request.event.name = "E_CDR"
+            request.event.event_id = name
+            if not stream:
+                return service.events.Raise(request, timeout=20)
+            batch = event.RaiseStreamRequest(wait=wait, events=[request.event] * 3)
+            return next(service.events.RaiseStream(iter([batch]), timeout=20))
+        for _ in range(3):
+            answer = raise_it("once")
+            self.assertEqual((answer.event_id, answer.matched_subscriptions), ("once", 1))
+        self.assertEqual(raise_it("once", stream=True).succeeded, 3)
+        self.assertEqual(raise_it("stream", stream=True).succeeded, 3)
+        calls = [service.events.Raise.future(event.RaiseRequest(event=event.Event(name="E_CDR", event_id="at-once")))
+                 for _ in range(20)]
+        self.assertEqual({call.result(timeout=20).matched_subscriptions for call in calls}, {1})
+        eventually(lambda: len(listener.arrived) >= 3, "each arrives", 60)
+        service.kill()
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        listener.listen_to(service)
+        self.assertEqual(raise_it("once").matched_subscriptions, 1)
+        raise_it("last")
+        eventually(lambda: listener.arrived[-1][0] == "last", "the last arrives", 60)
+        self.assertEqual(collections.Counter(name for name, _ in listener.arrived if name != "at-once"),
+                         {"once": 1, "stream": 1, "last": 1})
+
     def test_what_is_given_up_is_listed_replayed_and_purged(self):
         service = Service("--data_dir=" + self.data)
         self.addCleanup(service.stop)
