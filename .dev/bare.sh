@@ -76,11 +76,14 @@ try_package() {
   say "the package under systemd"
   in_root 'bash /root/try_package.sh prepare-boot'
   mount -t cgroup2 cgroup2 "$ROOT/sys/fs/cgroup" # of the namespace that was made for this script
-  # systemd ends with the status of what it was booted for.
+  # systemd ends with the status of what it was booted for. The root is moved, not changed: from within a chroot the kernel
+  # makes no user namespace, which the unit asks for (PrivateUsers).
   local status=0
-  unshare --pid --fork --kill-child --mount --uts --ipc --mount-proc="$ROOT/proc" \
-    env -i container=bare PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$ROOT" /lib/systemd/systemd \
-    --unit=try-package.target --show-status=false --log-target=null </dev/null >/dev/null 2>&1 || status=$?
+  # shellcheck disable=SC2016 # the inner shell's own
+  unshare --pid --fork --kill-child --mount --uts --ipc --mount-proc="$ROOT/proc" bash -c '
+    cd "$1" && mkdir -p .outside && pivot_root . .outside && umount -l /.outside &&
+      exec env -i container=bare PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd \
+        --unit=try-package.target --show-status=false --log-target=null' boot "$ROOT" </dev/null >/dev/null 2>&1 || status=$?
   cat "$ROOT/root/boot.log"
   return "$status"
 }

@@ -19,10 +19,12 @@ lay_out() {
   python3 deploy/reference.py man "$CLIENT" >"$root/man/evctl.1"
   python3 deploy/reference.py man "$SERVER" >"$root/man/eventvirtuald.8"
   cp -r README.md CHANGELOG.md docs deploy/opensips "$root/doc/"
+  rm "$root/doc/docs/BUILD"
 }
 
+work="" # where it is packed
 main() {
-  local version work
+  local version
   version=$(sed -n 's/.*kVersion\[\] = "\(.*\)";/\1/p' server/version.h)
   # Packed twice, the same tree gives the same package.
   SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
@@ -32,8 +34,8 @@ main() {
   mkdir "$work/eventvirtual"
   cp -r deploy/debian "$work/eventvirtual/debian"
   cp deploy/systemd/eventvirtuald.service "$work/eventvirtual/debian/eventvirtual.eventvirtuald.service"
-  printf 'eventvirtual (%s) bookworm; urgency=medium\n\n  * %s\n\n -- eventvirtual <eventvirtual@localhost>  %s\n' \
-    "$version" "Packed from $(git log -1 --format=%h); changes are in /usr/share/doc/eventvirtual/changelog.gz." \
+  printf 'eventvirtual (%s-1) bookworm; urgency=medium\n\n  * %s\n\n -- eventvirtual <eventvirtual@localhost>  %s\n' \
+    "$version" "Packed from $(git log -1 --format=%h): see changelog.gz." \
     "$(date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")" >"$work/eventvirtual/debian/changelog"
   lay_out "$work/eventvirtual/root"
   say "packing eventvirtual $version"
@@ -42,6 +44,8 @@ main() {
   mkdir -p dist
   rm -f dist/eventvirtual*.deb
   mv "$work"/*.deb dist/
+  # What Debian's own packages are held to. It ends with an error for errors alone.
+  lintian --fail-on error --allow-root dist/eventvirtual_*.deb
   ls dist/*.deb
 }
 

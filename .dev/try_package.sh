@@ -6,6 +6,7 @@ export DEBIAN_FRONTEND=noninteractive
 say() { printf '   %s\n' "$*"; }
 die() {
   printf '   FAILED: %s\n' "$*"
+  ! [[ -d /run/systemd/system ]] || systemctl status --no-pager --lines=40 --full eventvirtuald
   exit 1
 }
 
@@ -89,8 +90,9 @@ booted() {
   [[ "$(systemctl show -p Result --value eventvirtuald)" == success ]] || die "the stop is not in order"
   [[ "$(evctl list | wc -l)" == 2 ]] || die "its subscription is gone"
   say "so it is after a restart"
+  journalctl --unit=eventvirtuald --grep=msg=stopped --quiet | grep -q msg=stopped || die "its log is not in the journal"
   apt-get remove -qq -y eventvirtual >/dev/null 2>&1 || die "it cannot be removed"
-  ! pgrep -x eventvirtuald >/dev/null || die "removed, it still runs"
+  ! grep -qsx eventvirtuald /proc/[0-9]*/comm || die "removed, it still runs"
   [[ -e /var/lib/eventvirtual/journal.db && -e /etc/eventvirtual/eventvirtuald.conf ]] || die "removing took its data"
   apt-get purge -qq -y eventvirtual >/dev/null 2>&1 || die "it cannot be purged"
   [[ ! -e /var/lib/eventvirtual && ! -e /etc/eventvirtual ]] || die "purging left something"

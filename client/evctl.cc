@@ -43,7 +43,8 @@ ABSL_FLAG(bool, force, false, "dead-letters purge: really");
 ABSL_FLAG(std::string, event, "", "list, watch, dead-letters: this event alone");
 ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, durable, or delivered");
 ABSL_FLAG(bool, canary, false, "probe: also deliver one event, E_EVENTVIRTUAL_PROBE");
-ABSL_FLAG(int, count, 0, "listen, listen-udp: end after so many events; 0: never");
+ABSL_FLAG(int, count, 0, "listen, listen-udp, tail: end after so many events; 0: never");
+ABSL_FLAG(bool, failures, false, "tail: only deliveries of which something failed");
 
 namespace eventvirtual {
 namespace {
@@ -306,6 +307,57 @@ int Raise(const std::vector<std::string>& words) {
   return delivered ? kOk : kNotDelivered;
 }
 
+std::string DurationOf(const google::protobuf::Duration& duration, absl::Duration unit) {
+  return absl::FormatDuration(
+      absl::Trunc(absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos()), unit));
+}
+
+// A line for each attempt.
+void PrintTail(const v1::WatchDeliveriesResponse& row) {
+  if (row.dropped() > 0)
+    std::printf("(%d deliveries missed: they end faster than this reads)\n", static_cast<int>(row.dropped()));
+  if (!row.has_delivery()) return;
+  const std::string outcome = Short(v1::DeliveryOutcome::Outcome_Name(row.delivery().outcome()), "OUTCOME_");
+  const std::string head =
+      absl::StrCat(absl::FormatTime("%H:%M:%E3S", absl::Now(), absl::LocalTimeZone()), "  ", row.event(), "  ",
+                   row.event_id(), "  ", row.delivery().subscription(), "  ", outcome);
+  if (row.delivery().attempts().empty()) std::printf("%s\n", head.c_str());
+  for (const v1::Attempt& attempt : row.delivery().attempts()) {
+    const bool ok = attempt.result() == v1::Attempt::RESULT_OK;
+    std::printf("%s  %s  %s  %s  %s\n", head.c_str(), attempt.uri().c_str(),
+                Short(v1::Attempt::Result_Name(attempt.result()), "RESULT_").c_str(),
+                DurationOf(attempt.duration(), absl::Microseconds(1)).c_str(),
+                ok ? Short(v1::AckLevel_Name(attempt.ack_level()), "ACK_LEVEL_").c_str() : attempt.error().c_str());
+  }
+}
+
+int Tail(const std::vector<std::string>& words) {
+  if (words.size() > 1) return Usage("tail takes EVENT or nothing");
+  v1::WatchDeliveriesRequest request;
+  if (!words.empty()) request.set_event(words[0]);
+  request.set_failures_only(absl::GetFlag(FLAGS_failures));
+  grpc::ClientContext context;
+  const auto stub = v1::EventService::NewStub(Connect());
+  const auto reader = stub->WatchDeliveries(&context, request);
+  reader->WaitForInitialMetadata();
+  if (!Json())
+    std::printf("TIME  EVENT  EVENT ID  SUBSCRIPTION  OUTCOME  SUBSCRIBER  RESULT  DURATION  PROVES, OR ERROR\n");
+  std::fflush(stdout);
+  const int count = absl::GetFlag(FLAGS_count);
+  v1::WatchDeliveriesResponse row;
+  for (int shown = 0; (count == 0 || shown < count) && reader->Read(&row); ++shown) {
+    if (Json()) {
+      PrintJson(row);
+    } else {
+      PrintTail(row);
+      std::fflush(stdout);
+    }
+  }
+  if (count > 0) context.TryCancel();
+  const grpc::Status status = reader->Finish();
+  return status.ok() || (count > 0 && status.error_code() == grpc::StatusCode::CANCELLED) ? kOk : Failed(status);
+}
+
 int Explain(const std::vector<std::string>& words) {
   if (words.empty()) return Usage("explain takes EVENT and its parameters");
   v1::ExplainDeliveryRequest request;
@@ -438,14 +490,12 @@ int Probe(const std::vector<std::string>& words) {
   if (Json()) {
     PrintJson(response);
   } else {
-    const absl::Duration latency =
-        absl::Seconds(response.latency().seconds()) + absl::Nanoseconds(response.latency().nanos());
     std::printf("%s after %s\n",
                 !response.reachable()   ? "not reachable"
                 : !good                 ? "reachable, but the canary failed"
                 : request.send_canary() ? "canary delivered"
                                         : "reachable",
-                absl::FormatDuration(absl::Trunc(latency, absl::Microseconds(10))).c_str());
+                DurationOf(response.latency(), absl::Microseconds(10)).c_str());
     if (good && request.send_canary()) {
       std::printf("success proves: %s\n", Short(v1::AckLevel_Name(response.ack_level()), "ACK_LEVEL_").c_str());
     }
@@ -538,8 +588,7 @@ int ReplayDeadLetters() {
   request.set_max_per_second(absl::GetFlag(FLAGS_rate));
   grpc::ClientContext context;  // takes as long as it takes
   v1::ReplayDeadLettersResponse response;
-  const grpc::Status status =
-      v1::OperatorService::NewStub(Connect())->ReplayDeadLetters(&context, request, &response);
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->ReplayDeadLetters(&context, request, &response);
   if (!status.ok()) return Failed(status);
   if (Json()) {
     PrintJson(response);
@@ -660,6 +709,15 @@ be tried; "-": not at all. PARAM as for raise.
   evctl explain E_PIKE_BLOCKED ip=10.0.0.1 hits:=42
 )",
      Explain},
+    {"tail [EVENT]", "show deliveries as they end",
+     R"(A line for each attempt, with its time from accept to outcome and what a success proves. EVENT is a name or a pattern
+("E_UL_*"). Runs until it is stopped. Deliveries never wait for it: what it is too slow for is missed, and counted.
+  --failures   only deliveries that did not reach all, or not at the first attempt
+  --count=N    end after N deliveries
+
+  evctl tail 'E_UL_*' --failures
+)",
+     Tail},
     {"events", "show the events and how often they were raised", "", Events},
     {"endpoints", "show the destinations, their health and counters", "", Endpoints},
     {"enrollments", "show the OpenSIPS at which the server is subscribed",

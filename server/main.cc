@@ -10,15 +10,15 @@
 #include "server/log/log.h"
 #include "server/options.h"
 #include "server/server.h"
-#include "server/service_manager.h"
+#include "server/systemd.h"
 
 namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kLogPatience = absl::Seconds(1);  // with whoever reads stderr, when the process ends
 
-void TellServiceManager(absl::string_view state) {
-  const absl::Status told = NotifyServiceManager(state);
+void TellSystemd(absl::string_view state) {
+  const absl::Status told = NotifySystemd(state);
   if (!told.ok()) Log(LogLevel::kWarning, "systemd cannot be told", {{"error", told.message()}});
 }
 
@@ -53,11 +53,11 @@ int main(int argc, char** argv) {
        {"ingest", absl::StrJoin((*server)->ingesting(), ",")},
        {"mi", absl::StrJoin((*server)->managing(), ",")},
        {"http", absl::StrJoin((*server)->showing(), ",")}});
-  TellServiceManager("READY=1");
+  TellSystemd("READY=1");
   int signal_number = 0;
   sigwait(&stop, &signal_number);
   Log(LogLevel::kInfo, "draining", {{"signal", signal_number == SIGTERM ? "SIGTERM" : "SIGINT"}});
-  TellServiceManager("STOPPING=1");
+  TellSystemd("STOPPING=1");
   (*server)->Drain();
   Log(LogLevel::kInfo, "stopped");
   FlushLog(kLogPatience);

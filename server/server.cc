@@ -322,6 +322,7 @@ void Server::Drain() {
     parts.dispatcher.AwaitIdle(std::max((deadline - absl::Now()) / 2, absl::ZeroDuration()));
     parts.events.EndListeners();
   }
+  parts.events.EndWatches();
   parts.health.EndWatches();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

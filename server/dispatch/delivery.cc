@@ -260,17 +260,23 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
       EV_CHECK(false);  // no delivery ends so
   }
   if (counts_) count->fetch_add(1, std::memory_order_relaxed);
+  if (raise_->observed()) {
+    DeliveryResult result = TakeResult();
+    raise_->Tell(result);
+    records_ = std::move(result.attempts);
+  }
   raise_->Release();
 }
 
 DeliveryResult Delivery::TakeResult() { return {subscription_, outcome_, std::move(records_)}; }
 
 RaiseState* RaiseState::Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
-                             absl::Span<Ref<const Subscription>> subscriptions, std::vector<DeliveryResult> filtered) {
+                             bool observed, absl::Span<Ref<const Subscription>> subscriptions,
+                             std::vector<DeliveryResult> filtered) {
   static_assert(alignof(RaiseState) >= alignof(Delivery) && sizeof(RaiseState) % alignof(Delivery) == 0);
   void* const block = ::operator new(sizeof(RaiseState) + subscriptions.size() * sizeof(Delivery));
-  auto* const raise = new (block)
-      RaiseState(dispatcher, clock, std::move(message), std::move(done), std::move(filtered), subscriptions.size());
+  auto* const raise = new (block) RaiseState(dispatcher, clock, std::move(message), std::move(done), observed,
+                                             std::move(filtered), subscriptions.size());
   Delivery* delivery = raise->deliveries().data();
   for (Ref<const Subscription>& subscription : subscriptions) {
     new (delivery++) Delivery(raise, std::move(subscription));

@@ -83,19 +83,23 @@ class Delivery final : public Endpoint::Client {
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
   // PARALLEL. Attempts that are out, and in the upper half the successes: one atomic step for each outcome.
   std::atomic<uint64_t> outstanding_{0};
-  std::vector<AttemptRecord> records_;  // only if somebody waits for the end
+  std::vector<AttemptRecord> records_;  // only if somebody waits for the end, or watches
 };
 
 // Owns itself: lives until its last delivery has ended. One allocation, its deliveries stand behind it.
 class RaiseState {
  public:
-  static RaiseState* Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
+  // `observed`: the dispatcher is told of each delivery.
+  static RaiseState* Make(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done, bool observed,
                           absl::Span<Ref<const Subscription>> subscriptions, std::vector<DeliveryResult> filtered);
 
   absl::Span<Delivery> deliveries() { return {reinterpret_cast<Delivery*>(this + 1), count_}; }
   const MessageRef& message() const { return message_; }
   const Clock& clock() const { return clock_; }
-  bool keeps_records() const { return static_cast<bool>(done_); }
+  bool observed() const { return observed_; }
+  bool keeps_records() const { return keeps_records_; }
+
+  void Tell(const DeliveryResult& delivery) const { dispatcher_->Tell(*message_, delivery); }
 
   // One of the deliveries has ended; the last calls `done` and destroys this.
   void Release();
@@ -103,13 +107,15 @@ class RaiseState {
  private:
   void Destroy();
 
-  RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done,
+  RaiseState(Dispatcher* dispatcher, const Clock& clock, MessageRef message, RaiseDone done, bool observed,
              std::vector<DeliveryResult> filtered, size_t count)
       : dispatcher_(dispatcher),
         clock_(clock),
         message_(std::move(message)),
         done_(std::move(done)),
         filtered_(std::move(filtered)),
+        observed_(observed),
+        keeps_records_(observed || done_),
         count_(count),
         remaining_(count) {}
 
@@ -118,6 +124,8 @@ class RaiseState {
   const MessageRef message_;
   RaiseDone done_;
   std::vector<DeliveryResult> filtered_;  // for `done_`
+  const bool observed_;
+  const bool keeps_records_;
   const size_t count_;
   std::atomic<size_t> remaining_;
 };

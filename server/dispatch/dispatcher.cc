@@ -46,26 +46,24 @@ class BothEnds {
 
 Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 
-void Dispatcher::WatchFailures(const std::atomic<int>* wanted, OnFailedDelivery on_failed) {
-  failures_wanted_ = wanted;
-  on_failed_ = std::move(on_failed);
+void Dispatcher::Watch(DeliveryObserver* observer) {
+  MutexLock lock(&observers_mutex_);
+  observers_.push_back(observer);
+  observed_.store(true, std::memory_order_relaxed);
 }
 
-// Who waits for the end is told how each delivery has ended: so the failures are found there.
-RaiseDone Dispatcher::TellFailures(MessageRef message, RaiseDone done) {
-  return [this, message = std::move(message), done = std::move(done)](absl::Span<DeliveryResult> deliveries) mutable {
-    for (const DeliveryResult& delivery : deliveries) {
-      if (delivery.outcome == DeliveryResult::Outcome::kFailed ||
-          delivery.outcome == DeliveryResult::Outcome::kPartial) {
-        on_failed_(*message, delivery);
-      }
-    }
-    if (done) std::move(done)(deliveries);
-  };
+void Dispatcher::Unwatch(DeliveryObserver* observer) {
+  MutexLock lock(&observers_mutex_);
+  observers_.erase(std::remove(observers_.begin(), observers_.end(), observer), observers_.end());
+  observed_.store(!observers_.empty(), std::memory_order_relaxed);
+}
+
+void Dispatcher::Tell(const Message& message, const DeliveryResult& delivery) {
+  MutexLock lock(&observers_mutex_);
+  for (DeliveryObserver* observer : observers_) observer->OnDelivery(message, delivery);
 }
 
 RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now, Demand demand) {
-  if (FailuresWanted(*message)) done = TellFailures(message, std::move(done));
   RaiseReceipt receipt;
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
   std::vector<Ref<const Subscription>> durable;
@@ -105,8 +103,9 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
   }
 
   pending_.fetch_add(kOne, std::memory_order_relaxed);
-  RaiseState* const raise = RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
-                                             absl::MakeSpan(subscriptions), std::move(filtered));
+  RaiseState* const raise =
+      RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
+                       observed_.load(std::memory_order_relaxed), absl::MakeSpan(subscriptions), std::move(filtered));
   // Lives until each of them has been started, and has ended.
   for (Delivery& delivery : raise->deliveries()) {
     if (delivery.Start(now, &receipt.refusal)) ++receipt.accepted;
@@ -115,10 +114,10 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
 }
 
 void Dispatcher::Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round, RaiseDone done) {
-  if (FailuresWanted(*message)) done = TellFailures(message, std::move(done));
   pending_.fetch_add(kOne, std::memory_order_relaxed);
-  RaiseState* const raise = RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
-                                             absl::MakeSpan(&subscription, 1), {});
+  RaiseState* const raise =
+      RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
+                       observed_.load(std::memory_order_relaxed), absl::MakeSpan(&subscription, 1), {});
   raise->deliveries()[0].StartRound(registry_.clock().Now(), round);
 }
 

@@ -92,9 +92,15 @@ struct Round {
   SubscriberSet delivered;                       // PARALLEL: these have it already, and are not tried
 };
 
-// A delivery that has failed, or of PARALLEL only a part has succeeded. On the thread where the raise ended; must not
-// block, and must not raise.
-using OnFailedDelivery = std::function<void(const Message& message, const DeliveryResult& delivery)>;
+// Hears how deliveries end.
+class DeliveryObserver {
+ public:
+  // One has ended. On the thread where it did: must not block, and must not call the dispatcher.
+  virtual void OnDelivery(const Message& message, const DeliveryResult& delivery) = 0;
+
+ protected:
+  ~DeliveryObserver() = default;
+};
 
 // Any thread.
 class Dispatcher {
@@ -119,10 +125,11 @@ class Dispatcher {
 
   const Clock& clock() const { return registry_.clock(); }
 
-  // `on_failed` hears of failed deliveries, those of reports (Message::is_report) excepted, of all events that are
-  // raised while `*wanted` is not 0; otherwise it costs one look at that. Both outlive the raises. Once, before
-  // anything is raised.
-  void WatchFailures(const std::atomic<int>* wanted, OnFailedDelivery on_failed);
+  // `observer`, which does not watch yet, hears of each delivery of events that are raised from now on; filtered ones
+  // were none. While nobody watches, that costs a raise one look.
+  void Watch(DeliveryObserver* observer);
+  // Once it has returned, the observer is not called again. Nothing happens if it does not watch.
+  void Unwatch(DeliveryObserver* observer);
 
   // Who keeps events for durable subscriptions. It outlives the raises. Once, before anything is raised; without it
   // there must be no durable subscription.
@@ -145,17 +152,14 @@ class Dispatcher {
   static constexpr uint64_t kWaiting = 1;
   static constexpr uint64_t kOne = 2;
 
-  RaiseDone TellFailures(MessageRef message, RaiseDone done);
-  bool FailuresWanted(const Message& message) const {
-    return failures_wanted_ != nullptr && failures_wanted_->load(std::memory_order_relaxed) != 0 &&
-           !message.is_report();
-  }
+  void Tell(const Message& message, const DeliveryResult& delivery);
 
   Registry& registry_;
-  const std::atomic<int>* failures_wanted_ = nullptr;
-  OnFailedDelivery on_failed_;
   KeepDurable keep_;
+  std::atomic<bool> observed_{false};  // somebody watches
   std::atomic<uint64_t> pending_{0};
+  Mutex observers_mutex_;
+  std::vector<DeliveryObserver*> observers_ ABSL_GUARDED_BY(observers_mutex_);
   Mutex mutex_;
   CondVar told_signal_;
   bool told_ ABSL_GUARDED_BY(mutex_) = false;

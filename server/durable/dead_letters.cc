@@ -67,9 +67,8 @@ void DeadLetters::List(const std::string& event, uint64_t after, size_t limit,
 void DeadLetters::Purge(const std::string& event, bool really,
                         absl::AnyInvocable<void(absl::StatusOr<uint64_t>) &&> done) {
   if (!really) {
-    journal_.Look([event, done = std::move(done)](EventTable& table) mutable {
-      std::move(done)(table.CountDeadLetters(event));
-    });
+    journal_.Look(
+        [event, done = std::move(done)](EventTable& table) mutable { std::move(done)(table.CountDeadLetters(event)); });
     return;
   }
   auto purged = std::make_shared<uint64_t>(0);
@@ -152,8 +151,9 @@ absl::Status DeadLetters::GiveBackOne(const std::shared_ptr<Run>& run, const Sav
   const std::string name = absl::StrCat(Subscription::kNamePrefix, letter.subscription);
   const Ref<const Subscription> subscription = registry_.Find(name);
   if (!subscription || !subscription->durable) {
-    return absl::FailedPreconditionError(absl::StrCat("dead letter ", letter.id, ": there is no durable subscription \"",
-                                                      name, "\" any more; subscribe the same again, or purge it"));
+    return absl::FailedPreconditionError(absl::StrCat("dead letter ", letter.id,
+                                                      ": there is no durable subscription \"", name,
+                                                      "\" any more; subscribe the same again, or purge it"));
   }
   const Ref<Commit> commit = keep_(event->message, subscription);
   commit->Then([this, alive = alive_, &loop = loop_, run, id = letter.id](absl::Status written) mutable {

@@ -40,7 +40,8 @@ class DeadLetters {
   DeadLetters(Journal& journal, Registry& registry, Loop& loop, Keep keep);
   ~DeadLetters();  // on the loop, or after it has stopped
 
-  // Up to `limit` behind the id `after`, the older first, about a megabyte at most; of `event` alone unless it is empty.
+  // Up to `limit` behind the id `after`, the older first, about a megabyte at most; of `event` alone unless it is
+  // empty.
   void List(const std::string& event, uint64_t after, size_t limit,
             absl::AnyInvocable<void(absl::StatusOr<std::vector<DeadLetter>>) &&> done);
 
@@ -49,8 +50,8 @@ class DeadLetters {
     uint64_t failed = 0;
     absl::Status why;  // the last one failed; it and the others are still there
   };
-  // Gives those that there are now back to their subscriptions, the older first, at most so many in a second (0: as fast
-  // as they are written), until `cancelled`. They are delivered like new events and may become dead letters again.
+  // Gives those that there are now back to their subscriptions, the older first, at most so many in a second (0: as
+  // fast as they are written), until `cancelled`. They are delivered like new events and may become dead letters again.
   // FAILED in a sense of its own: its subscription has ended, or is not durable. One that was given back and whose
   // process died that very moment is there still, and may come twice.
   void Replay(const std::string& event, uint32_t max_per_second, absl::AnyInvocable<bool()> cancelled,
@@ -71,7 +72,7 @@ class DeadLetters {
   Registry& registry_;
   Loop& loop_;
   const Keep keep_;
-  absl::flat_hash_map<Run*, std::shared_ptr<Run>> resting_;  // on the loop
+  absl::flat_hash_map<Run*, std::shared_ptr<Run>> resting_;           // on the loop
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // on the loop
 };
 

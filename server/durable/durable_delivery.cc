@@ -123,8 +123,10 @@ DurableDelivery::DurableDelivery(Journal& journal, Registry& registry, Dispatche
       inbox_(std::make_shared<Inbox>(this, loop)),
       random_(std::random_device()()) {
   registry_.AllowDurable(journal.last_queue());
-  dispatcher_.KeepDurableBy([this](const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions,
-                                   RaiseDone done) { return Keep(message, subscriptions, std::move(done), /*remember=*/true); });
+  dispatcher_.KeepDurableBy(
+      [this](const MessageRef& message, absl::Span<const Ref<const Subscription>> subscriptions, RaiseDone done) {
+        return Keep(message, subscriptions, std::move(done), /*remember=*/true);
+      });
 }
 
 DurableDelivery::~DurableDelivery() {

@@ -442,8 +442,7 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
       const uint64_t first = writer_->next_sequence;
       writer_->next_sequence += queues.size();
       writer_->unwritten += bytes;
-      writer_->pending.events.push_back(
-          {std::move(record), std::move(queues), std::move(id), first, std::move(done)});
+      writer_->pending.events.push_back({std::move(record), std::move(queues), std::move(id), first, std::move(done)});
       if (writer_->pending.events.size() == 1) writer_->changed.SignalAll();
       return;
     }

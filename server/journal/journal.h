@@ -45,8 +45,8 @@ class Journal {
   std::vector<SavedSubscription> TakeSubscriptions();
   std::vector<Backlog> TakeBacklogs();
   std::vector<RaisedId> TakeRaisedIds();  // of the last ten minutes
-  uint32_t last_queue() const;     // the highest number that a queue has had
-  uint64_t last_sequence() const;  // of the events that the file held
+  uint32_t last_queue() const;            // the highest number that a queue has had
+  uint64_t last_sequence() const;         // of the events that the file held
 
   // Any thread; never block. The last word for an id counts, so what waits is bounded by the ids.
   void Save(SavedSubscription subscription);

@@ -10,8 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/filter.h"
@@ -59,6 +61,11 @@ class AtomicDuration {
  private:
   std::atomic<int64_t> nanos_;
 };
+
+// Whether whoever asked for `event`, a name or a pattern, gets events called `name`.
+inline bool Takes(absl::string_view event, absl::string_view name) {
+  return absl::ConsumeSuffix(&event, "*") ? absl::StartsWith(name, event) : event == name;
+}
 
 // Shared by the registry and by the deliveries in flight. What is const was fixed when it was created; a refresh only
 // stores atomics, so that a raise never waits for one.

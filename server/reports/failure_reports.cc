@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
 
@@ -28,10 +26,6 @@ MessageRef Report(absl::string_view name, absl::Span<const Param> params) {
   return Message::Make(fields);
 }
 
-bool Takes(absl::string_view event, absl::string_view name) {
-  return absl::ConsumeSuffix(&event, "*") ? absl::StartsWith(name, event) : event == name;
-}
-
 }  // namespace
 
 MessageRef FailureReports::HealthReport(absl::string_view uri, const absl::Status& why) {
@@ -42,13 +36,11 @@ MessageRef FailureReports::HealthReport(absl::string_view uri, const absl::Statu
 FailureReports::FailureReports(Registry& registry, Dispatcher& dispatcher, Loop& loop)
     : registry_(registry), dispatcher_(dispatcher), loop_(loop) {
   for (const Ref<Subscription>& subscription : registry_.Watch(this)) Count(*subscription, 1);
-  dispatcher_.WatchFailures(&wanted_[kFailed], [this](const Message& message, const DeliveryResult& delivery) {
-    OnFailedDelivery(message, delivery);
-  });
 }
 
 FailureReports::~FailureReports() {
   registry_.Unwatch(this);
+  dispatcher_.Unwatch(this);
   *alive_ = false;
 }
 
@@ -60,7 +52,10 @@ void FailureReports::OnChange(Registry::Change change, const Subscription& subsc
 
 void FailureReports::Count(const Subscription& subscription, int step) {
   for (int kind = 0; kind < kKinds; ++kind) {
-    if (Takes(subscription.event, kNames[kind])) wanted_[kind].fetch_add(step, std::memory_order_relaxed);
+    if (!Takes(subscription.event, kNames[kind])) continue;
+    const int wanted = wanted_[kind].fetch_add(step, std::memory_order_relaxed) + step;
+    if (kind == kFailed && wanted == 1 && step == 1) dispatcher_.Watch(this);
+    if (kind == kFailed && wanted == 0) dispatcher_.Unwatch(this);
   }
 }
 
@@ -76,8 +71,10 @@ void FailureReports::OnHealthChange(const HealthChange& change) {
   Schedule();
 }
 
-void FailureReports::OnFailedDelivery(const Message& message, const DeliveryResult& delivery) {
-  if (!Wanted(kFailed)) return;
+void FailureReports::OnDelivery(const Message& message, const DeliveryResult& delivery) {
+  const bool has_failed =
+      delivery.outcome == DeliveryResult::Outcome::kFailed || delivery.outcome == DeliveryResult::Outcome::kPartial;
+  if (!has_failed || message.is_report() || !Wanted(kFailed)) return;
   const auto failed = [](const AttemptRecord& attempt) { return !attempt.status.ok(); };
   const auto last = std::find_if(delivery.attempts.rbegin(), delivery.attempts.rend(), failed);
   MutexLock lock(&mutex_);
@@ -116,7 +113,7 @@ void FailureReports::Raise() {
     absl::Time next = absl::InfiniteFuture();
     if (!due_.empty()) next = std::max(due_.begin()->first, turn_ends_);
     if (!changed_.empty()) next = turn_ends_;
-    scheduled_ = next != absl::InfiniteFuture();
+    scheduled_ = next <= turn_ends_;  // else what comes meanwhile does not wait for that
     timer_->Arm(next);
   }
   for (MessageRef& report : reports) dispatcher_.Raise(std::move(report), nullptr);

@@ -35,7 +35,7 @@ namespace eventvirtual {
 //
 // Reports feed none: their own deliveries are not reported, nor is a destination that changes while nothing but reports
 // is offered to it.
-class FailureReports final : private Registry::Observer {
+class FailureReports final : private Registry::Observer, private DeliveryObserver {
  public:
   static constexpr absl::string_view kSubscriberDown = "E_EVI_SUBSCRIBER_DOWN";
   static constexpr absl::string_view kSubscriberUp = "E_EVI_SUBSCRIBER_UP";
@@ -69,7 +69,7 @@ class FailureReports final : private Registry::Observer {
                 absl::FunctionRef<SubscriptionInfo()> describe) override;
   void Count(const Subscription& subscription, int step);
   bool Wanted(Kind kind) const;
-  void OnFailedDelivery(const Message& message, const DeliveryResult& delivery);
+  void OnDelivery(const Message& message, const DeliveryResult& delivery) override;
   void Schedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Raise();  // on the loop: what is due
   std::vector<MessageRef> TakeDue(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -85,7 +85,7 @@ class FailureReports final : private Registry::Observer {
   std::deque<std::string> changed_ ABSL_GUARDED_BY(mutex_);                         // its keys, in the order they came
   absl::flat_hash_map<const Subscription*, Failures> failures_ ABSL_GUARDED_BY(mutex_);
   std::multimap<absl::Time, const Subscription*> due_ ABSL_GUARDED_BY(mutex_);  // its keys: not to be said before
-  bool scheduled_ ABSL_GUARDED_BY(mutex_) = false;                              // Raise() will come
+  bool scheduled_ ABSL_GUARDED_BY(mutex_) = false;                              // Raise() comes as soon as it may
 
   // On the loop.
   std::unique_ptr<Loop::Timer> timer_;

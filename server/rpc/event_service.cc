@@ -20,6 +20,7 @@ namespace {
 constexpr int kMaxBatch = 10000;         // events in one RaiseStreamRequest
 constexpr uint32_t kMaxUnanswered = 64;  // batches of one stream
 constexpr size_t kMaxSpares = 4;         // requests of one stream that are kept to be parsed into again
+constexpr size_t kMaxWatches = 32;       // of deliveries; each is told of all that ends
 constexpr int kCorked = 64;              // events that are raised before anybody is woken for them
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
@@ -68,18 +69,18 @@ bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
 // Whether a repeat would bring it a second time to somebody, or nobody wants it.
 bool IsTaken(absl::Span<const DeliveryResult> deliveries) {
   const auto took = [](const DeliveryResult& delivery) {
-    return delivery.outcome != DeliveryResult::Outcome::kFailed && delivery.outcome != DeliveryResult::Outcome::kDropped;
+    return delivery.outcome != DeliveryResult::Outcome::kFailed &&
+           delivery.outcome != DeliveryResult::Outcome::kDropped;
   };
   return deliveries.empty() || std::any_of(deliveries.begin(), deliveries.end(), took);
 }
 
 grpc::Status ServerIsStopping() { return {grpc::StatusCode::UNAVAILABLE, "the server is stopping; listen again"}; }
 
-// For methods of a later version.
-template <typename Reactor>
-class Unimplemented final : public Reactor {
+// A watch that does not begin.
+class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesResponse> {
  public:
-  explicit Unimplemented(const char* what) { this->Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, what)); }
+  explicit RefusedWatch(const absl::Status& why) { Finish(ToGrpc(why)); }
   void OnDone() override { delete this; }
 };
 
@@ -305,7 +306,8 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     }
 
     // Of an event that is no repeat.
-    void EndFirst(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries, uint32_t matched) {
+    void EndFirst(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries,
+                  uint32_t matched) {
       const v1::Event& event = request.events(index);
       if (!event.event_id().empty()) {
         v1::RaiseResponse answer;
@@ -444,8 +446,38 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
 }
 
 grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDeliveries(
-    grpc::CallbackServerContext*, const v1::WatchDeliveriesRequest*) {
-  return new Unimplemented<grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>>("WatchDeliveries is not built yet");
+    grpc::CallbackServerContext*, const v1::WatchDeliveriesRequest* request) {
+  const std::string& event = request->event();
+  if (const size_t star = event.find('*'); star < event.size() - 1 && star != std::string::npos) {
+    return new RefusedWatch(absl::InvalidArgumentError(
+        absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone")));
+  }
+  DeliveryWatch* watch = nullptr;
+  bool ending;
+  {
+    MutexLock lock(&mutex_);
+    ending = ending_watches_;
+    if (watches_.size() < kMaxWatches) {
+      watch = new DeliveryWatch(dispatcher_, event, request->failures_only(), [this](DeliveryWatch* ended) {
+        MutexLock lock(&mutex_);
+        watches_.erase(ended);
+      });
+      watches_.insert(watch);
+    }
+  }
+  if (watch == nullptr) {
+    return new RefusedWatch(
+        absl::ResourceExhaustedError(absl::StrCat(kMaxWatches, " watch deliveries already; end one of them first")));
+  }
+  watch->Start();
+  if (ending) watch->End(grpc::Status::OK);
+  return watch;
+}
+
+void EventService::EndWatches() {
+  MutexLock lock(&mutex_);
+  ending_watches_ = true;
+  for (DeliveryWatch* watch : watches_) watch->End(grpc::Status::OK);
 }
 
 }  // namespace eventvirtual

@@ -8,6 +8,7 @@
 #include "eventvirtual/v1/event.grpc.pb.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/registry/registry.h"
+#include "server/rpc/delivery_watch.h"
 #include "server/rpc/listen_stream.h"
 #include "server/rpc/raised_ids.h"
 #include "transports/api/mutex.h"
@@ -38,6 +39,8 @@ class EventService final : public v1::EventService::CallbackService {
   bool HasListeners();  // any thread
   // Who listens is sent away with UNAVAILABLE. Any thread.
   void EndListeners();
+  // Every watch of deliveries ends with OK, and new ones at once. Any thread.
+  void EndWatches();
 
  private:
   class Stream;
@@ -49,8 +52,10 @@ class EventService final : public v1::EventService::CallbackService {
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_listeners_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ending_watches_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<Stream*> streams_ ABSL_GUARDED_BY(mutex_);
   std::set<ListenStream*> listening_ ABSL_GUARDED_BY(mutex_);
+  std::set<DeliveryWatch*> watches_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace eventvirtual

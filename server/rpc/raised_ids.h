@@ -1,4 +1,5 @@
-// RaisedIds: the events that callers have raised lately under ids of their own, so that a repeat is not delivered again.
+// RaisedIds: the events that callers have raised lately under ids of their own, so that a repeat is not delivered
+// again.
 #ifndef EVENTVIRTUAL_SERVER_RPC_RAISED_IDS_H_
 #define EVENTVIRTUAL_SERVER_RPC_RAISED_IDS_H_
 

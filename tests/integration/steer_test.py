@@ -1,10 +1,14 @@
-"""An operator looks at the built service and steers it: evctl explain, drain and enable."""
+"""An operator looks at the built service and steers it: evctl explain, drain, enable and tail."""
 
 import json
+import signal
 import socket
+import subprocess
 import unittest
 
-from service import Service, event, free_port, operator, subscription
+import grpc
+
+from service import EVCTL, Service, event, event_grpc, free_port, operator, subscription
 from service_test import udp_receiver
 
 
@@ -142,6 +146,92 @@ class DrainTest(SteerTest):
         self.assertIn("NotFound", self.service.grpcurl(method, {"uri": "udp:127.0.0.1:9", "mode": "MODE_DRAINED"}))
         self.assertIn("give MODE_DRAINED or MODE_ENABLED", self.service.grpcurl(method, {"uri": shown}))
         self.assertIn("uri: ", self.service.grpcurl(method, {"uri": "nothing", "mode": "MODE_DRAINED"}))
+
+
+class TailTest(SteerTest):
+    def watch(self, **request):
+        rows = self.service.events.WatchDeliveries(event.WatchDeliveriesRequest(**request))
+        rows.initial_metadata()  # it watches
+        return rows
+
+    def test_each_attempt_is_told_with_its_outcome(self):
+        dead, alive = "tcp:127.0.0.1:%d" % free_port(), self.udp()
+        name = self.service.subscribe("E_CDR", "virtual:FAILOVER %s %s" % (dead, alive), failover_timeout=0).subscription.name
+        rows = self.watch()
+        raised = self.service.raise_event("E_CDR", wait=event.WAIT_ACCEPTED, n="1")
+        row = next(rows)
+        self.assertEqual((row.event, row.event_id, row.dropped), ("E_CDR", raised.event_id, 0))
+        self.assertEqual((row.delivery.subscription, row.delivery.outcome), (name, event.DeliveryOutcome.OUTCOME_DELIVERED))
+        first, second = row.delivery.attempts
+        self.assertEqual((first.uri, first.result), (dead, event.Attempt.RESULT_FAILED))
+        self.assertIn("refused", first.error)
+        self.assertEqual((second.uri, second.result, second.ack_level),
+                         (alive, event.Attempt.RESULT_OK, event.ACK_LEVEL_HANDED_TO_KERNEL))
+        self.assertGreater(second.duration.ToNanoseconds(), 0)
+        rows.cancel()
+
+    def test_a_watch_is_for_a_name_or_a_pattern_and_for_failures_alone(self):
+        uri, dead = self.udp(), "tcp:127.0.0.1:%d" % free_port()
+        self.service.subscribe("E_*", uri)
+        self.service.subscribe("E_UL_DELETE", dead)
+        named, pattern, failures = self.watch(event="E_UL_INSERT"), self.watch(event="E_UL_*"), self.watch(failures_only=True)
+        for name in ("E_ACC", "E_UL_INSERT", "E_UL_DELETE"):
+            self.service.raise_event(name)
+        self.assertEqual(next(named).event, "E_UL_INSERT")
+        self.assertEqual([next(pattern).event for _ in range(3)], ["E_UL_INSERT", "E_UL_DELETE", "E_UL_DELETE"])
+        self.assertEqual(next(failures).delivery.attempts[0].uri, dead)
+        for rows in (named, pattern, failures):
+            rows.cancel()
+        with self.assertRaises(grpc.RpcError) as refused:
+            next(self.service.events.WatchDeliveries(event.WatchDeliveriesRequest(event="E_*_X")))
+        self.assertIn("byte 2 is a '*'", refused.exception.details())
+
+    def test_who_reads_too_slowly_misses_rows_is_told_how_many_and_holds_up_nobody(self):
+        self.service.subscribe("E_CDR", self.udp())
+        # Without more room on the way than 64 KiB: gRPC would make it larger.
+        slow = grpc.insecure_channel(self.service.address, [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65535)])
+        rows = event_grpc.EventServiceStub(slow).WatchDeliveries(event.WatchDeliveriesRequest())
+        rows.initial_metadata()
+        for batch in range(20):
+            request = event.RaiseStreamRequest(sequence=batch + 1, wait=event.WAIT_DELIVERED)
+            for i in range(1000):
+                request.events.add(name="E_CDR", event_id="%d" % (batch * 1000 + i))
+            answer, = self.service.events.RaiseStream(iter([request]))
+            self.assertEqual(answer.succeeded, 1000)
+        seen, missed = 0, 0
+        while seen + missed < 20000:
+            row = next(rows)
+            missed += row.dropped
+            seen += row.HasField("delivery")
+        self.assertEqual(seen + missed, 20000)
+        self.assertGreater(missed, 0)
+        self.assertGreaterEqual(seen, 1000)
+        self.service.raise_event("E_CDR")
+        self.assertEqual(next(rows).dropped, 0, "what is past is not told again")
+        rows.cancel()
+        slow.close()
+
+    def test_a_stop_ends_the_watches_in_order_and_the_thirty_third_is_refused(self):
+        watches = [self.watch() for _ in range(32)]
+        with self.assertRaises(grpc.RpcError) as refused:
+            next(self.service.events.WatchDeliveries(event.WatchDeliveriesRequest()))
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.service.process.send_signal(signal.SIGTERM)
+        for rows in watches:
+            self.assertEqual(list(rows), [])
+        self.assertEqual(self.service.stop(), 0)
+
+    def test_evctl_tails_and_says_when_it_begins(self):
+        uri = self.udp()
+        self.service.subscribe("E_CDR", uri)
+        with subprocess.Popen([EVCTL, "--server=" + self.service.address, "tail", "E_*", "--count=1"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+            self.assertTrue(tail.stdout.readline().startswith("TIME  EVENT"))
+            raised = self.service.raise_event("E_CDR", n="1")
+            self.assertRegex(tail.stdout.readline(),
+                             r"^\d\d:\d\d:\d\d\.\d{3}  E_CDR  %s  subscriptions/\w+  delivered  %s  ok  [\d.]+[mµu]?s  handed-to-kernel$"
+                             % (raised.event_id, uri))
+            self.assertEqual(tail.wait(timeout=20), 0, tail.stderr.read())
 
 
 if __name__ == "__main__":

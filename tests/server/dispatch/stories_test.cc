@@ -12,6 +12,7 @@ using Result = AttemptRecord::Result;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::SizeIs;
 
 const absl::Status kNack = absl::UnavailableError("nack");
 
@@ -562,6 +563,55 @@ TEST(Patterns, ARaiseReachesThoseWhoAskedForTheNameAndThoseWhoAskedForItsBeginni
   world.End("c");
   EXPECT_TRUE(raised.ended());
   EXPECT_EQ(world.Raise("E_DIALOG").receipt.matched, 0u);
+}
+
+// What an observer is told, a line each.
+class Heard final : public DeliveryObserver {
+ public:
+  void OnDelivery(const Message& message, const DeliveryResult& delivery) override {
+    std::string line = absl::StrCat(message.name(), " ", delivery.subscription->event, ":");
+    for (const AttemptRecord& attempt : delivery.attempts) {
+      absl::StrAppend(&line, " ", delivery.subscription->subscribers[attempt.subscriber].endpoint->target().masked,
+                      attempt.result == Result::kOk ? " ok" : " not");
+    }
+    lines.push_back(std::move(line));
+  }
+  std::vector<std::string> lines;
+};
+
+TEST(Watch, EachDeliveryIsToldAsItEndsAlsoOfARaiseThatNobodyWaitsFor) {
+  World world;
+  world.Subscribe("E", "virtual:FAILOVER fake:a fake:b");
+  world.Subscribe("E*", "virtual:PARALLEL fake:c fake:d");
+  Heard heard;
+  world.dispatcher.Watch(&heard);
+  EventFields fields;
+  fields.name = "E";
+  world.dispatcher.Raise(Message::Make(fields), nullptr);
+  world.loop.RunUntilIdle();
+  world.End("d");
+  world.End("c", kNack);
+  EXPECT_THAT(heard.lines, ElementsAre("E E*: fake:c not fake:d ok")) << "the other is still out";
+  world.End("a", kNack);
+  world.End("b");
+  EXPECT_THAT(heard.lines, ElementsAre("E E*: fake:c not fake:d ok", "E E: fake:a not fake:b ok"));
+  world.dispatcher.Unwatch(&heard);
+  world.dispatcher.Raise(Message::Make(fields), nullptr);
+  world.loop.Advance(absl::Minutes(1));
+  EXPECT_THAT(heard.lines, SizeIs(2));
+}
+
+TEST(Watch, WhoWaitsForTheEndIsToldAllTheSame) {
+  World world;
+  world.Subscribe("E", "virtual:FAILOVER fake:a fake:b");
+  Heard heard;
+  world.dispatcher.Watch(&heard);
+  auto raised = world.Raise("E");
+  world.End("a", kNack);
+  world.End("b");
+  EXPECT_THAT(raised.attempts(), SizeIs(2));
+  EXPECT_THAT(heard.lines, SizeIs(1));
+  world.dispatcher.Unwatch(&heard);
 }
 
 }  // namespace

@@ -35,11 +35,11 @@ class DeadLettersTest : public testing::Test {
     letters_.reset();
     life_.reset();
     life_ = std::make_unique<Life>(folder_, limits);
-    letters_ = std::make_unique<DeadLetters>(
-        *life_->journal, life_->world.registry, life_->loop,
-        [this](const MessageRef& message, const Ref<const Subscription>& subscription) {
-          return life_->durable->KeepAgain(message, subscription);
-        });
+    letters_ =
+        std::make_unique<DeadLetters>(*life_->journal, life_->world.registry, life_->loop,
+                                      [this](const MessageRef& message, const Ref<const Subscription>& subscription) {
+                                        return life_->durable->KeepAgain(message, subscription);
+                                      });
   }
 
   // So many events of `event` are given up after one attempt at fake:a.

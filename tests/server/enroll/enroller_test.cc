@@ -100,7 +100,7 @@ struct World {
   FakeOpensips opensips{{"E_A", "E_B", "E_UL_INSERT", "E_EVI_SUBSCRIBER_DOWN"}};
   EventLoop loop{"loop"};
   Catalog catalog{Transports()};
-  EndpointPool pool{{&loop}, {}, [](absl::string_view, const absl::Status&, bool) {}};
+  EndpointPool pool{{&loop}, {}, [](const HealthChange&) {}};
   Registry registry{catalog, pool, loop, {}};
   Enroller enroller{registry, loop};
 };

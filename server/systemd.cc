@@ -1,4 +1,4 @@
-#include "server/service_manager.h"
+#include "server/systemd.h"
 
 #include <errno.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 
 namespace eventvirtual {
 
-absl::Status NotifyServiceManager(absl::string_view state) {
+absl::Status NotifySystemd(absl::string_view state) {
   const char* const variable = std::getenv("NOTIFY_SOCKET");
   const absl::string_view path = variable == nullptr ? "" : variable;
   if (path.empty()) return absl::OkStatus();
