@@ -22,6 +22,7 @@ absl::StatusCode CodeOf(int code) {
       return absl::StatusCode::kFailedPrecondition;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+    case SQLITE_ERROR:  // a statement of ours that its schema does not take: that is not the one we wrote
       return absl::StatusCode::kDataLoss;
     default:
       return absl::StatusCode::kUnavailable;
