@@ -14,12 +14,14 @@ lay_out() {
   install -D -m 0755 "$SERVER" "$root/usr/sbin/eventvirtuald"
   install -D -m 0755 "$CLIENT" "$root/usr/bin/evctl"
   install -D -m 0644 deploy/eventvirtuald.conf "$root/etc/eventvirtual/eventvirtuald.conf"
-  install -d "$root/usr/share/bash-completion/completions" "$root/man" "$root/doc"
+  install -d "$root/usr/share/bash-completion/completions" "$root/man" "$root/doc" "$root/examples/prometheus"
   "$CLIENT" completion bash >"$root/usr/share/bash-completion/completions/evctl"
   python3 deploy/reference.py man "$CLIENT" >"$root/man/evctl.1"
   python3 deploy/reference.py man "$SERVER" >"$root/man/eventvirtuald.8"
-  cp -r README.md CHANGELOG.md docs deploy/opensips "$root/doc/"
+  cp -r README.md CHANGELOG.md docs "$root/doc/"
   rm "$root/doc/docs/BUILD"
+  cp -r deploy/opensips deploy/grafana/eventvirtual.json "$root/examples/"
+  cp deploy/prometheus/alerts.yml deploy/prometheus/prometheus.yml "$root/examples/prometheus/"
 }
 
 work="" # where it is packed

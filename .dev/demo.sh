@@ -186,7 +186,7 @@ print_what_next() {
    $evctl raise E_TEST caller=alice count:=1
    $evctl watch
    $evctl endpoints
-   curl http://127.0.0.1:7063/healthz    # or where the line above with msg=ready says http=
+   curl http://127.0.0.1:7063/healthz    # or where the line above with msg=ready says http=; at / is the status page
    $call -plaintext $address list
    $call -plaintext -d '{"event":{"name":"E_TEST"}}' $address eventvirtual.v1.EventService/Raise
 TEXT

@@ -5,12 +5,12 @@ readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
   libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmicrohttpd-dev libmosquitto-dev libnats-dev
   libnghttp2-dev libprotobuf-dev librabbitmq-dev librdkafka-dev libsimdjson-dev libsqlite3-dev libssl-dev
-  protobuf-compiler protobuf-compiler-grpc zlib1g-dev
+  prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 readonly TEST_PACKAGES=(
-  bash-completion ca-certificates golang-go kcat mandoc maven mosquitto nats-server nginx-light nodejs
-  openjdk-17-jre-headless openssl protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika python3-protobuf
-  python3-venv rabbitmq-server redis-server systemd util-linux
+  bash-completion ca-certificates chromium chromium-driver golang-go kcat mandoc maven mosquitto nats-server nginx-light
+  nodejs openjdk-17-jre-headless openssl prometheus protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika
+  python3-protobuf python3-selenium python3-venv rabbitmq-server redis-server systemd util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)
@@ -25,6 +25,7 @@ declare -rA SERVICES=(
   [mosquitto]=mosquitto.service
   [nats-server]=nats-server.service
   [nginx-light]=nginx.service
+  [prometheus]=prometheus.service
   [rabbitmq-server]="rabbitmq-server.service epmd.service epmd.socket"
   [redis-server]=redis-server.service
   [rsyslog]=rsyslog.service

@@ -74,6 +74,9 @@ booted() {
   expect "systemd has started it, as the package asks" systemctl is-active eventvirtuald
   [[ "$(systemctl is-enabled eventvirtuald)" == enabled ]] || die "it is not started at boot"
   serves >/dev/null || die "systemd was told that it is ready before it was"
+  exec 3<>/dev/tcp/127.0.0.1/7063 || die "nothing is shown at --http"
+  printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3
+  head -n 1 <&3 | grep -q ' 200 ' || die "it is not ready"
   deliver /var/log/eventvirtual/try
   evctl subscribe E_TRY flatstore:/var/spool/try --ttl=1h >/dev/null
   evctl raise E_TRY n=2 --wait=delivered >/dev/null && die "it may write into a folder that is not its own"

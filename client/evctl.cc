@@ -321,13 +321,15 @@ void PrintTail(const v1::WatchDeliveriesResponse& row) {
   const std::string head =
       absl::StrCat(absl::FormatTime("%H:%M:%E3S", absl::Now(), absl::LocalTimeZone()), "  ", row.event(), "  ",
                    row.event_id(), "  ", row.delivery().subscription(), "  ", outcome);
-  if (row.delivery().attempts().empty()) std::printf("%s\n", head.c_str());
+  const std::string trace = row.traceparent().empty() ? "" : absl::StrCat("  traceparent=", row.traceparent());
+  if (row.delivery().attempts().empty()) std::printf("%s%s\n", head.c_str(), trace.c_str());
   for (const v1::Attempt& attempt : row.delivery().attempts()) {
     const bool ok = attempt.result() == v1::Attempt::RESULT_OK;
-    std::printf("%s  %s  %s  %s  %s\n", head.c_str(), attempt.uri().c_str(),
+    std::printf("%s  %s  %s  %s  %s%s\n", head.c_str(), attempt.uri().c_str(),
                 Short(v1::Attempt::Result_Name(attempt.result()), "RESULT_").c_str(),
                 DurationOf(attempt.duration(), absl::Microseconds(1)).c_str(),
-                ok ? Short(v1::AckLevel_Name(attempt.ack_level()), "ACK_LEVEL_").c_str() : attempt.error().c_str());
+                ok ? Short(v1::AckLevel_Name(attempt.ack_level()), "ACK_LEVEL_").c_str() : attempt.error().c_str(),
+                trace.c_str());
   }
 }
 

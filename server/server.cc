@@ -1,5 +1,6 @@
 #include "server/server.h"
 
+#include <event2/event.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/server.h>
@@ -16,6 +17,9 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
+#include "server/admin/metrics_page.h"
+#include "server/admin/status.h"
+#include "server/admin/status_page.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/durable/dead_letters.h"
 #include "server/durable/durable_delivery.h"
@@ -28,10 +32,13 @@
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
 #include "server/log/log.h"
+#include "server/metrics/call_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
+#include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
+#include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/operator_service.h"
@@ -70,7 +77,10 @@ EndpointLimits EndpointLimitsOf(const Options& options) {
   return limits;
 }
 
-// What gRPC says of itself goes to stderr, and would wait there with one of its threads.
+// What libraries say of themselves goes to stderr, and would wait there with one of our threads, or theirs.
+void LogLibevent(int severity, const char* text) {
+  Log(severity >= EVENT_LOG_WARN ? LogLevel::kWarning : LogLevel::kDebug, "libevent", {{"text", text}});
+}
 void LogGrpc(gpr_log_func_args* said) {
   const LogLevel level = said->severity == GPR_LOG_SEVERITY_ERROR ? LogLevel::kWarning : LogLevel::kDebug;
   Log(level, "gRPC", {{"at", absl::StrCat(said->file, ":", said->line)}, {"text", said->message}});
@@ -112,6 +122,8 @@ struct Server::Parts {
         dispatcher(registry),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
+        board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
+        delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults),
         events(registry, dispatcher, listeners),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
@@ -164,15 +176,19 @@ struct Server::Parts {
   std::unique_ptr<DeadLetters> dead_letters;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
+  StatusBoard board;
+  std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
   Enroller enroller;
   OperatorService operators;
   HealthService health;
+  CallCounts calls;  // empty without --http
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<EventLoop> operator_loop;  // of what operators ask for: no event waits while it lists
   std::unique_ptr<MiServer> mi;
+  std::unique_ptr<MetricsPage> metrics;
   std::unique_ptr<AdminServer> admin;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
@@ -227,6 +243,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   gpr_set_log_function(LogGrpc);
+  event_set_log_callback(LogLibevent);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
@@ -246,6 +263,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   builder.RegisterService(&parts.events);
   builder.RegisterService(&parts.operators);
   builder.RegisterService(&parts.health);
+  if (!options.http.empty()) {
+    CountCalls({v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
+                v1::OperatorService::service_full_name(), grpc::health::v1::Health::service_full_name()},
+               parts.loops[0], &parts.calls, &builder);
+  }
   parts.grpc = builder.BuildAndStart();
   for (size_t i = 0; i < options.listen.size(); ++i) {
     const std::string& address = options.listen[i];
@@ -287,7 +309,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    std::vector<HttpRoute> routes;
+    const MetricSources sources{parts.registry,      parts.dispatcher,   parts.calls,   parts.enroller,
+                                parts.journal.get(), parts.ingest.get(), parts.mi.get()};
+    parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, *parts.operator_loop);
+    std::vector<HttpRoute> routes = StatusRoutes(parts.board);
+    routes.push_back(parts.metrics->route());
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
         options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);
     if (!listening.ok()) {
@@ -332,9 +358,10 @@ void Server::Drain() {
   parts.dispatcher.AwaitIdle(absl::InfiniteDuration());
   if (parts.grpc != nullptr) parts.grpc->Wait();
   parts.grpc.reset();
+  parts.admin.reset();  // until here it can be seen what the stop waits for
+  parts.metrics.reset();
   parts.ingest.reset();
   parts.mi.reset();
-  parts.admin.reset();  // the last to go: until here it can be seen what the stop waits for
   parts.store.reset();
   if (parts.durable != nullptr) {
     // How the last rounds have ended is on its way to it, and from it to the journal.

@@ -18,10 +18,10 @@ constexpr char kPlainText[] = "text/plain; charset=utf-8";
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(const std::vector<std::string>& addresses, Loop& loop,
                                                                  std::function<bool()> ready,
                                                                  std::vector<HttpRoute> routes) {
-  routes.push_back({"GET", "/healthz", [](absl::string_view, HttpReply reply) {
+  routes.push_back({"GET", "/healthz", [](const HttpRequest&, HttpReply reply) {
                       std::move(reply).Send({200, kPlainText, "alive\n"});
                     }});
-  routes.push_back({"GET", "/readyz", [ready = std::move(ready)](absl::string_view, HttpReply reply) {
+  routes.push_back({"GET", "/readyz", [ready = std::move(ready)](const HttpRequest&, HttpReply reply) {
                       const bool serving = ready();
                       std::move(reply).Send({serving ? 200 : 503, kPlainText, serving ? "ready\n" : "not serving\n"});
                     }});

@@ -70,7 +70,7 @@ absl::Status AllTakenOut(size_t count) {
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   counts_ = true;
-  subscription_->matched.fetch_add(1, std::memory_order_relaxed);
+  subscription_->taken.fetch_add(1, std::memory_order_relaxed);
   if (IsTooOld(*subscription_, *raise_->message(), now)) {
     End(DeliveryResult::Outcome::kExpired);
     return true;  // nothing was refused
@@ -259,7 +259,8 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
     default:
       EV_CHECK(false);  // no delivery ends so
   }
-  if (counts_) count->fetch_add(1, std::memory_order_relaxed);
+  // Whoever reads it sees what was taken before.
+  if (counts_) count->fetch_add(1, std::memory_order_release);
   if (raise_->observed()) {
     DeliveryResult result = TakeResult();
     raise_->Tell(result);

@@ -44,6 +44,12 @@ class BothEnds {
 
 }  // namespace
 
+const AttemptRecord* DeliveryResult::last_failure() const {
+  const auto last = std::find_if(attempts.rbegin(), attempts.rend(),
+                                 [](const AttemptRecord& attempt) { return !attempt.status.ok(); });
+  return last == attempts.rend() ? nullptr : &*last;
+}
+
 Dispatcher::~Dispatcher() { EV_CHECK(pending() == 0); }
 
 void Dispatcher::Watch(DeliveryObserver* observer) {
@@ -77,7 +83,6 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
       }
       return;
     }
-    subscription.matched.fetch_add(1, std::memory_order_relaxed);
     subscription.filtering->refused.fetch_add(1, std::memory_order_relaxed);
     ++receipt.filtered;
     if (done && filtered.size() < kMaxFilteredResults) {

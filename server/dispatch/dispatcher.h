@@ -53,6 +53,10 @@ struct DeliveryResult {
   Ref<const Subscription> subscription;
   Outcome outcome = Outcome::kFailed;
   std::vector<AttemptRecord> attempts;  // in the order they were made (PARALLEL: of the subscribers)
+
+  // The event has not reached all that it was to reach, although the subscription lives.
+  bool failed() const { return outcome == Outcome::kFailed || outcome == Outcome::kPartial; }
+  const AttemptRecord* last_failure() const;  // the last attempt that did not succeed; null: there is none
 };
 
 // What is known when Raise() returns.

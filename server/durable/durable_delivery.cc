@@ -69,7 +69,7 @@ struct DurableDelivery::Kept {
 
   void Refuse(absl::Status why) {
     for (size_t i = 0; i < subscriptions.size(); ++i) {
-      subscriptions[i]->dropped().fetch_add(1, std::memory_order_relaxed);
+      subscriptions[i]->dropped().fetch_add(1, std::memory_order_release);
       if (all != nullptr) all->Set(i, Ended::kDropped, {});
     }
     commit->Settle(std::move(why));
@@ -200,7 +200,7 @@ Ref<Commit> DurableDelivery::Keep(const MessageRef& message, absl::Span<const Re
   const Ref<Commit> commit = kept->commit;
   absl::InlinedVector<uint32_t, 2> queues;
   for (const Ref<const Subscription>& subscription : subscriptions) {
-    subscription->matched.fetch_add(1, std::memory_order_relaxed);
+    subscription->taken.fetch_add(1, std::memory_order_relaxed);
     queues.push_back(subscription->queue);
   }
   std::string record = EncodeEvent(*message, kept->accepted);
@@ -234,7 +234,7 @@ void DurableDelivery::Drain() {
     EV_CHECK(found != entries_.end());
     Entry& entry = *found->second;
     if (end.result.outcome == Ended::kDelivered) {
-      entry.subscription->delivered.fetch_add(1, std::memory_order_relaxed);
+      entry.subscription->delivered.fetch_add(1, std::memory_order_release);
     }
     entry.queue.OnRoundEnd(end.sequence, std::move(end.result), LimitsOf(entry.subscription.get()));
     Touch(end.queue, &entry);
@@ -350,7 +350,7 @@ void DurableDelivery::Write(uint32_t number, Entry& entry, DurableQueue::Steps* 
   }
   if (!changes->bury.empty()) {
     if (entry.subscription) {
-      entry.subscription->dead_lettered().fetch_add(changes->bury.size(), std::memory_order_relaxed);
+      entry.subscription->dead_lettered().fetch_add(changes->bury.size(), std::memory_order_release);
     }
     if (entry.queue.ending()) {
       entry.buried_at_end += changes->bury.size();
@@ -470,7 +470,7 @@ void DurableDelivery::OnRead(uint32_t number, uint64_t epoch, size_t limit,
       if (!loaded.event.message) loaded.damaged_record = std::move(row.record);
       if (row.sequence <= earlier_life_ && row.sequence > entry.counted_to) {
         entry.counted_to = row.sequence;
-        if (entry.subscription) entry.subscription->matched.fetch_add(1, std::memory_order_relaxed);
+        if (entry.subscription) entry.subscription->taken.fetch_add(1, std::memory_order_relaxed);
       }
     }
   }

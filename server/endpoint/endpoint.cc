@@ -46,6 +46,29 @@ bool IsRefusedLogin(const absl::Status& status) {
 
 }  // namespace
 
+EndpointBooks& EndpointBooks::operator+=(const EndpointBooks& other) {
+  offered += other.offered;
+  full += other.full;
+  down += other.down;
+  accepted += other.accepted;
+  ok += other.ok;
+  failed += other.failed;
+  timed_out += other.timed_out;
+  unwanted += other.unwanted;
+  connects += other.connects;
+  queued += other.queued;
+  in_flight += other.in_flight;
+  queue_bytes += other.queue_bytes;
+  return *this;
+}
+
+EndpointTotals& EndpointTotals::operator+=(const EndpointTotals& other) {
+  books += other.books;
+  latency += other.latency;
+  imbalance += other.imbalance;
+  return *this;
+}
+
 // The corks of this thread, and the endpoints that wait for them to end.
 struct Endpoint::Corks {
   // More than these in one batch take their locks.
@@ -68,7 +91,7 @@ struct Endpoint::Corks {
 thread_local Endpoint::Corks Endpoint::Corks::here;
 
 Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
-                   const OnHealthChange& on_health_change, absl::AnyInvocable<void() &&> on_gone)
+                   const OnHealthChange& on_health_change, absl::AnyInvocable<void(const EndpointTotals&) &&> on_gone)
     : target_(destination.target),
       transport_(*destination.transport),
       loop_(loop),
@@ -80,17 +103,16 @@ Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLim
   stats_.ack_level = target_.ack_level;
 }
 
-Endpoint::~Endpoint() {
-  DropLink(absl::UnavailableError("the endpoint was closed"));
-  EV_CHECK(waiting() == 0);
-}
+Endpoint::~Endpoint() { EV_CHECK(link_ == nullptr && waiting() == 0); }
 
 void Endpoint::OnLastRef() {
   // The last reference may fall on any thread; link and timer belong to the loop.
   loop_.Post([this] {
-    absl::AnyInvocable<void()&&> on_gone = std::move(on_gone_);
+    DropLink(absl::UnavailableError("the endpoint was closed"));
+    absl::AnyInvocable<void(const EndpointTotals&)&&> on_gone = std::move(on_gone_);
+    const EndpointTotals last{books(), latency(), Imbalance()};
     delete this;
-    if (on_gone) std::move(on_gone)();
+    if (on_gone) std::move(on_gone)(last);
   });
 }
 
@@ -220,33 +242,46 @@ absl::Status Endpoint::last_error() const {
   return Fresh(stats_.last_error);
 }
 
-EndpointStats Endpoint::stats() const {
-  const int64_t now = absl::ToUnixNanos(loop_.Now());
+EndpointBooks Endpoint::books() const {
   // Read in the opposite order to that in which they are counted, so that no difference is negative.
   const uint64_t ok = ok_.Read(), failed = failed_.Read(), timed_out = timed_out_.Read(), unwanted = unwanted_.Read();
   const uint64_t ended_in_queue = ended_in_queue_.Read();
   const uint64_t ended_bytes = ended_bytes_.Read();
   const uint64_t sent = sent_.Read();
+  EndpointBooks books;
+  {
+    MutexLock lock(&mutex_);
+    books = stats_;
+    books.queue_bytes = accepted_bytes_ - ended_bytes;
+  }
+  books.ok = ok;
+  books.failed = failed;
+  books.timed_out = timed_out;
+  books.unwanted = unwanted;
+  books.queued = books.accepted - sent - ended_in_queue;
+  books.in_flight = sent - (ok + failed + timed_out + unwanted - ended_in_queue);
+  return books;
+}
+
+EndpointStats Endpoint::stats() const {
+  const int64_t now = absl::ToUnixNanos(loop_.Now());
+  const EndpointBooks books = this->books();
   EndpointStats stats;
   {
     MutexLock lock(&mutex_);
     stats = stats_;
     stats.last_error = Fresh(stats_.last_error);  // it goes to another thread
-    stats.queue_bytes = accepted_bytes_ - ended_bytes;
   }
-  stats.ok = ok;
-  stats.failed = failed;
-  stats.timed_out = timed_out;
-  stats.unwanted = unwanted;
-  stats.queued = static_cast<uint32_t>(stats.accepted - sent - ended_in_queue);
-  stats.in_flight = static_cast<uint32_t>(sent - (ok + failed + timed_out + unwanted - ended_in_queue));
-  stats.latency_p50 = latency_.Quantile(0.5);
-  stats.latency_p99 = latency_.Quantile(0.99);
+  static_cast<EndpointBooks&>(stats) = books;
+  const LatencyHistogram::Counts latency = latency_.Read();
+  stats.latency_p50 = latency.Quantile(0.5);
+  stats.latency_p99 = latency.Quantile(0.99);
   if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
     stats.last_success = absl::FromUnixNanos(success);
   }
   stats.missed = missed_.load(std::memory_order_relaxed);
   stats.failing_since = failing_since();
+  if (stats.failing_since == absl::InfinitePast()) stats.down_since = absl::InfinitePast();
   if (const int64_t since = drained_since_.load(std::memory_order_acquire); since != 0) {
     stats.drained_since = absl::FromUnixNanos(since);
     stats.health = EndpointStats::Health::kDrained;
@@ -257,6 +292,21 @@ EndpointStats Endpoint::stats() const {
     stats.health = EndpointStats::Health::kHealthy;
   }
   return stats;
+}
+
+uint64_t Endpoint::Imbalance() const {
+  const auto difference = [](uint64_t a, uint64_t b) { return a > b ? a - b : b - a; };
+  const auto is_out = [](const Slot& slot) { return slot.occupied && slot.client != nullptr; };
+  const auto out = static_cast<uint64_t>(std::count_if(slots_.begin(), slots_.end(), is_out));
+  const uint64_t ended = ok_.Read() + failed_.Read() + timed_out_.Read() + unwanted_.Read();
+  const uint64_t sent = sent_.Read(), ended_in_queue = ended_in_queue_.Read();
+  MutexLock lock(&mutex_);
+  const uint64_t waits = inbox_.size() + waiting();
+  uint64_t imbalance = difference(stats_.offered, stats_.accepted + stats_.full + stats_.down) +
+                       difference(stats_.accepted, sent + ended_in_queue + waits) +
+                       difference(sent + ended_in_queue, ended + out);
+  if (waits + out == 0 && accepted_bytes_ != ended_bytes_.Read()) ++imbalance;
+  return imbalance;
 }
 
 void Endpoint::Close() {
@@ -613,6 +663,7 @@ void Endpoint::End(const Ended& ended, From from, Outcome::Result result, absl::
   }
   if (!healthy && result != Outcome::Result::kUnwanted) {
     MutexLock lock(&mutex_);
+    if (ill && failing_since_.load(std::memory_order_relaxed) == 0) stats_.down_since = now;
     stats_.last_failure = now;
     stats_.last_error = Fresh(outcome.status);
   }

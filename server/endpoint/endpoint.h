@@ -56,11 +56,21 @@ struct EndpointLimits {
   absl::Duration refused_login_max = absl::Seconds(30);  // instead, after a refused login
 };
 
-// A snapshot. What waits and what is in flight is what was accepted or sent and has not ended, so the books balance at
-// any moment:
+// A snapshot of what an endpoint has counted since it was made, which never goes down, and of what it holds. What waits
+// and what is in flight is what was accepted or sent and has not ended, so the books balance at any moment:
 //   offered  = accepted + full + down
 //   accepted = queued + in_flight + ok + failed + timed_out + unwanted
-struct EndpointStats {
+struct EndpointBooks {
+  uint64_t offered = 0, full = 0, down = 0;
+  uint64_t accepted = 0, ok = 0, failed = 0, timed_out = 0, unwanted = 0;
+  uint64_t connects = 0;  // links started
+  uint64_t queued = 0, in_flight = 0;
+  uint64_t queue_bytes = 0;  // of both
+
+  EndpointBooks& operator+=(const EndpointBooks& other);  // of several together
+};
+
+struct EndpointStats : EndpointBooks {
   enum class Health {
     kIdle,     // nothing has been tried yet
     kHealthy,  // the last attempt succeeded
@@ -72,18 +82,23 @@ struct EndpointStats {
   AckLevel ack_level = AckLevel::kHandedToKernel;
   Health health = Health::kIdle;
   bool connected = false;
-  uint64_t offered = 0, full = 0, down = 0;
-  uint64_t accepted = 0, ok = 0, failed = 0, timed_out = 0, unwanted = 0;
-  uint32_t queued = 0, in_flight = 0;
-  uint64_t queue_bytes = 0;
-  uint64_t connects = 0;                           // links started
   absl::Time last_success = absl::InfinitePast();  // on the loop's clock, like last_failure
   absl::Time last_failure = absl::InfinitePast();
   absl::Time failing_since = absl::InfinitePast();  // as Endpoint::failing_since()
   absl::Time drained_since = absl::InfinitePast();  // InfinitePast: it is not
+  absl::Time down_since = absl::InfinitePast();     // while its last attempt failed: when it began to
   uint64_t missed = 0;                              // events of PARALLEL that passed it by while it was drained
   absl::Status last_error;                          // masked
   absl::Duration latency_p50, latency_p99;
+};
+
+// What is added up over many endpoints.
+struct EndpointTotals {
+  EndpointBooks books;
+  LatencyHistogram::Counts latency;  // of attempts that succeeded
+  uint64_t imbalance = 0;            // see Endpoint::Imbalance()
+
+  EndpointTotals& operator+=(const EndpointTotals& other);
 };
 
 class Endpoint;
@@ -124,9 +139,10 @@ class Endpoint final : public Completion::Sink, private Link::Host {
     ~Client() = default;
   };
 
-  // `transport`, `loop` and `on_health_change` outlive the endpoint. `on_gone` runs on the loop as its last act.
+  // `transport`, `loop` and `on_health_change` outlive the endpoint. `on_gone` runs on the loop as its last act, with
+  // all that it has counted.
   Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
-           const OnHealthChange& on_health_change, absl::AnyInvocable<void() &&> on_gone);
+           const OnHealthChange& on_health_change, absl::AnyInvocable<void(const EndpointTotals&) &&> on_gone);
 
   // Queues `message` for this destination; `client` hears exactly one outcome, at `deadline` at the latest (a few
   // milliseconds of slack). Never blocks; any thread. The outcome may arrive before Offer() returns.
@@ -156,6 +172,14 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   absl::Status last_error() const;
 
   EndpointStats stats() const;  // any thread
+
+  EndpointBooks books() const;  // any thread
+
+  LatencyHistogram::Counts latency() const { return latency_.Read(); }  // of attempts that succeeded; any thread
+
+  // By how much the books are wrong: zero. They take for queued and in flight what has come and not gone; this counts
+  // what really stands in the queue and in the window. On the loop, in a task of its own.
+  uint64_t Imbalance() const;
 
   // Ends everything that waits or is in flight with UNAVAILABLE, drops the link and refuses further offers. Any thread;
   // returns at once, the work is done on the loop.
@@ -313,7 +337,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   std::vector<Reported> reported_;
   std::vector<Parcel> parcels_;
   std::minstd_rand jitter_;
-  absl::AnyInvocable<void() &&> on_gone_;
+  absl::AnyInvocable<void(const EndpointTotals&) &&> on_gone_;
 };
 
 // While one exists on a thread, offers made there wake no loop: each endpoint that got some is told once, when the

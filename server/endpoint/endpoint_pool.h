@@ -4,6 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -69,6 +74,23 @@ class EndpointPool {
   // Up to `limit` endpoints in the order of their creation, beginning behind the id `after` (0: the first).
   std::vector<Listed> List(uint64_t after, size_t limit) const;
 
+  // What all endpoints of one transport have counted since the pool was made, those that are gone included: it never
+  // goes down.
+  struct TransportTotals : EndpointTotals {
+    uint32_t endpoints = 0;  // that live
+    uint32_t failing = 0;    // of them
+  };
+  struct Audit {
+    std::map<std::string, TransportTotals, std::less<>> transports;  // by scheme
+    std::vector<EndpointStats> foremost;  // those that fail first, then those that hold and were offered most
+    EndpointBooks others;                 // of the rest together
+    uint64_t imbalance = 0;               // of all books, those of endpoints that are gone included; zero
+    std::vector<absl::Duration> lags;     // of each loop: how long it took until it got to this
+  };
+  // Each loop goes over its own endpoints, some at a time, and looks whether their books balance: about two
+  // microseconds of it for each. Calls `done` on one of them, with `foremost` endpoints at most. Any thread.
+  void TakeAudit(size_t foremost, absl::AnyInvocable<void(Audit) &&> done);
+
   static constexpr size_t kMaxDrained = 1000;
 
   // Takes an endpoint out by hand or brings it back, and gives it as it is then. One that is taken out stays so, and
@@ -95,7 +117,12 @@ class EndpointPool {
     Ref<Endpoint> endpoint;
     uint32_t leases = 0;
   };
+  struct Walk;
   void Return(Ref<Endpoint> endpoint);
+  void OnGone(uint64_t id, absl::string_view scheme, const EndpointTotals& last);
+  void BeginWalk() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void VisitSome(const std::shared_ptr<Walk>& walk, size_t loop);  // on that loop
+  void EndWalk(Walk& walk);
   absl::StatusOr<Entry*> FindNamed(absl::Span<const Target> names) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Ref<Endpoint> Remove(Entry* entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -103,9 +130,13 @@ class EndpointPool {
   const EndpointLimits limits_;
   const OnHealthChange on_health_change_;
   mutable Mutex mutex_;
-  CondVar gone_;
+  CondVar gone_signal_;
   uint64_t last_id_ ABSL_GUARDED_BY(mutex_) = 0;
-  size_t alive_ ABSL_GUARDED_BY(mutex_) = 0;                                            // leased, or on the way out
+  absl::btree_map<uint64_t, Endpoint*> alive_ ABSL_GUARDED_BY(mutex_);  // leased, or on the way out
+  // Of what is gone, by scheme. An endpoint that the audit at hand has visited must not count again by being gone.
+  std::map<std::string, EndpointTotals, std::less<>> gone_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, EndpointTotals, std::less<>> gone_since_visit_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Walk>> walks_ ABSL_GUARDED_BY(mutex_);  // the audit at hand, and those to come
   absl::node_hash_map<absl::string_view, Entry> by_canonical_ ABSL_GUARDED_BY(mutex_);  // keys: Target::canonical
   absl::btree_map<uint64_t, Entry*> by_id_ ABSL_GUARDED_BY(mutex_);
   size_t drained_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -23,6 +23,13 @@ HttpResponse Plain(int status, std::string text) { return {status, "text/plain; 
 
 }  // namespace
 
+absl::string_view HttpRequest::Argument(absl::string_view name) const {
+  for (const auto& [key, value] : arguments) {
+    if (key == name) return value;
+  }
+  return "";
+}
+
 struct HttpReply::Exchange {
   HttpServer& server;
   MHD_Connection* const peer;
@@ -192,11 +199,20 @@ void HttpServer::Ask(const std::shared_ptr<Exchange>& exchange, absl::string_vie
     if (route.path != path) continue;
     if (route.method != method && !(route.method == "GET" && method == "HEAD")) {
       allowed.push_back(route.method);
+      if (route.method == "GET") allowed.push_back("HEAD");
     } else if (exchange->received > limits_.max_body) {
       exchange->response = Plain(413, absl::StrCat("at most ", limits_.max_body, " bytes are taken\n"));
       return;
     } else {
-      return route.handle(exchange->body, HttpReply(exchange));
+      HttpRequest request{exchange->body};
+      const auto add = [](void* arguments, MHD_ValueKind, const char* key, size_t key_size, const char* value,
+                          size_t value_size) {
+        static_cast<decltype(HttpRequest::arguments)*>(arguments)->emplace_back(
+            absl::string_view(key, key_size), absl::string_view(value != nullptr ? value : "", value_size));
+        return MHD_YES;
+      };
+      MHD_get_connection_values_n(exchange->peer, MHD_GET_ARGUMENT_KIND, add, &request.arguments);
+      return route.handle(request, HttpReply(exchange));
     }
   }
   if (allowed.empty()) {
@@ -220,6 +236,7 @@ bool HttpServer::Respond(MHD_Connection* peer, Exchange* exchange) {
   MHD_Response* const made = MHD_create_response_from_buffer_with_free_callback_cls(
       body->size(), body->data(), [](void* kept) { delete static_cast<std::string*>(kept); }, body);
   if (!response.content_type.empty()) MHD_add_response_header(made, "Content-Type", response.content_type.c_str());
+  for (const auto& [name, value] : response.headers) MHD_add_response_header(made, name.c_str(), value.c_str());
   if (!exchange->allow.empty()) MHD_add_response_header(made, "Allow", exchange->allow.c_str());
   const bool queued = MHD_queue_response(peer, static_cast<unsigned>(response.status), made) == MHD_YES;
   MHD_destroy_response(made);

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -21,10 +22,20 @@ struct MHD_Daemon;
 
 namespace eventvirtual {
 
+// Its texts live until the handler returns.
+struct HttpRequest {
+  absl::string_view body;
+  std::vector<std::pair<absl::string_view, absl::string_view>> arguments;  // of the query, without their %-escapes
+
+  // What the query says first of `name`; "" if nothing.
+  absl::string_view Argument(absl::string_view name) const;
+};
+
 struct HttpResponse {
   int status = 200;
   std::string content_type;  // "": there is no such header
   std::string body;
+  std::vector<std::pair<std::string, std::string>> headers = {};  // others
 };
 
 // What a handler owes for its request: one response. Destroyed unsent, it is 500. On the loop; harmless once the server
@@ -47,7 +58,7 @@ struct HttpRoute {
   std::string method;  // the one that is taken; with "GET", also HEAD
   std::string path;    // "/mi": exactly this one, with any query
   // On the loop, once per request. Must not block; may keep `reply`.
-  std::function<void(absl::string_view body, HttpReply reply)> handle;
+  std::function<void(const HttpRequest& request, HttpReply reply)> handle;
 };
 
 struct HttpLimits {

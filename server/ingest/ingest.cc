@@ -47,10 +47,17 @@ constexpr int kUnframed = -32700;
 
 }  // namespace
 
+void Ingest::Tallies::Book(const RaiseReceipt& receipt) {
+  if (!receipt.known) return unknown.Add(1);
+  if (receipt.matched + receipt.filtered == 0) return unsubscribed.Add(1);
+  (receipt.matched == 0 || receipt.accepted > 0 ? accepted : refused).Add(1);
+}
+
 class Ingest::DatagramListener final : public Listener {
  public:
-  DatagramListener(BoundSocket bound, Ingest& ingest)
+  DatagramListener(BoundSocket bound, Ingest& ingest, Tallies& tallies)
       : ingest_(ingest),
+        tallies_(tallies),
         parser_(ingest.options_.event_param),
         socket_(std::move(bound), ingest.loop_, ingest.options_.max_object_bytes, [this] { Read(); }) {}
 
@@ -62,14 +69,17 @@ class Ingest::DatagramListener final : public Listener {
     const absl::Time received = OpensipsEventParser::WallNow(), now = ingest_.dispatcher_.clock().Now();
     for (int call = 0; call < kCallsPerTurn; ++call) {
       const bool more = socket_.Receive([&](const Datagram& datagram) {
+        tallies_.bytes.Add(datagram.bytes.size());
         OpensipsEvent event = parser_.Parse(datagram.bytes, received);
-        if (event.message) ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
+        if (!event.message) return tallies_.bad.Add(1);
+        tallies_.Book(ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now));
       });
       if (!more) return;
     }
   }
 
   Ingest& ingest_;
+  Tallies& tallies_;
   OpensipsEventParser parser_;
   DatagramSocket socket_;
 };
@@ -109,6 +119,8 @@ class Ingest::Connection {
   }
 
  private:
+  Tallies& tallies() { return ingest_.tallies_[kTcp]; }
+
   struct Answer {
     std::string id;
     int code = 0;  // 0: result OK
@@ -142,7 +154,9 @@ class Ingest::Connection {
     const ssize_t got = recv(fd_, bytes, sizeof(bytes), 0);
     if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
     if (got == 0) peer_ended_ = true;
-    if (!closing_) framer_.Append(absl::string_view(bytes, got));
+    if (closing_) return true;
+    tallies().bytes.Add(static_cast<uint64_t>(got));
+    framer_.Append(absl::string_view(bytes, got));
     return true;
   }
 
@@ -159,6 +173,7 @@ class Ingest::Connection {
       }
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
       if (!object.ok()) {
+        tallies().bad.Add(1);
         answers.push_back({"null", kUnframed, absl::StrCat("Parse error: ", std::string(object.status().message()))});
         Close();
       } else if (object->has_value()) {
@@ -207,11 +222,13 @@ class Ingest::Connection {
   void Take(absl::string_view text, absl::Time received, absl::Time now, std::vector<Answer>* answers) {
     OpensipsEvent event = parser_.Parse(text, received);
     if (!event.message) {
+      tallies().bad.Add(1);
       if (!event.id.empty()) answers->push_back({std::move(event.id), event.error_code, std::move(event.error)});
       return;
     }
     const MessageRef message = event.id.empty() ? nullptr : event.message;
     const RaiseReceipt receipt = ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
+    tallies().Book(receipt);
     if (event.id.empty()) return;
     Answer answer{std::move(event.id), 0, ""};
     if (!receipt.known) {
@@ -313,9 +330,11 @@ class Ingest::StreamListener final : public Listener {
  private:
   void Take(int fd) {
     if (connections_.size() >= ingest_.options_.max_connections) {
+      ingest_.tallies_[kTcp].turned_away.Add(1);
       close(fd);
       return;
     }
+    ingest_.tallies_[kTcp].connections.Add(1);
     connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] { connections_.erase(fd); });
   }
 
@@ -341,15 +360,27 @@ absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& opti
                           absl::StrCat("cannot listen on \"", address, "\": ", std::string(bound.status().message())));
     }
     ingest->addresses_.push_back(absl::StrCat(udp ? "udp:" : tcp ? "tcp:" : "unix:", bound->address()));
-    RunOnLoop(loop, [&ingest, &bound, tcp](const std::shared_ptr<void>&) {
+    Tallies& tallies = ingest->tallies_[udp ? kUdp : kUnix];
+    RunOnLoop(loop, [&ingest, &bound, &tallies, tcp](const std::shared_ptr<void>&) {
       if (tcp) {
         ingest->listeners_.push_back(std::make_unique<StreamListener>(*std::move(bound), *ingest));
       } else {
-        ingest->listeners_.push_back(std::make_unique<DatagramListener>(*std::move(bound), *ingest));
+        ingest->listeners_.push_back(std::make_unique<DatagramListener>(*std::move(bound), *ingest, tallies));
       }
     });
   }
   return ingest;
+}
+
+absl::string_view Ingest::NameOf(Kind kind) {
+  static constexpr absl::string_view kNames[kKinds] = {"udp", "unix", "tcp"};
+  return kNames[kind];
+}
+
+IngestCounts Ingest::counts(Kind kind) const {
+  const Tallies& tallies = tallies_[kind];
+  return {tallies.bytes.Read(),   tallies.accepted.Read(), tallies.unsubscribed.Read(), tallies.unknown.Read(),
+          tallies.refused.Read(), tallies.bad.Read(),      tallies.connections.Read(),  tallies.turned_away.Read()};
 }
 
 Ingest::~Ingest() { Stop(); }

@@ -3,12 +3,15 @@
 #define EVENTVIRTUAL_SERVER_INGEST_INGEST_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/endpoint/tally.h"
 #include "transports/api/loop.h"
 
 namespace eventvirtual {
@@ -19,6 +22,18 @@ struct IngestOptions {
   size_t max_object_bytes = 1 << 20;   // of one event; a longer datagram is ignored
   size_t max_connections = 1024;
   std::string event_param;  // see OpensipsEventParser
+};
+
+// What listeners of one kind have taken since the start.
+struct IngestCounts {
+  uint64_t bytes = 0;
+  uint64_t accepted = 0;  // raised, and in a queue; or nothing had to be: filters did not take it, or it was too old
+  uint64_t unsubscribed = 0;  // raised, and nobody is subscribed
+  uint64_t unknown = 0;       // not raised: --strict_events
+  uint64_t refused = 0;       // raised, and no queue took it
+  uint64_t bad = 0;           // no event: no JSON, not of OpenSIPS' form, or too long
+  uint64_t connections = 0;   // taken
+  uint64_t turned_away = 0;   // connections: too many were open
 };
 
 // Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
@@ -40,6 +55,12 @@ class Ingest {
   // As given, with the port that was chosen for 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
+  // Since the start. Any thread.
+  enum Kind { kUdp, kUnix, kTcp };
+  static constexpr int kKinds = 3;
+  static absl::string_view NameOf(Kind kind);
+  IngestCounts counts(Kind kind) const;
+
   // Takes nothing more and closes everything; what was taken has been answered, but for peers that do not read: they
   // are waited for no longer than a second. Not on the loop, which must run.
   void Stop();
@@ -54,12 +75,19 @@ class Ingest {
   class StreamListener;
   class Connection;
 
+  // Counted on the loop.
+  struct Tallies {
+    void Book(const RaiseReceipt& receipt);
+    Tally<uint64_t> bytes, accepted, unsubscribed, unknown, refused, bad, connections, turned_away;
+  };
+
   Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher)
       : options_(options), loop_(loop), dispatcher_(dispatcher) {}
 
   const IngestOptions options_;
   Loop& loop_;
   Dispatcher& dispatcher_;
+  Tallies tallies_[kKinds];
   std::vector<std::string> addresses_;
   std::vector<std::unique_ptr<Listener>> listeners_;  // on the loop
 };

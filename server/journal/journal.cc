@@ -94,6 +94,7 @@ struct Journal::Writer {
     std::deque<Edit> edits;
     std::vector<Done> waiting;
     std::vector<absl::AnyInvocable<void(EventTable&) &&>> looks;
+    size_t changes() const { return subscriptions.size() + events.size() + edits.size(); }
     bool writes() const { return !subscriptions.empty() || !events.empty() || !edits.empty(); }
     bool empty() const { return !writes() && waiting.empty() && looks.empty(); }
   };
@@ -125,6 +126,8 @@ struct Journal::Writer {
   absl::Status last_failure ABSL_GUARDED_BY(mutex);
   absl::Time refusing_until ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
   bool committing ABSL_GUARDED_BY(mutex) = false;
+  JournalCounts counts ABSL_GUARDED_BY(mutex);
+  size_t in_commit ABSL_GUARDED_BY(mutex) = 0;
   bool closing ABSL_GUARDED_BY(mutex) = false;
   bool closed ABSL_GUARDED_BY(mutex) = false;
 
@@ -282,6 +285,7 @@ struct Journal::Writer {
     if (!pending.events.empty()) AwaitCompany();
     while (pending.empty() && !closing) changed.Wait(&mutex);
     committing = pending.writes();
+    in_commit = pending.changes();
     std::swap(batch, pending);
     // The rest follows in the next commit: who waits for an event does not wait for thousands of them.
     while (batch.edits.size() > kMaxChanges) {
@@ -319,13 +323,17 @@ struct Journal::Writer {
       }
       uint64_t written = 0;
       for (const NewEvent& event : batch.events) written += event.record.size() * event.queues.size();
+      const bool wrote = batch.writes();
       if (!status.ok()) Keep(batch, status);
-      if (batch.writes() || written > 0) {
+      if (wrote) {
         const uint64_t now_used = UsedBytes();
         MutexLock lock(&mutex);
         unwritten -= written;
         used = now_used;
         if (status.ok()) last_failure = absl::OkStatus();
+        in_commit = 0;
+        counts.failing = failing;
+        ++(failing ? counts.failed_commits : counts.commits);
       }
       for (NewEvent& event : batch.events) {
         if (status.ok()) {
@@ -496,6 +504,21 @@ uint64_t Journal::used_bytes() const {
 absl::Status Journal::health() const {
   MutexLock lock(&writer_->mutex);
   return Fresh(writer_->last_failure);
+}
+
+JournalCounts Journal::counts() const {
+  JournalCounts counts;
+  {
+    MutexLock lock(&writer_->mutex);
+    counts = writer_->counts;
+    counts.pending = writer_->pending.changes() + writer_->in_commit;
+  }
+  for (const char* suffix : {"", "-wal"}) {
+    std::error_code none;
+    const std::uintmax_t size = std::filesystem::file_size(writer_->path + suffix, none);
+    if (!none) counts.bytes += size;
+  }
+  return counts;
 }
 
 void Journal::Close(absl::Duration patience) {

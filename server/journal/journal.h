@@ -19,6 +19,14 @@
 
 namespace eventvirtual {
 
+// Since the file was opened.
+struct JournalCounts {
+  uint64_t commits = 0, failed_commits = 0;
+  uint64_t pending = 0;  // changes that are not on the disk
+  bool failing = false;  // the last commit failed
+  uint64_t bytes = 0;    // of the file and its log of changes
+};
+
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
 // arrive in the time of one, and waits for none. A change that cannot be written is tried again, every second, until it
 // succeeds; an event that cannot be written is refused.
@@ -75,6 +83,8 @@ class Journal {
   // Bytes of the file that are in use, and why the last commit failed (OK: it did not). Any thread.
   uint64_t used_bytes() const;
   absl::Status health() const;
+
+  JournalCounts counts() const;  // any thread
 
   // Commits what waits and closes the file in order, in `patience` at most. Nothing may be asked after it. Blocks.
   void Close(absl::Duration patience);

@@ -93,7 +93,7 @@ std::string MiErrorText(const MiError& error, absl::string_view id) {
 }
 
 absl::Span<const MiCommands::Command> MiCommands::All() {
-  static constexpr Command kCommands[] = {
+  static constexpr Command kAll[kCommands] = {
       {"event_subscribe", "evi:subscribe", {{"event", "socket", "expire"}, 2, 3}, &MiCommands::Subscribe},
       {"event_unsubscribe", "evi:unsubscribe", {{"event", "socket"}, 2, 2}, &MiCommands::Unsubscribe},
       {"events_list", "evi:list", {{}, 0, 0}, &MiCommands::ListEvents},
@@ -103,7 +103,7 @@ absl::Span<const MiCommands::Command> MiCommands::All() {
       {"uptime", "core:uptime", {{}, 0, 0}, &MiCommands::Uptime},
       {"version", "core:version", {{}, 0, 0}, &MiCommands::Version},
   };
-  return kCommands;
+  return kAll;
 }
 
 const MiCommands::Command* MiCommands::Find(absl::string_view name) {
@@ -118,23 +118,34 @@ MiCommands::MiCommands(Registry& registry, Dispatcher& dispatcher, MiDefaults de
 
 MiAnswer MiCommands::Handle(absl::string_view text, size_t max_answer) {
   const MiRequest request = parser_.Parse(text);
-  Result result = Run(request, max_answer);
+  const Command* const command = request.error.code == 0 ? Find(request.method) : nullptr;
+  Result result = Run(command, request, max_answer);
   MiAnswer answer;
   answer.id = request.id;
   answer.unreadable = request.error.code == -32700;
   answer.changed = result.changed;
   answer.commit = std::move(result.commit);
+  if (!request.id.empty() && result.json.size() + request.id.size() > max_answer) result.error = TooLong(max_answer);
+  Tallies& tallies = tallies_[command == nullptr ? kCommands : static_cast<size_t>(command - All().data())];
+  (result.error.code == 0 ? tallies.done : tallies.refused).Add(1);
   if (request.id.empty()) return answer;
-  if (result.json.size() + request.id.size() > max_answer) result.error = TooLong(max_answer);
   answer.text = result.error.code != 0
                     ? MiErrorText(result.error, request.id)
                     : absl::StrCat(R"({"jsonrpc":"2.0","result":)", result.json, ",\"id\":", request.id, "}");
   return answer;
 }
 
-MiCommands::Result MiCommands::Run(const MiRequest& request, size_t max_answer) {
+std::vector<MiCommands::Count> MiCommands::counts() const {
+  std::vector<Count> counts;
+  for (size_t i = 0; i <= kCommands; ++i) {
+    counts.push_back(
+        {i < kCommands ? All()[i].old_name : "unknown", tallies_[i].done.Read(), tallies_[i].refused.Read()});
+  }
+  return counts;
+}
+
+MiCommands::Result MiCommands::Run(const Command* command, const MiRequest& request, size_t max_answer) {
   if (request.error.code != 0) return {"", request.error};
-  const Command* const command = Find(request.method);
   if (command == nullptr) return {"", {-32601, "Method not found", ""}};
   Call call;
   call.max_answer = max_answer;

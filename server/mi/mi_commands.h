@@ -5,12 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/endpoint/tally.h"
 #include "server/mi/mi_request.h"
 #include "server/registry/registry.h"
 
@@ -49,6 +51,14 @@ class MiCommands {
   // An answer of more than `max_answer` bytes becomes an error instead.
   MiAnswer Handle(absl::string_view request, size_t max_answer);
 
+  // Requests since the start. Any thread.
+  struct Count {
+    absl::string_view command;  // its old name; "unknown": all that could not be read, or have no command
+    uint64_t done = 0;
+    uint64_t refused = 0;  // answered with an error
+  };
+  std::vector<Count> counts() const;
+
  private:
   struct Call {
     MiArguments arguments;
@@ -65,6 +75,7 @@ class MiCommands {
     MiSignature signature;
     Result (MiCommands::*run)(const Call& call);
   };
+  static constexpr size_t kCommands = 8;
   static absl::Span<const Command> All();
   static const Command* Find(absl::string_view name);  // null: there is none
 
@@ -77,7 +88,7 @@ class MiCommands {
   Result Uptime(const Call& call);
   Result Version(const Call& call);
 
-  Result Run(const MiRequest& request, size_t max_answer);
+  Result Run(const Command* command, const MiRequest& request, size_t max_answer);
   Result ListSubscribersOf(absl::string_view event, size_t max_answer);  // "": of all
   // `arguments` begins with event and socket.
   MiError ReadSpec(const MiArguments& arguments, SubscriptionSpec* spec);
@@ -90,6 +101,10 @@ class MiCommands {
   const absl::Time started_;
   absl::Time log_not_before_ = absl::InfinitePast();
   MiRequestParser parser_;
+  struct Tallies {
+    Tally<uint64_t> done, refused;
+  };
+  Tallies tallies_[kCommands + 1];  // in the order of All(); the last are of no command
 };
 
 }  // namespace eventvirtual

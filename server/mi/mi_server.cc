@@ -69,8 +69,8 @@ absl::Status MiServer::Open(const std::string& address) {
     if (http) {
       HttpLimits limits;
       limits.max_body = kMaxRequest;
-      const auto handle = [this](absl::string_view body, HttpReply reply) {
-        Answer(commands_.Handle(body, kMaxHttpAnswer), [reply = std::move(reply)](std::string text) mutable {
+      const auto handle = [this](const HttpRequest& request, HttpReply reply) {
+        Answer(commands_.Handle(request.body, kMaxHttpAnswer), [reply = std::move(reply)](std::string text) mutable {
           const int status = text.empty() ? 204 : 200;
           std::move(reply).Send({status, text.empty() ? "" : "application/json", std::move(text)});
         });

@@ -43,6 +43,8 @@ class MiServer {
   // As given, with the port that was chosen for 0.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
+  std::vector<MiCommands::Count> counts() const { return commands_.counts(); }  // any thread
+
   // Takes nothing more, answers what was taken, closes everything; waits a second at most for clients that do not read
   // and a disk that hangs. Not on the loop, which must run, and so must those of the endpoints.
   void Stop();

@@ -24,6 +24,29 @@ constexpr absl::Duration kCollectAgain = absl::Milliseconds(10);
 
 constexpr size_t kMaxIdLength = 64;
 
+// So many subscriptions are added up under one lock (about a tenth of a millisecond).
+constexpr int kAuditPage = 1000;
+
+// The first so many events, by their ids, have a name in the sums of raises. See DeliveryLedger::kMaxAccounts.
+constexpr uint32_t kNamedEvents = 200;
+
+std::string LabelOf(const EventIndex::Event& event) {
+  if (event.id >= kNamedEvents) return "";
+  return absl::StrCat(event.name, event.is_pattern ? "*" : "");
+}
+
+// The scheme that all have in common.
+absl::string_view TransportOf(const std::vector<Subscription::Subscriber>& subscribers) {
+  absl::string_view transport;
+  for (const Subscription::Subscriber& subscriber : subscribers) {
+    const absl::string_view canonical = subscriber.endpoint->target().canonical;
+    const absl::string_view scheme = canonical.substr(0, canonical.find(':'));
+    if (!transport.empty() && transport != scheme) return "mixed";
+    transport = scheme;
+  }
+  return transport;
+}
+
 // FNV-1a (64 bits): the derived names must be the same in every process, which absl::Hash is not.
 uint64_t StableHash(absl::string_view text) {
   uint64_t hash = 0xcbf29ce484222325;
@@ -200,11 +223,12 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   leases->clear();
   uint32_t queue = spec.queue;
   if (spec.delivery.durable && queue == 0) queue = ++*last_queue_;
+  DeliveryLedger::Account& account = ledger_.AccountOf(spec.event, TransportOf(subscribers));
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription =
-      AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
-                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now()), queue));
+  record->subscription = AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering),
+                                                   spec.policy, spec.plain, std::move(subscribers),
+                                                   std::min(spec.created, loop_.Now()), account, queue));
   SetOptions(spec, record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
@@ -342,7 +366,7 @@ absl::StatusOr<Registry::Entry> Registry::Match(const SubscriptionSpec& spec) co
     MutexLock lock(&mutex_);
     const auto found = by_key_.find(key);
     if (found != by_key_.end() && (*found)->subscription->Live(loop_.Now())) {
-      return Entry{(*found)->subscription, (*found)->event->id};
+      return Entry{(*found)->subscription, (*found)->event->id, (*found)->sequence};
     }
   }
   return absl::NotFoundError(
@@ -393,7 +417,7 @@ Registry::EntryPage Registry::ListEntries(absl::string_view event, uint64_t afte
       page.next = last;
       break;
     }
-    page.entries.push_back({subscription, it->second->event->id});
+    page.entries.push_back({subscription, it->second->event->id, it->first});
     last = it->first;
   }
   return page;
@@ -427,13 +451,11 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
     info.state =
         failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing : SubscriptionInfo::State::kDegraded;
   }
-  info.matched = subscription.matched.load(std::memory_order_relaxed);
-  info.delivered = subscription.delivered.load(std::memory_order_relaxed);
-  (subscription.durable ? info.dropped : info.partial) = subscription.partial.load(std::memory_order_relaxed);
-  (subscription.durable ? info.dead_lettered : info.failed) = subscription.failed.load(std::memory_order_relaxed);
-  info.expired = subscription.expired.load(std::memory_order_relaxed);
-  if (subscription.filtering != nullptr)
-    info.filtered = subscription.filtering->refused.load(std::memory_order_relaxed);
+  static_cast<DeliveryCounts&>(info) = subscription.CountsOf(Subscription::Held::kNowhere);
+  if (subscription.durable) {
+    info.dead_lettered = std::exchange(info.failed, 0);
+    info.dropped = std::exchange(info.partial, 0);
+  }
   if (subscription.labels != nullptr) info.labels = *subscription.labels;
   return info;
 }
@@ -456,6 +478,7 @@ void Registry::Unwatch(Observer* observer) {
 }
 
 void Registry::Tell(Change change, const Subscription& subscription) {
+  ++changes_[static_cast<size_t>(change)];
   if (observers_.empty()) return;
   const auto describe = [this, &subscription]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return DescribeLocked(subscription); };
   for (Observer* observer : observers_) observer->OnChange(change, subscription, describe);
@@ -555,6 +578,54 @@ std::vector<std::string> Registry::SubscribedEvents() const {
   return events;
 }
 
+Registry::Audit Registry::TakeAudit() {
+  Audit audit;
+  absl::flat_hash_map<const DeliveryLedger::Account*, DeliveryCounts> visited;
+  MutexLock one_at_a_time(&audit_mutex_);
+  for (bool more = true; more;) {
+    MutexLock lock(&mutex_);
+    auto it = by_sequence_.upper_bound(audited_);
+    for (int count = 0; count < kAuditPage && it != by_sequence_.end(); ++count, ++it) {
+      const Subscription& subscription = *it->second->subscription;
+      visited[&subscription.account] += subscription.CountsOf(Subscription::Held::kRegistry);
+      audited_ = it->first;
+    }
+    more = it != by_sequence_.end();
+    if (more) continue;
+    audit.deliveries = ledger_.Finish(std::move(visited));
+    audited_ = 0;
+    AuditEvents(&audit);
+    audit.subscriptions = by_sequence_.size();
+    std::copy(std::begin(changes_), std::end(changes_), audit.changes);
+    audit.expiry_lag = std::max(loop_.Now() - expiries_.Next(), absl::ZeroDuration());
+  }
+  return audit;
+}
+
+void Registry::AuditEvents(Audit* audit) const {
+  std::map<std::string, uint64_t> raises = forgotten_raises_;
+  for (const auto* events : {&index_.by_name(), &index_.patterns()}) {
+    for (const EventIndex::Event* event : *events) {
+      const uint64_t raised = event->raised.load(std::memory_order_relaxed);
+      if (raised > 0) raises[LabelOf(*event)] += raised;
+    }
+  }
+  for (auto& [label, raised] : raises) {
+    if (label.empty()) {
+      audit->other_raises = raised;
+    } else {
+      audit->raises.emplace_back(label, raised);
+    }
+  }
+  audit->events = index_.by_name().size();
+  audit->patterns = index_.patterns().size();
+}
+
+void Registry::Forget(const EventIndex::Event& event) {
+  const uint64_t raised = event.raised.load(std::memory_order_relaxed);
+  if (raised > 0) forgotten_raises_[LabelOf(event)] += raised;
+}
+
 size_t Registry::size() const {
   MutexLock lock(&mutex_);
   return by_sequence_.size();
@@ -569,6 +640,7 @@ void Registry::SetExpiry(Record* record, absl::Time when) {
 
 void Registry::Remove(Record* record, Change change) {
   record->subscription->removed.store(true, std::memory_order_release);
+  ledger_.Leave(record->subscription.get(), record->sequence <= audited_);
   const Ref<Subscription> subscription = record->subscription;
   expiries_.Remove(record);
   by_key_.erase(record);
@@ -577,8 +649,10 @@ void Registry::Remove(Record* record, Change change) {
   index_.Unlink(*event, record->node);
   if (event->subscriptions == 0) {
     if (event->is_pattern) {
+      Forget(*event);
       index_.RemovePattern(event);
     } else if (index_.by_name().size() > limits_.max_events) {
+      Forget(*event);
       index_.Remove(event);
     }
   }

@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/time.h"
 #include "server/endpoint/endpoint_pool.h"
+#include "server/registry/delivery_ledger.h"
 #include "server/registry/filter.h"
 #include "server/registry/virtual_socket.h"
 #include "transports/api/ref.h"
@@ -91,7 +92,8 @@ class Subscription final : public RefCounted {
 
   // `filtering` is null when every event of its name is wanted; `queue` is 0 when it is not durable.
   Subscription(std::string id, std::string event, std::unique_ptr<const Filtering> filtering, Policy policy, bool plain,
-               std::vector<Subscriber> subscribers, absl::Time created, uint32_t queue = 0)
+               std::vector<Subscriber> subscribers, absl::Time created, DeliveryLedger::Account& account,
+               uint32_t queue = 0)
       : policy(policy),
         plain(plain),
         durable(queue != 0),
@@ -100,8 +102,10 @@ class Subscription final : public RefCounted {
         filtering(std::move(filtering)),
         created(created),
         subscribers(std::move(subscribers)),
+        account(account),
         refreshed(created),
         queue(queue) {}
+  ~Subscription() override { account.ledger.Close(this, account, CountsOf(Held::kNowhere)); }
 
   // A million of these are kept: 224 bytes, which is a size of the allocator's. What is small stands first, in the
   // padding behind the reference count.
@@ -111,15 +115,16 @@ class Subscription final : public RefCounted {
   const bool durable;
 
   // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
-  // matched = delivered + partial + failed + filtered + expired + dropped + dead_lettered + pending
-  mutable std::atomic<uint64_t> turn = 0;  // ROUND-ROBIN: advances with every event
-  mutable std::atomic<uint64_t> matched = 0;
+  // taken = delivered + partial + failed + expired + pending
+  mutable std::atomic<uint64_t> turn = 0;   // ROUND-ROBIN: advances with every event
+  mutable std::atomic<uint64_t> taken = 0;  // matched, and not filtered out
 
   const std::string id;     // without the "subscriptions/" of its name
   const std::string event;  // one name; with a '*' at its end all that begin so
   const std::unique_ptr<const Filtering> filtering;
   const AtomicTime created;             // on the registry's clock
   std::vector<Subscriber> subscribers;  // the vector itself never changes
+  DeliveryLedger::Account& account;
 
   absl::string_view filter() const {
     return filtering == nullptr ? absl::string_view() : absl::string_view(filtering->filter.text());
@@ -127,6 +132,15 @@ class Subscription final : public RefCounted {
 
   std::string name() const { return absl::StrCat(kNamePrefix, id); }
   std::string socket() const;  // masked
+
+  // Whose references there are besides those of the deliveries, at least.
+  enum class Held {
+    kNowhere,
+    kRegistry,  // its record, and its place in the list of its event
+  };
+  // Its books. A delivery holds a reference until it has ended and is booked; so more that have not ended than there
+  // are references means that one was not booked; what a durable one has in the journal holds none. Any thread.
+  DeliveryCounts CountsOf(Held held) const;
 
   // Whether it may still be delivered to. Any thread.
   bool Live(absl::Time now) const { return !removed.load(std::memory_order_acquire) && now < expires.Load(); }
@@ -154,12 +168,6 @@ class Subscription final : public RefCounted {
   std::atomic<uint64_t>& dead_lettered() const { return failed; }
   std::atomic<uint64_t>& dropped() const { return partial; }  // could not be written to the journal
 };
-
-inline std::string Subscription::socket() const {
-  std::vector<std::string> masked;
-  for (const Subscriber& subscriber : subscribers) masked.push_back(subscriber.endpoint->target().masked);
-  return FormatVirtualSocket(policy, plain, masked);
-}
 
 }  // namespace eventvirtual
 

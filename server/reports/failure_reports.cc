@@ -1,10 +1,12 @@
 #include "server/reports/failure_reports.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
+#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -72,11 +74,7 @@ void FailureReports::OnHealthChange(const HealthChange& change) {
 }
 
 void FailureReports::OnDelivery(const Message& message, const DeliveryResult& delivery) {
-  const bool has_failed =
-      delivery.outcome == DeliveryResult::Outcome::kFailed || delivery.outcome == DeliveryResult::Outcome::kPartial;
-  if (!has_failed || message.is_report() || !Wanted(kFailed)) return;
-  const auto failed = [](const AttemptRecord& attempt) { return !attempt.status.ok(); };
-  const auto last = std::find_if(delivery.attempts.rbegin(), delivery.attempts.rend(), failed);
+  if (!delivery.failed() || message.is_report() || !Wanted(kFailed)) return;
   MutexLock lock(&mutex_);
   const auto [found, is_new] = failures_.try_emplace(delivery.subscription.get());
   Failures& failures = found->second;
@@ -87,7 +85,8 @@ void FailureReports::OnDelivery(const Message& message, const DeliveryResult& de
   ++failures.count;
   failures.event = std::string(message.name());
   failures.event_id = std::string(message.event_id());
-  if (last != delivery.attempts.rend()) {
+  failures.traceparent = std::string(TraceparentOf(message));
+  if (const AttemptRecord* const last = delivery.last_failure(); last != nullptr) {
     failures.uri = delivery.subscription->subscribers[last->subscriber].endpoint->target().masked;
     failures.error = std::string(last->status.message());
   }
@@ -144,8 +143,10 @@ std::vector<MessageRef> FailureReports::TakeDue(absl::Time now) {
                             {"uri", absl::string_view(failures.uri)},
                             {"error", absl::string_view(failures.error)},
                             {"failed", static_cast<int64_t>(std::exchange(failures.count, 0))},
-                            {"failed_total", static_cast<int64_t>(total)}};
-    reports.push_back(Report(kNames[kFailed], params));
+                            {"failed_total", static_cast<int64_t>(total)},
+                            {kTraceparent, absl::string_view(failures.traceparent)}};
+    const size_t count = std::size(params) - (failures.traceparent.empty() ? 1 : 0);
+    reports.push_back(Report(kNames[kFailed], absl::MakeConstSpan(params, count)));
     due_.emplace(now + kPause, &subscription);
   }
   return reports;

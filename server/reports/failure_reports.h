@@ -3,7 +3,9 @@
 //   E_EVI_SUBSCRIBER_DOWN  uri, error                        a destination has begun to fail
 //   E_EVI_SUBSCRIBER_UP    uri                               it works again
 //   E_EVI_DELIVERY_FAILED  subscription, event, event_id,    deliveries of one subscription have failed, in whole or in
-//                          uri, error, failed, failed_total  part: the last of them, and how many since the last report
+//                          uri, error, failed, failed_total  part: the last of them, and how many since the last
+//                          report;
+//                          [, traceparent]                   and the trace of its event, if it has one
 #ifndef EVENTVIRTUAL_SERVER_REPORTS_FAILURE_REPORTS_H_
 #define EVENTVIRTUAL_SERVER_REPORTS_FAILURE_REPORTS_H_
 
@@ -61,8 +63,8 @@ class FailureReports final : private Registry::Observer, private DeliveryObserve
   // What is to be said of one subscription.
   struct Failures {
     Ref<const Subscription> subscription;
-    uint64_t count = 0;                       // since the last report
-    std::string event, event_id, uri, error;  // of the last
+    uint64_t count = 0;                                    // since the last report
+    std::string event, event_id, traceparent, uri, error;  // of the last
   };
 
   void OnChange(Registry::Change change, const Subscription& subscription,

@@ -9,9 +9,9 @@ namespace {
 
 // In the order of the roles.
 constexpr absl::string_view kFates[] = {
-    "FAILOVER goes on to the next", "it is FAILOVER's last, so what comes as far fails",
-    "ROUND-ROBIN goes on to the next", "PARALLEL goes on to the others", "events to it alone fail",
-    "what durable subscriptions cannot deliver waits in the journal"};
+    "FAILOVER goes on to the next",    "it is FAILOVER's last, so what comes as far fails",
+    "ROUND-ROBIN goes on to the next", "PARALLEL goes on to the others",
+    "events to it alone fail",         "what durable subscriptions cannot deliver waits in the journal"};
 
 std::string Text(absl::Time time) { return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", time, absl::UTCTimeZone()); }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/rpc/wire.h"
+#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -50,6 +51,7 @@ void DeliveryWatch::OnDelivery(const Message& message, const DeliveryResult& del
     row.set_event(std::string(message.name()));
     ToWire(delivery, row.mutable_delivery());
     row.set_dropped(std::exchange(dropped_, 0));
+    row.set_traceparent(std::string(TraceparentOf(message)));
   }
   Step();
 }

@@ -50,8 +50,8 @@ class DeliveryWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesR
   std::deque<v1::WatchDeliveriesResponse> rows_ ABSL_GUARDED_BY(mutex_);
   uint64_t dropped_ ABSL_GUARDED_BY(mutex_) = 0;  // behind the last of them
   bool writing_ ABSL_GUARDED_BY(mutex_) = true;   // first the metadata
-  std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mutex_);
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<grpc::Status> end_;  // written before finished_, read after; else under the lock
 };
 
 }  // namespace eventvirtual

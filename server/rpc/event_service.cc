@@ -89,7 +89,7 @@ class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesRe
 grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                               v1::RaiseResponse* response) {
   if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
-  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now());
+  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now(), TraceContextOf(*context));
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -141,7 +141,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   class Batch;
 
  public:
-  explicit Stream(EventService& service) : service_(service) {}
+  Stream(EventService& service, TraceContext trace) : service_(service), trace_(std::move(trace)) {}
 
   // Reads no further; ends when all that was read has been answered.
   void End() {
@@ -260,7 +260,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     // `received` by the wall's clock, `now` by the registry's.
     void RaiseOne(int index, absl::Time received, absl::Time now) {
       const v1::Event& event = request.events(index);
-      absl::StatusOr<MessageRef> message = MessageFromWire(event, received);
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, received, stream_.trace_);
       if (!message.ok()) return EndOne(index, message.status(), {});
       if (!event.event_id().empty() && IsRepeat(index, now)) return;
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
@@ -359,6 +359,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
 
   EventService& service_;
+  const TraceContext trace_;     // for events without their own
   std::unique_ptr<Batch> next_;  // what is read into; whoever has set reading_ has it
 
   Mutex mutex_;
@@ -374,8 +375,8 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 };
 
 grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventService::RaiseStream(
-    grpc::CallbackServerContext*) {
-  auto* const stream = new Stream(*this);
+    grpc::CallbackServerContext* context) {
+  auto* const stream = new Stream(*this, TraceContextOf(*context));
   bool ending;
   {
     MutexLock lock(&mutex_);
@@ -448,7 +449,7 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
 grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDeliveries(
     grpc::CallbackServerContext*, const v1::WatchDeliveriesRequest* request) {
   const std::string& event = request->event();
-  if (const size_t star = event.find('*'); star < event.size() - 1 && star != std::string::npos) {
+  if (const size_t star = event.find('*'); star != std::string::npos && star + 1 < event.size()) {
     return new RefusedWatch(absl::InvalidArgumentError(
         absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone")));
   }

@@ -8,8 +8,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "transports/api/check.h"
+#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -190,6 +192,34 @@ v1::Attempt::Result ResultToWire(AttemptRecord::Result result) {
       return v1::Attempt::RESULT_SKIPPED;
   }
   return v1::Attempt::RESULT_UNSPECIFIED;
+}
+
+using Attributes = absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4>;
+
+// The event's, with a valid trace context or none.
+Attributes AttributesOf(const v1::Event& event, const TraceContext& trace) {
+  Attributes attributes;
+  if (event.attributes().empty() && trace.traceparent.empty()) return attributes;
+  const auto own = event.attributes().find(std::string(kTraceparent));
+  const bool has_own = own != event.attributes().end() && IsTraceparent(own->second);
+  for (const auto& [key, value] : event.attributes()) {
+    if (key == kTraceparent && !has_own) continue;
+    if (key == kTracestate && !(has_own && IsTracestate(value))) continue;  // it says nothing alone
+    attributes.emplace_back(key, value);
+  }
+  if (!has_own && !trace.traceparent.empty()) {
+    attributes.emplace_back(kTraceparent, trace.traceparent);
+    if (!trace.tracestate.empty()) attributes.emplace_back(kTracestate, trace.tracestate);
+  }
+  return attributes;
+}
+
+// The metadata of a name, in their order.
+std::vector<std::string> MetadataOf(const grpc::CallbackServerContext& context, absl::string_view name) {
+  std::vector<std::string> values;
+  const auto [begin, end] = context.client_metadata().equal_range(grpc::string_ref(name.data(), name.size()));
+  for (auto it = begin; it != end; ++it) values.emplace_back(it->second.data(), it->second.size());
+  return values;
 }
 
 }  // namespace
@@ -374,7 +404,19 @@ v1::AckLevel ToWire(AckLevel level) {
   return v1::ACK_LEVEL_UNSPECIFIED;
 }
 
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received) {
+TraceContext TraceContextOf(const grpc::CallbackServerContext& context) {
+  TraceContext trace;
+  const std::vector<std::string> parents = MetadataOf(context, kTraceparent);
+  if (parents.size() != 1 || !IsTraceparent(parents[0])) return trace;  // of several none counts
+  trace.traceparent = parents[0];
+  // Several count as one that was cut (section 3.3.1).
+  if (std::string state = absl::StrJoin(MetadataOf(context, kTracestate), ","); IsTracestate(state)) {
+    trace.tracestate = std::move(state);
+  }
+  return trace;
+}
+
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received, const TraceContext& trace) {
   if (event.name().empty()) return absl::InvalidArgumentError("event.name: the name is empty");
   if (event.name().size() > kMaxEventName) {
     return absl::InvalidArgumentError(
@@ -421,8 +463,7 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time re
     }
     params.push_back(to);
   }
-  absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4> attributes;
-  for (const auto& [key, value] : event.attributes()) attributes.emplace_back(key, value);
+  const Attributes attributes = AttributesOf(event, trace);
   EventFields fields;
   fields.name = event.name();
   fields.params = params;

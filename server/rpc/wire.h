@@ -2,6 +2,7 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_WIRE_H_
 #define EVENTVIRTUAL_SERVER_RPC_WIRE_H_
 
+#include <grpcpp/server_context.h>
 #include <grpcpp/support/status.h>
 
 #include <cstdint>
@@ -56,9 +57,16 @@ void ToWire(const DeadLetter& letter, v1::DeadLetter* out);
 v1::AckLevel ToWire(AckLevel level);
 void ToWire(absl::Duration duration, google::protobuf::Duration* out);
 
-// `received`, wall time: when the event happened, unless it says so itself.
+// The trace that a call says it belongs to, in its metadata; empty texts unless they are valid.
+struct TraceContext {
+  std::string traceparent, tracestate;
+};
+TraceContext TraceContextOf(const grpc::CallbackServerContext& context);
+
+// `received`, wall time: when the event happened, unless it says so itself. `trace`: of the call, for an event without
+// a valid traceparent of its own. A traceparent or tracestate that is not valid is left out, never an error.
 // INVALID_ARGUMENT: name missing or not visible ASCII, too many parameters, json_value that is not one JSON value.
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received);
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received, const TraceContext& trace = {});
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out);
 void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* out);
 absl::Status UnknownEvent(absl::string_view event);  // strict events, and nobody knows the name

@@ -45,7 +45,7 @@ class AdminTest(unittest.TestCase):
             done = subprocess.run([SERVER, "--listen=127.0.0.1:0", "--http=" + address], stderr=subprocess.PIPE,
                                   text=True)
             self.assertEqual(done.returncode, 1)
-            self.assertIn('--http: cannot listen on "%s"' % address, done.stderr)
+            self.assertIn(r'--http: cannot listen on \"%s\"' % address, done.stderr)
             self.assertIn("write host:port", done.stderr)
 
     def test_nothing_is_served_unless_it_is_asked_for(self):

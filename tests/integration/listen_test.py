@@ -95,7 +95,7 @@ class ListenTest(unittest.TestCase):
         raised = event.RaiseRequest(wait=event.WAIT_DELIVERED)
         raised.event.name, raised.event.event_id, raised.event.source = "E_S", "id-7", "sbc"
         raised.event.event_time.FromSeconds(1790000000)
-        raised.event.attributes["traceparent"] = "00-1"
+        raised.event.attributes["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         raised.event.params.add(name="n", int_value=-5)
         raised.event.params.add(double_value=1.5)
         service.events.Raise(raised, timeout=10)

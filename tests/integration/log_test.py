@@ -102,13 +102,16 @@ class LogTest(unittest.TestCase):
         folder = tempfile.mkdtemp(prefix="ev", dir="/tmp")
         service.subscribe("E_CDR", "virtual:FAILOVER %s flatstore:%s/next" % (uri, folder))
         service.raise_event("E_CDR")
+        service.subscribe("E_LOGIN", "nats://me:s3cr3t@127.0.0.1:%d/calls" % free_port())
+        service.raise_event("E_LOGIN")
         service.process.terminate()
         lines = [json.loads(line) for line in service.read_rest().decode().splitlines()]
         self.assertEqual(service.process.wait(timeout=30), 0)
         for line in lines:
             self.assertEqual(list(line)[:3], ["time", "level", "msg"], line)
         fails = [line for line in lines if line["msg"] == "subscriber fails"]
-        self.assertEqual([line["uri"] for line in fails], [uri])
+        self.assertEqual([line["uri"].replace("***", "stars")[:12] for line in fails], [uri[:12], "nats://me:st"])
+        self.assertNotIn("s3cr3t", str(lines))
         self.assertEqual(fails[0]["events"], "FAILOVER goes on to the next (1 subscription)")
         self.assertEqual(fails[0]["queued"], 0)
         self.assertEqual((lines[-1]["level"], lines[-1]["msg"]), ("info", "stopped"))

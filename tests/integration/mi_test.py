@@ -206,7 +206,7 @@ class MiTest(unittest.TestCase):
             done = subprocess.run([SERVER, "--listen=127.0.0.1:0", "--mi=" + address], stderr=subprocess.PIPE, text=True,
                                   timeout=60)
             self.assertEqual(done.returncode, 1)
-            self.assertIn("--mi: cannot listen on \"%s\": " % address, done.stderr)
+            self.assertIn(r'--mi: cannot listen on \"%s\": ' % address, done.stderr)
             self.assertIn(words, done.stderr)
         self.assertEqual(HttpClient(self.http).ask("events_list", {})["result"], {"Events": []})
 

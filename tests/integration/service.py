@@ -3,12 +3,14 @@
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -55,6 +57,66 @@ def free_port(kind=socket.SOCK_STREAM):
         return s.getsockname()[1]
 
 
+SAMPLE = re.compile(r"^(\w+(?:\{.*\})?) (\S+)$")
+
+
+def samples_of(text):
+    """Metrics in Prometheus' text format: the value of each series, and the names of the counters."""
+    counters = set(re.findall(r"^# TYPE (\S+) counter$", text, re.MULTILINE))
+    return {series: float(value) for series, value in map(lambda line: SAMPLE.match(line).groups(), (
+        line for line in text.splitlines() if not line.startswith("#")))}, counters
+
+
+class Books:
+    """Looks, several times a second while a service lives and once more before it is stopped, whether its books balance and
+    no counter goes down."""
+
+    def __init__(self, service):
+        self.service = service
+        self.faults = []
+        self.looks = 0
+        self.last = {}
+        self.closed = threading.Event()
+        self.watch = threading.Thread(target=self._watch, daemon=True)
+        self.watch.start()
+
+    def _look(self):
+        status, text = self.service.get("/metrics")
+        if status != 200:
+            return  # an event loop is busy for seconds; that is for other tests
+        now, counters = samples_of(text)
+        for book in ("subscriptions", "endpoints"):
+            wrong = now['eventvirtual_books_imbalance{book="%s"}' % book]
+            if wrong != 0:
+                self.faults.append("the books of the %s are wrong by %g" % (book, wrong))
+        for series, value in now.items():
+            # One that goes and comes again begins anew; the sums by transport do not.
+            if series.startswith("eventvirtual_endpoint_") or series.split("{")[0] not in counters:
+                continue
+            if value < self.last.get(series, 0):
+                self.faults.append("%s went from %g to %g" % (series, self.last[series], value))
+        for series in self.last.keys() - now.keys():
+            if series.split("{")[0] in counters and not series.startswith("eventvirtual_endpoint_"):
+                self.faults.append("%s is not there any more" % series)
+        self.last = now
+        self.looks += 1
+
+    def _watch(self):
+        while not self.closed.wait(0.25):
+            try:
+                self._look()
+            except OSError:
+                pass  # killed, or stopping: the last look is close()'s
+
+    def close(self):
+        """The last look, if the service still lives; fails when any look has found a fault."""
+        self.closed.set()
+        self.watch.join()
+        if self.service.process.poll() is None:
+            self._look()
+        assert not self.faults, self.faults
+
+
 class Service:
     """One running eventvirtuald: `address`, `unix`, `http`, stubs, and the folder `dir` for files and sockets."""
 
@@ -73,6 +135,7 @@ class Service:
         self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
         self.events = event_grpc.EventServiceStub(self.channel)
         self.operators = operator_grpc.OperatorServiceStub(self.channel)
+        self.books = Books(self) if self.http else None
 
     def _ready_line(self):
         self.log.flush()
@@ -114,6 +177,10 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def _close_books(self):
+        if self.books is not None:
+            self.books.close()
+
     def grpcurl(self, method, request=None, over_unix=False):
         """An unmodified grpcurl, found by server reflection: `method` is a method, or "list", or "describe"; what it printed."""
         assert GRPCURL, "grpcurl is not installed; ./dev test installs it"
@@ -124,6 +191,7 @@ class Service:
 
     def kill(self):
         """kill -9."""
+        self._close_books()
         self.process.kill()
         self.process.wait()
         self.channel.close()
@@ -131,6 +199,7 @@ class Service:
 
     def stop(self):
         """SIGTERM; gives the exit code."""
+        self._close_books()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=30)

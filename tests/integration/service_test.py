@@ -21,6 +21,8 @@ def udp_receiver():
     return receiver, "udp:127.0.0.1:%d" % receiver.getsockname()[1]
 
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 class ReliablePeer:
     """A JSON-RPC server on tcp that answers each request, unless told to be silent."""
 
@@ -401,7 +403,7 @@ class ServiceTest(unittest.TestCase):
         raised.event.name = "E_ENC"
         raised.event.event_id = "call-7"
         raised.event.source = "sbc 1"
-        raised.event.attributes["traceparent"] = "00-1"
+        raised.event.attributes["traceparent"] = TRACEPARENT
         raised.event.params.add(name="n", int_value=5)
         service.events.Raise(raised)
         got = {encoding: receiver.recv(65536) for encoding, receiver in receivers.items()}
@@ -410,10 +412,10 @@ class ServiceTest(unittest.TestCase):
         self.assertEqual((plain["event"], plain["event_id"], plain["params"]), ("E_ENC", "call-7", {"n": 5}))
         cloud = json.loads(got["cloudevents"])
         self.assertEqual((cloud["type"], cloud["id"], cloud["source"], cloud["data"], cloud["traceparent"]),
-                         ("E_ENC", "call-7", "sbc%201", {"n": 5}, "00-1"))
+                         ("E_ENC", "call-7", "sbc%201", {"n": 5}, TRACEPARENT))
         decoded = event.Event.FromString(got["protobuf"])
         self.assertEqual((decoded.source, decoded.params[0].int_value, decoded.attributes["traceparent"]),
-                         ("sbc 1", 5, "00-1"))
+                         ("sbc 1", 5, TRACEPARENT))
 
     def test_evctl_explains_each_command(self):
         def evctl(*words):

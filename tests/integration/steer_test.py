@@ -1,4 +1,4 @@
-"""An operator looks at the built service and steers it: evctl explain, drain, enable and tail."""
+"""An operator looks at the built service and steers it: evctl explain, drain, enable and tail; traces."""
 
 import json
 import signal
@@ -232,6 +232,74 @@ class TailTest(SteerTest):
                              r"^\d\d:\d\d:\d\d\.\d{3}  E_CDR  %s  subscriptions/\w+  delivered  %s  ok  [\d.]+[mµu]?s  handed-to-kernel$"
                              % (raised.event_id, uri))
             self.assertEqual(tail.wait(timeout=20), 0, tail.stderr.read())
+
+
+class TraceTest(SteerTest):
+    PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    OTHER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+
+    def raise_traced(self, metadata=(), stream=False, **attributes):
+        """Raises E over grpc, and gives the attributes that a subscriber sees."""
+        raised = event.Event(name="E", attributes=attributes)
+        if stream:
+            request = event.RaiseStreamRequest(events=[raised], wait=event.WAIT_DELIVERED)
+            answer, = self.service.events.RaiseStream(iter([request]), metadata=metadata)
+            self.assertEqual(answer.succeeded, 1)
+        else:
+            request = event.RaiseRequest(event=raised, wait=event.WAIT_DELIVERED)
+            delivery, = self.service.events.Raise(request, metadata=metadata).deliveries
+            self.assertEqual(delivery.outcome, event.DeliveryOutcome.OUTCOME_DELIVERED)
+        return json.loads(self.receivers[self.uri].recv(65536)).get("attributes", {})
+
+    def setUp(self):
+        super().setUp()
+        self.uri = self.udp()
+        self.service.subscribe("E", self.uri + "?encoding=json")
+
+    def test_it_comes_from_the_calls_metadata_or_from_the_event_whose_own_counts(self):
+        metadata = (("traceparent", self.PARENT), ("tracestate", "a=1"), ("tracestate", "b=2"))
+        whole = {"traceparent": self.PARENT, "tracestate": "a=1,b=2"}
+        for stream in (False, True):
+            self.assertEqual(self.raise_traced(metadata, stream), whole)
+            self.assertEqual(self.raise_traced(metadata, stream, site="x"), dict(whole, site="x"))
+            self.assertEqual(self.raise_traced(metadata, stream, traceparent=self.OTHER), {"traceparent": self.OTHER})
+            self.assertEqual(self.raise_traced((), stream, traceparent=self.OTHER, tracestate="c=3"),
+                             {"traceparent": self.OTHER, "tracestate": "c=3"})
+            self.assertEqual(self.raise_traced((), stream), {})
+
+    def test_one_that_is_not_valid_is_left_out_and_the_event_goes_on(self):
+        none = "00-00000000000000000000000000000000-00f067aa0ba902b7-01"
+        for bad in ("", "00-1", none, self.PARENT.upper(), self.PARENT + "-x"):
+            self.assertEqual(self.raise_traced((), traceparent=bad, tracestate="a=1", site="x"), {"site": "x"})
+            self.assertEqual(self.raise_traced((("traceparent", self.PARENT),), traceparent=bad)["traceparent"], self.PARENT)
+        self.assertEqual(self.raise_traced((("traceparent", none), ("tracestate", "a=1"))), {})
+        self.assertEqual(self.raise_traced((("traceparent", self.PARENT), ("traceparent", self.OTHER))), {}, "which one?")
+        self.assertEqual(self.raise_traced((("traceparent", self.PARENT), ("tracestate", "no list"))), {"traceparent": self.PARENT})
+
+    def test_tail_and_failure_events_have_it(self):
+        self.service.subscribe("E", "tcp:127.0.0.1:%d" % free_port())
+        monitor = self.udp()
+        self.service.subscribe("E_EVI_DELIVERY_FAILED", monitor)
+        rows = self.service.events.WatchDeliveries(event.WatchDeliveriesRequest(event="E"))
+        rows.initial_metadata()
+        request = event.RaiseRequest(wait=event.WAIT_DELIVERED)
+        request.event.name = "E"
+        self.service.events.Raise(request, metadata=(("traceparent", self.PARENT),))
+        self.assertEqual([next(rows).traceparent for _ in range(2)], [self.PARENT] * 2)
+        self.assertEqual(self.received(monitor)["traceparent"], self.PARENT)
+        rows.cancel()
+
+    def test_at_the_level_debug_the_log_has_the_ids_of_what_has_failed(self):
+        service = Service("--log_level=debug")
+        service.subscribe("E", "tcp:127.0.0.1:%d" % free_port())
+        request = event.RaiseRequest(wait=event.WAIT_DELIVERED)
+        request.event.name, request.event.event_id = "E", "call-7"
+        service.events.Raise(request, metadata=(("traceparent", self.PARENT),))
+        self.assertEqual(service.stop(), 0)
+        with open(service.log.name) as log:
+            line, = [line for line in log if "delivery failed" in line]
+        self.assertIn("event=E event_id=call-7 traceparent=%s uri=tcp:" % self.PARENT, line)
+        self.assertIn("refused", line)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,36 @@ SubscriptionSpec Spec(const std::string& event, Policy policy, std::vector<std::
   return spec;
 }
 
+struct Sums {
+  uint64_t matched = 0, ended = 0, offered = 0, attempted = 0, imbalance = 0;
+};
+
+// Not on a loop.
+Sums Audit(Registry& registry, EndpointPool& pool) {
+  Sums sums;
+  for (const DeliveryLedger::Row& row : registry.TakeAudit().deliveries) {
+    sums.matched += row.counts.matched;
+    sums.ended += row.counts.matched - row.counts.pending;
+    sums.imbalance += row.counts.imbalance;
+  }
+  Mutex mutex;
+  CondVar told;
+  bool done = false;
+  pool.TakeAudit(10, [&](const EndpointPool::Audit& audit) {
+    MutexLock lock(&mutex);
+    sums.imbalance += audit.imbalance;
+    for (const auto& [scheme, totals] : audit.transports) {
+      sums.offered += totals.books.offered;
+      sums.attempted += totals.books.ok + totals.books.failed + totals.books.timed_out + totals.books.unwanted;
+    }
+    done = true;
+    told.SignalAll();
+  });
+  MutexLock lock(&mutex);
+  while (!done) told.Wait(&mutex);
+  return sums;
+}
+
 TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
   constexpr int kThreads = 4;
   constexpr int kRaises = 25000;  // of each thread
@@ -150,7 +180,7 @@ TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
   }
 
   std::atomic<int> ended{0};
-  std::atomic<uint64_t> matched{0}, told{0}, open{0};
+  std::atomic<uint64_t> matched{0}, filtered{0}, told{0}, open{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&] {
@@ -169,6 +199,7 @@ TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
               open.fetch_sub(1);
             });
         matched.fetch_add(receipt.matched);
+        filtered.fetch_add(receipt.filtered);
         while (open.load() > 2000) std::this_thread::yield();
       }
     });
@@ -186,13 +217,35 @@ TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
       registry.List("", 0, 10);
     }
   });
+  // While all this goes on: the books balance whenever they are looked at, and no sum goes down.
+  std::thread auditor([&] {
+    Sums last;
+    int audits = 0;
+    while (!stop.load()) {
+      const Sums sums = Audit(registry, pool);
+      ASSERT_EQ(sums.imbalance, 0u);
+      ASSERT_GE(sums.matched, last.matched);
+      ASSERT_GE(sums.ended, last.ended);
+      ASSERT_GE(sums.offered, last.offered);
+      ASSERT_GE(sums.attempted, last.attempted);
+      last = sums;
+      ++audits;
+    }
+    EXPECT_GT(audits, 0);
+  });
   for (std::thread& thread : threads) thread.join();
   stop.store(true);
   subscriber.join();
+  auditor.join();
   ASSERT_TRUE(dispatcher.AwaitIdle(absl::Minutes(1)));
 
   EXPECT_EQ(ended.load(), kThreads * kRaises);
   EXPECT_EQ(told.load(), matched.load());
+  // Those that came and went count, too.
+  const Sums sums = Audit(registry, pool);
+  EXPECT_EQ(sums.imbalance, 0u);
+  EXPECT_EQ(sums.matched, matched.load() + filtered.load());
+  EXPECT_EQ(sums.ended, sums.matched);
   for (const EndpointPool::Listed& listed : pool.List(0, 100)) {
     const EndpointStats& stats = listed.stats;
     EXPECT_EQ(stats.offered, stats.accepted + stats.full + stats.down) << stats.uri;

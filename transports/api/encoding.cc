@@ -22,8 +22,6 @@ constexpr Encoding kOfWord[] = {Encoding::kJsonRpc, Encoding::kJson, Encoding::k
 constexpr int kTextEncodings = 3, kByteEncodings = 4;
 static_assert(std::size(kWords) == kEncodings && std::size(kOfWord) == kEncodings);
 
-constexpr size_t kMaxTraceHeader = 512;
-
 std::string Rfc3339(absl::Time time) { return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", time, absl::UTCTimeZone()); }
 
 // --- JSON
@@ -253,15 +251,6 @@ void ForEachCloudEventAttribute(const Message& message,
     const auto has_name = [name](const auto& one) { return one.first == name; };
     if (!IsExtensionName(name) || std::any_of(attributes.begin(), attributes.begin() + i, has_name)) continue;
     attribute(name, WithoutControls(attributes[i].second));
-  }
-}
-
-void ForEachTraceHeader(const Message& message,
-                        absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header) {
-  for (const auto& [name, value] : message.attributes()) {
-    if (name != "traceparent" && name != "tracestate") continue;
-    if (value.empty() || value.size() > kMaxTraceHeader) continue;
-    if (std::all_of(value.begin(), value.end(), absl::ascii_isprint)) header(name, value);
   }
 }
 

@@ -50,12 +50,6 @@ void AddEncoding(Encoding encoding, QueryWriter* query);
 void ForEachCloudEventAttribute(const Message& message,
                                 absl::FunctionRef<void(absl::string_view name, absl::string_view value)> attribute);
 
-// Calls `header` for those of the event's attributes that are a header of W3C Trace Context, traceparent and
-// tracestate, and whose value can stand in one: 1 to 512 characters (what vendors are to pass on, section 3.3.1.5) of
-// printable ASCII (RFC 9110 section 5.5). The views are valid during the call.
-void ForEachTraceHeader(const Message& message,
-                        absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header);
-
 // A context attribute's value as the bindings for HTTP (section 3.1.3.2) and NATS want it in a header: space, '"', '%'
 // and all that is not printable ASCII as %XX.
 std::string CloudEventHeaderValue(absl::string_view value);

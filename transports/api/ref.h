@@ -21,6 +21,8 @@ class RefCounted {
 
   // Several at once cost as much as one.
   void AddRef(uint32_t count = 1) const { references_.fetch_add(count, std::memory_order_relaxed); }
+  // How many there are at this moment: for who proves that none is lost, never to decide by.
+  uint32_t references() const { return references_.load(std::memory_order_acquire); }
   void DropRef(uint32_t count = 1) const {
     if (references_.fetch_sub(count, std::memory_order_acq_rel) == count) const_cast<RefCounted*>(this)->OnLastRef();
   }

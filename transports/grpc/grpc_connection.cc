@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/api/encoding.h"
+#include "transports/api/trace_context.h"
 #include "transports/io/printable.h"
 
 namespace eventvirtual {

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/encoding.h"
+#include "transports/api/trace_context.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
 

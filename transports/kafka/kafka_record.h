@@ -15,8 +15,8 @@ namespace eventvirtual {
 // The value of the first parameter called `name`, as text; nothing if there is none, or if it is null.
 std::optional<std::string> KafkaKeyOf(const Message& message, absl::string_view name);
 
-// "event-id", and with any encoding but kJsonRpc "content-type"; with kCloudEventsBinary also the context attributes as
-// the CloudEvents binding for Kafka (section 3.2.3) has them. The caller owns the headers.
+// "event-id", the trace context, and with any encoding but kJsonRpc "content-type"; with kCloudEventsBinary also the
+// context attributes as the CloudEvents binding for Kafka (section 3.2.3) has them. The caller owns the headers.
 rd_kafka_headers_t* KafkaHeadersOf(const Message& message, Encoding encoding);
 
 }  // namespace eventvirtual

@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/trace_context.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
@@ -247,7 +248,11 @@ class MqttLink final : public Link {
     mosquitto_property_add_string(&properties, MQTT_PROP_CONTENT_TYPE,
                                   std::string(ContentType(address_.encoding)).c_str());
     // MQTT Protocol Binding for CloudEvents, section 3.1.3: by their own names, as user properties.
-    if (address_.encoding == Encoding::kCloudEventsBinary) ForEachCloudEventAttribute(message, add);
+    if (address_.encoding == Encoding::kCloudEventsBinary) {
+      ForEachCloudEventAttribute(message, add);  // the trace context is among them
+    } else {
+      ForEachTraceHeader(message, add);
+    }
     const absl::string_view body = message.encoded(address_.encoding);
     int id = 0;
     publishing_ = true;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/api/encoding.h"
+#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -135,6 +136,9 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
                            std::string* out) {
   std::vector<amqp_table_entry_t> headers;
   for (const auto& [name, value] : address.headers) headers.push_back(TextEntry(name, value));
+  ForEachTraceHeader(message, [&headers](absl::string_view name, absl::string_view value) {
+    headers.push_back(TextEntry(name, value));
+  });
   // CloudEvents' binding for AMQP, section 3.1.3.1; of its two prefixes the one that JMS clients can take.
   std::vector<std::pair<std::string, std::string>> attributes;
   if (address.encoding == Encoding::kCloudEventsBinary) {

@@ -8,9 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/trace_context.h"
 #include "transports/io/byte_stream.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_connector.h"
@@ -24,6 +26,7 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr int kWindow = 256;
 constexpr size_t kMaxReply = 64 << 10;  // bytes; those to our commands are short
 constexpr size_t kMaxErrorText = 200;
+constexpr size_t kMaxWords = 16;  // of a command: an entry of a stream has them, with max_length and a trace context
 
 // A reply to one of our commands. None of them is answered by an array.
 struct Reply {
@@ -126,13 +129,7 @@ class RedisLink final : public Link {
     const absl::string_view body = message.encoded(address_.encoding);
     switch (address_.kind) {
       case RedisAddress::Kind::kStream:
-        if (address_.max_length > 0) {
-          Append({"XADD", address_.key, "MAXLEN", "~", absl::StrCat(address_.max_length), "*", "event", message.name(),
-                  "event_id", message.event_id(), "body", body});
-        } else {
-          Append({"XADD", address_.key, "*", "event", message.name(), "event_id", message.event_id(), "body", body});
-        }
-        return;
+        return AppendEntry(message, body);
       case RedisAddress::Kind::kList:
         return Append({"LPUSH", address_.key, body});
       case RedisAddress::Kind::kChannel:
@@ -140,9 +137,21 @@ class RedisLink final : public Link {
     }
   }
 
-  void Append(std::initializer_list<absl::string_view> words) {
-    const char* texts[16];
-    size_t sizes[16];
+  void AppendEntry(const Message& message, absl::string_view body) {
+    const std::string max_length = absl::StrCat(address_.max_length);
+    absl::InlinedVector<absl::string_view, kMaxWords> words = {"XADD", address_.key};
+    if (address_.max_length > 0) words.insert(words.end(), {"MAXLEN", "~", max_length});
+    words.insert(words.end(), {"*", "event", message.name(), "event_id", message.event_id()});
+    ForEachTraceHeader(message, [&words](absl::string_view name, absl::string_view value) {
+      if (words.size() + 4 <= kMaxWords) words.insert(words.end(), {name, value});
+    });
+    words.insert(words.end(), {"body", body});
+    Append(words);
+  }
+
+  void Append(absl::Span<const absl::string_view> words) {
+    const char* texts[kMaxWords];
+    size_t sizes[kMaxWords];
     size_t count = 0;
     EV_CHECK(words.size() <= std::size(texts));
     for (absl::string_view word : words) {

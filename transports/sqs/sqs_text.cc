@@ -13,6 +13,7 @@
 #include "absl/strings/strip.h"
 #include "transports/api/encoding.h"
 #include "transports/api/jsonrpc.h"
+#include "transports/api/trace_context.h"
 #include "transports/http/http_refusal.h"
 #include "transports/io/printable.h"
 
@@ -37,6 +38,9 @@ std::string EventIdOf(const Message& message) { return CloudEventHeaderValue(mes
 
 std::vector<Attribute> AttributesOf(const SqsAddress& address, const Message& message) {
   std::vector<Attribute> attributes = {{"event-id", EventIdOf(message)}};
+  ForEachTraceHeader(message, [&attributes](absl::string_view name, absl::string_view value) {
+    attributes.emplace_back(name, std::string(value));
+  });
   if (address.encoding != Encoding::kJsonRpc) {
     attributes.emplace_back("content-type", std::string(ContentType(address.encoding)));
   }

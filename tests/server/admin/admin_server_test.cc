@@ -22,7 +22,7 @@ class AdminTest : public testing::Test {
  protected:
   absl::StatusOr<std::unique_ptr<AdminServer>> Listen(const std::vector<std::string>& addresses) {
     std::vector<HttpRoute> routes;
-    routes.push_back({"GET", "/more", [](absl::string_view, HttpReply reply) {
+    routes.push_back({"GET", "/more", [](const HttpRequest&, HttpReply reply) {
                         std::move(reply).Send({200, "text/plain", "more"});
                       }});
     return AdminServer::Listen(

@@ -2,6 +2,8 @@
 #ifndef EVENTVIRTUAL_TESTS_SERVER_DISPATCH_WORLD_H_
 #define EVENTVIRTUAL_TESTS_SERVER_DISPATCH_WORLD_H_
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <optional>
 #include <string>
@@ -41,6 +43,7 @@ class World {
     pool.CloseAll();  // the drained are kept until now
     loop.RunUntilIdle();
     pool.AwaitEmpty();
+    EXPECT_EQ(Imbalance(), 0u) << "the books of what has gone are wrong";
   }
 
   SubscriptionSpec Spec(const std::string& event, const std::string& socket) const {
@@ -97,6 +100,20 @@ class World {
       if (listed.stats.uri == uri) return listed.stats;
     }
     return {};
+  }
+
+  // By how much the books of all subscriptions and endpoints that ever were are wrong: zero. Lets the loop run.
+  uint64_t Imbalance() {
+    uint64_t imbalance = 0;
+    for (const DeliveryLedger::Row& row : registry.TakeAudit().deliveries) imbalance += row.counts.imbalance;
+    bool told = false;
+    pool.TakeAudit(0, [&](const EndpointPool::Audit& audit) {
+      imbalance += audit.imbalance;
+      told = true;
+    });
+    loop.RunUntilIdle();
+    EV_CHECK(told);
+    return imbalance;
   }
 
   FakeTransport* fake = nullptr;

@@ -40,21 +40,27 @@ class HttpTest : public testing::Test {
   std::vector<HttpRoute> Routes() {
     return {
         {"POST", "/echo",
-         [](absl::string_view body, HttpReply reply) {
-           std::move(reply).Send({200, "application/json", std::string(body)});
+         [](const HttpRequest& request, HttpReply reply) {
+           std::move(reply).Send({200, "application/json", std::string(request.body)});
+         }},
+        {"GET", "/asked",
+         [](const HttpRequest& request, HttpReply reply) {
+           std::string text = absl::StrCat("first a: '", request.Argument("a"), "'");
+           for (const auto& [name, value] : request.arguments) absl::StrAppend(&text, "|", name, "=", value);
+           std::move(reply).Send({200, "", std::move(text), {{"X-One", "1"}, {"X-Two", "2"}}});
          }},
         {"GET", "/large",
-         [this](absl::string_view, HttpReply reply) {
+         [this](const HttpRequest&, HttpReply reply) {
            std::move(reply).Send({200, "", std::string(large_.load(), 'x')});
          }},
         {"POST", "/later",
-         [this](absl::string_view, HttpReply reply) {
+         [this](const HttpRequest&, HttpReply reply) {
            kept_.push_back(std::move(reply));
            asked_.Set();
          }},
-        {"POST", "/dropped", [](absl::string_view, HttpReply) {}},
+        {"POST", "/dropped", [](const HttpRequest&, HttpReply) {}},
         {"POST", "/nothing",
-         [](absl::string_view, HttpReply reply) {
+         [](const HttpRequest&, HttpReply reply) {
            std::move(reply).Send({204, "", ""});
          }},
     };
@@ -81,14 +87,29 @@ TEST_F(HttpTest, ARequestGetsTheResponseOfItsPathAndMethod) {
 
   const Response missing = client.Ask(HttpClient::Post("/elsewhere", "x"));
   EXPECT_EQ(missing.status, 404);
-  EXPECT_EQ(missing.body, "there is nothing here; known: /echo, /large, /later, /dropped, /nothing\n");
+  EXPECT_EQ(missing.body, "there is nothing here; known: /echo, /asked, /large, /later, /dropped, /nothing\n");
   EXPECT_EQ(client.Ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n").status, 404);
   const Response get = client.Ask("GET /echo HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_EQ(get.status, 405);
   EXPECT_EQ(get.headers.at("allow"), "POST");
   EXPECT_EQ(client.Ask("BREW /echo HTTP/1.1\r\nHost: x\r\n\r\n").status, 405);
-  EXPECT_EQ(client.Ask(HttpClient::Post("/large", "x")).headers.at("allow"), "GET");
+  EXPECT_EQ(client.Ask(HttpClient::Post("/large", "x")).headers.at("allow"), "GET, HEAD");
   EXPECT_EQ(client.Ask(HttpClient::Post("/echo", "still here")).body, "still here") << "all on one connection";
+}
+
+TEST_F(HttpTest, AQueryReachesTheHandlerUnescapedAndItsHeadersTheClient) {
+  Start();
+  HttpClient client(address_);
+  const auto get = [&](const std::string& query) {
+    return client.Ask("GET /asked" + query + " HTTP/1.1\r\nHost: x\r\n\r\n");
+  };
+  const Response asked = get("?a=1%202&a=3&b=%26%3D&c=&d");
+  EXPECT_EQ(asked.body, "first a: '1 2'|a=1 2|a=3|b=&=|c=|d=");
+  EXPECT_EQ(asked.headers.at("x-one"), "1");
+  EXPECT_EQ(asked.headers.at("x-two"), "2");
+  EXPECT_EQ(get("").body, "first a: ''");
+  EXPECT_EQ(get("?").body, "first a: ''");
+  EXPECT_EQ(get("?%zz=%").status, 200);
 }
 
 TEST_F(HttpTest, HeadIsGetWithoutTheBody) {

@@ -53,24 +53,6 @@ TEST(Encoding, StructuredCloudEventsKeepTheRules) {
   EXPECT_EQ(message->encoded(Encoding::kCloudEventsBinary), data);
 }
 
-TEST(Encoding, TraceHeadersAreThoseWhoseValueCanStandInAHeader) {
-  const std::string longest(512, 'x'), too_long(513, 'x');
-  const MessageRef message = Make({.name = "E"}, {},
-                                  {{"traceparent", "00-ab-cd-01"},
-                                   {"tracestate", longest},
-                                   {"tracestate", too_long},
-                                   {"tracestate", ""},
-                                   {"tracestate", "a=1\r\nhost: b"},
-                                   {"tracestate", "a=\xc3\xa4"},
-                                   {"Traceparent", "00"},
-                                   {"site", "x"}});
-  Attributes headers;
-  ForEachTraceHeader(*message, [&headers](absl::string_view name, absl::string_view value) {
-    headers.push_back({name, value});
-  });
-  EXPECT_THAT(headers, ElementsAre(Pair("traceparent", "00-ab-cd-01"), Pair("tracestate", absl::string_view(longest))));
-}
-
 // Whatever an event says of itself, a strict receiver takes it.
 TEST(Encoding, CloudEventsKeepTheRulesForEveryText) {
   for (const absl::string_view source :

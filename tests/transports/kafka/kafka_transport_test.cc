@@ -94,6 +94,9 @@ TEST_F(KafkaTest, AConsumerSeesBodyKeyAndEventId) {
     fields.name = "E_SEEN";
     fields.params = params;
     fields.event_id = "id-17";
+    const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-ab-cd-01"},
+                                                                          {"tracestate", "a=1"}};
+    fields.attributes = attributes;
     const MessageRef message = Message::Make(fields);
     ASSERT_TRUE(link->SendAndWait(message).ok());
     const std::optional<KafkaTopic::Event> event = topic.Next();
@@ -101,6 +104,8 @@ TEST_F(KafkaTest, AConsumerSeesBodyKeyAndEventId) {
     EXPECT_EQ(event->body, std::string(message->jsonrpc()));
     EXPECT_EQ(event->key, key);
     EXPECT_THAT(event->headers, Contains(Pair("event-id", "id-17")));
+    EXPECT_THAT(event->headers, Contains(Pair("traceparent", "00-ab-cd-01")));
+    EXPECT_THAT(event->headers, Contains(Pair("tracestate", "a=1")));
   }
   ASSERT_TRUE(link->SendAndWait(MakeMessage("E_WITHOUT", "k")).ok());
   EXPECT_EQ(topic.Next()->key, std::nullopt);

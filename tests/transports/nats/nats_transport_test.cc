@@ -106,7 +106,8 @@ TEST_F(NatsTest, ASubscriberSeesIdTypeAndEachEncoding) {
   NatsServer server;
   NatsClient client(server);
   client.Subscribe("seen");
-  const std::pair<absl::string_view, absl::string_view> attributes[] = {{"site", "K\xc3\xb6ln"}};
+  const std::pair<absl::string_view, absl::string_view> attributes[] = {{"site", "K\xc3\xb6ln"},
+                                                                        {"traceparent", "00-ab-cd-01"}};
   const Param params[] = {{"n", int64_t{1}}};
   EventFields fields;
   fields.name = "E_SEEN";
@@ -131,15 +132,17 @@ TEST_F(NatsTest, ASubscriberSeesIdTypeAndEachEncoding) {
     ASSERT_TRUE(event.has_value());
     EXPECT_EQ(event->body, std::string(message->encoded(encoding)));
     EXPECT_THAT(event->headers, Contains(Pair("Nats-Msg-Id", "id%2017%0D%0AX-Evil:%201")));
+    EXPECT_THAT(event->headers, Contains(Pair("traceparent", "00-ab-cd-01")));
     EXPECT_THAT(event->headers, Not(Contains(Key("X-Evil"))));
     if (encoding != Encoding::kCloudEventsBinary) {
       EXPECT_THAT(event->headers, Contains(Pair("Content-Type", std::string(ContentType(encoding)))));
-      EXPECT_EQ(event->headers.size(), 2u);
+      EXPECT_EQ(event->headers.size(), 3u);
       continue;
     }
     EXPECT_THAT(event->headers, Not(Contains(Key("Content-Type"))));
     EXPECT_THAT(event->headers, AllOf(Contains(Pair("ce-specversion", "1.0")), Contains(Pair("ce-type", "E_SEEN")),
                                       Contains(Pair("ce-source", "/sip")), Contains(Pair("ce-site", "K%C3%B6ln")),
+                                      Contains(Pair("ce-traceparent", "00-ab-cd-01")),
                                       Contains(Pair("ce-datacontenttype", "application/json")), Contains(Key("ce-id")),
                                       Contains(Key("ce-time"))));
   }

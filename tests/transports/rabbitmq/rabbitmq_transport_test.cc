@@ -422,7 +422,7 @@ TEST_F(RabbitmqTest, EachEncodingArrivesWithItsContentTypeAndTheEventsId) {
     EXPECT_EQ(received[0].body, std::string(message->encoded(row.encoding))) << row.option;
     EXPECT_EQ(received[0].content_type, row.content_type) << row.option;
     EXPECT_EQ(received[0].message_id, "id-17");
-    std::map<std::string, std::string> expected = {{"site", "K"}};
+    std::map<std::string, std::string> expected = {{"site", "K"}, {"traceparent", "00-1"}};
     if (row.encoding == Encoding::kCloudEventsBinary) {
       expected.insert({{"cloudEvents_specversion", "1.0"},
                        {"cloudEvents_id", "id-17"},

@@ -58,6 +58,19 @@ TEST_F(SqsMotoTest, AConsumerSeesTheBodyTheEventsIdAndTheMediaType) {
                               HasSubstr(R"("content-type": "application/json")")));
 }
 
+TEST_F(SqsMotoTest, AConsumerSeesTheTrace) {
+  const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-ab-cd-01"},
+                                                                        {"tracestate", "a=1"}};
+  EventFields fields{.name = "E_ACC"};
+  fields.attributes = attributes;
+  LinkUnderTest link(*transport_, sqs_.Uri("calls"));
+  ASSERT_EQ(link.WaitReady(), 1);
+  ASSERT_TRUE(link.SendAndWait(Message::Make(fields)).ok());
+  const std::vector<std::string> taken = sqs_.Take("calls");
+  ASSERT_EQ(taken.size(), 1u);
+  EXPECT_THAT(taken[0], AllOf(HasSubstr(R"("traceparent": "00-ab-cd-01")"), HasSubstr(R"("tracestate": "a=1")")));
+}
+
 TEST_F(SqsMotoTest, AFifoQueueKeepsTheOrderAndStoresAnEventOnceHoweverOftenItComes) {
   LinkUnderTest link(*transport_, sqs_.Uri("calls.fifo"));
   ASSERT_EQ(link.WaitReady(), 1);

@@ -1,0 +1,39 @@
+// Metrics: what the parts of the service have counted, as Prometheus reads it. Every name is told in docs/metrics.md.
+#ifndef EVENTVIRTUAL_SERVER_METRICS_METRICS_H_
+#define EVENTVIRTUAL_SERVER_METRICS_METRICS_H_
+
+#include <string>
+
+#include "server/dispatch/dispatcher.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/enroll/enroller.h"
+#include "server/ingest/ingest.h"
+#include "server/journal/journal.h"
+#include "server/metrics/call_counts.h"
+#include "server/mi/mi_server.h"
+#include "server/registry/registry.h"
+
+namespace eventvirtual {
+
+// Where the numbers are. All outlive what asks.
+struct MetricSources {
+  Registry& registry;
+  const Dispatcher& dispatcher;
+  const CallCounts& calls;
+  const Enroller& enroller;
+  // Null: not there.
+  const Journal* journal = nullptr;
+  const Ingest* ingest = nullptr;
+  const MiServer* mi = nullptr;
+};
+
+// So many endpoints are shown each by itself: those that fail first. What is added up by transport has all of them.
+inline constexpr size_t kShownEndpoints = 100;
+
+// All of it, in Prometheus' text format (version 0.0.4). Nothing is counted here: each number is one that the service
+// keeps anyway, and asking costs who raises nothing. Takes some hundred nanoseconds for each subscription.
+std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints);
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_METRICS_METRICS_H_
