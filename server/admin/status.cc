@@ -210,6 +210,8 @@ void AppendSubscription(const SubscriptionInfo& info, absl::Time now, std::strin
   object.Number("failed", info.failed);
   object.Number("expired", info.expired);
   object.Number("filtered", info.filtered);
+  object.Number("dead_lettered", info.dead_lettered);
+  object.Number("dropped", info.dropped);
   if (!info.labels.empty()) {
     Object labels(object.Key("labels"));
     for (const auto& [key, value] : info.labels) labels.Text(key, value);
@@ -243,7 +245,8 @@ void AppendEndpoint(const EndpointPool::Listed& listed, absl::Duration cool_down
 struct Totals {
   uint64_t raised = 0;                                         // of events
   uint64_t matched = 0, delivered = 0, lost = 0, expired = 0;  // of subscriptions
-  uint64_t offered = 0, ok = 0, failed = 0, refused = 0;       // of endpoints
+  uint64_t dead_lettered = 0;
+  uint64_t offered = 0, ok = 0, failed = 0, refused = 0;  // of endpoints
   uint64_t queued = 0, in_flight = 0;
 };
 
@@ -283,7 +286,8 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
     const DeliveryCounts counts = one.CountsOf(Subscription::Held::kNowhere);
     totals->matched += counts.matched - counts.filtered;
     totals->delivered += counts.delivered;
-    totals->lost += counts.failed + counts.partial;
+    (one.durable ? totals->dead_lettered : totals->lost) += counts.failed;  // see Subscription::dead_lettered()
+    totals->lost += counts.partial;
     totals->expired += counts.expired;
     if (!matches(one)) return;
     ++sums.matching;
@@ -407,6 +411,7 @@ void AppendTotals(const Totals& totals, uint64_t pending, Object* status) {
   object.Number("matched", totals.matched);
   object.Number("delivered", totals.delivered);
   object.Number("lost", totals.lost);
+  object.Number("dead_lettered", totals.dead_lettered);
   object.Number("expired", totals.expired);
   object.Number("pending", pending);
   object.Number("attempts", totals.offered);

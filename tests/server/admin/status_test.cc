@@ -93,7 +93,7 @@ TEST_F(StatusTest, AServiceThatDoesNothingSaysSo) {
       R"("endpoints":{"failing":0,"drained":0,"idle":0,"queue_limit":100,"seen":0,"matching":0,"whole":true,"rows":[]},)"
       R"("subscriptions":{"count":0,"failing":0,"degraded":0,"seen":0,"matching":0,"whole":true,"rows":[]},)"
       R"("events":{"seen":0,"matching":0,"whole":true,"rows":[]},)"
-      R"("totals":{"raised":0,"matched":0,"delivered":0,"lost":0,"expired":0,"pending":0,"attempts":0,)"
+      R"("totals":{"raised":0,"matched":0,"delivered":0,"lost":0,"dead_lettered":0,"expired":0,"pending":0,"attempts":0,)"
       R"("attempts_delivered":0,"attempts_failed":0,"attempts_refused":0,"queued":0,"in_flight":0}})");
 }
 
