@@ -102,7 +102,7 @@ bool Delivery::StartPolicy(absl::Time now, uint32_t max_attempts, const Subscrib
     }
   }
   if (plan_.order.empty()) *refusal = AllTakenOut(subscription_->subscribers.size());
-  CutToMaxAttempts(max_attempts, &plan_);
+  if (max_attempts > 0) CutToMaxAttempts(max_attempts, &plan_);
   return Advance(now, refusal);
 }
 

@@ -247,12 +247,13 @@ TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
   std::thread steering([&] {
     const MessageRef event = Message::Make({.name = "E"});
     for (int i = 0; !stop.load(); ++i) {
-      const std::string uri = absl::StrCat("flaky:", std::vector<std::string>{"a", "b", "c", "x1"}[i % 4]);
+      Target target;
+      target.canonical = target.masked = absl::StrCat("flaky:", std::vector<std::string>{"a", "b", "c", "x1"}[i % 4]);
       Watcher watcher;
       dispatcher.Watch(&watcher);
-      (void)pool.SetDrained({{.canonical = uri, .masked = uri}}, true);
+      (void)pool.SetDrained({target}, true);
       for (const Explanation& one : Explain(registry, *event, 100).subscriptions) EXPECT_FALSE(one.reason.empty());
-      (void)pool.SetDrained({{.canonical = uri, .masked = uri}}, false);
+      (void)pool.SetDrained({target}, false);
       dispatcher.Unwatch(&watcher);
     }
   });
