@@ -283,7 +283,7 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
     const DeliveryCounts counts = one.CountsOf(Subscription::Held::kNowhere);
     totals->matched += counts.matched - counts.filtered;
     totals->delivered += counts.delivered;
-    totals->lost += counts.failed + counts.partial;
+    totals->lost += counts.failed + counts.partial + counts.dropped + counts.dead_lettered;
     totals->expired += counts.expired;
     if (!matches(one)) return;
     ++sums.matching;
