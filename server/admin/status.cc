@@ -286,8 +286,8 @@ void AppendSubscriptions(const Registry& registry, const Needle& needle, Positio
     const DeliveryCounts counts = one.CountsOf(Subscription::Held::kNowhere);
     totals->matched += counts.matched - counts.filtered;
     totals->delivered += counts.delivered;
-    (one.durable ? totals->dead_lettered : totals->lost) += counts.failed;  // see Subscription::dead_lettered()
-    totals->lost += counts.partial;
+    totals->lost += counts.failed + counts.partial + counts.dropped;
+    totals->dead_lettered += counts.dead_lettered;
     totals->expired += counts.expired;
     if (!matches(one)) return;
     ++sums.matching;

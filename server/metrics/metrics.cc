@@ -32,9 +32,13 @@ void AddDeliveries(const Registry::Audit& audit, const Dispatcher& dispatcher, F
   Family deliveries =
       families->Counter("eventvirtual_deliveries_total", "How what was matched has ended, one for each subscription.");
   constexpr std::pair<const char*, uint64_t DeliveryCounts::*> kOutcomes[] = {
-      {"delivered", &DeliveryCounts::delivered}, {"partial", &DeliveryCounts::partial},
-      {"failed", &DeliveryCounts::failed},       {"filtered", &DeliveryCounts::filtered},
+      {"delivered", &DeliveryCounts::delivered},
+      {"partial", &DeliveryCounts::partial},
+      {"failed", &DeliveryCounts::failed},
+      {"filtered", &DeliveryCounts::filtered},
       {"expired", &DeliveryCounts::expired},
+      {"dropped", &DeliveryCounts::dropped},
+      {"dead_lettered", &DeliveryCounts::dead_lettered},
   };
   for (const auto& [account, counts] : audit.deliveries) {
     for (const auto& [outcome, count] : kOutcomes) {

@@ -11,6 +11,8 @@ DeliveryCounts& DeliveryCounts::operator+=(const DeliveryCounts& other) {
   failed += other.failed;
   filtered += other.filtered;
   expired += other.expired;
+  dropped += other.dropped;
+  dead_lettered += other.dead_lettered;
   pending += other.pending;
   imbalance += other.imbalance;
   return *this;

@@ -20,11 +20,12 @@ namespace eventvirtual {
 class Subscription;
 
 // A snapshot of one subscription, or of several together.
-//   matched = delivered + partial + failed + filtered + expired + pending
+//   matched = delivered + partial + failed + filtered + expired + dropped + dead_lettered + pending
 struct DeliveryCounts {
   uint64_t matched = 0, delivered = 0, partial = 0, failed = 0, filtered = 0, expired = 0;
-  uint64_t pending = 0;    // matched, and not ended yet
-  uint64_t imbalance = 0;  // by how much the books are wrong: zero
+  uint64_t dropped = 0, dead_lettered = 0;  // of durable ones, which have no other failures
+  uint64_t pending = 0;                     // matched, and not ended yet
+  uint64_t imbalance = 0;                   // by how much the books are wrong: zero
 
   DeliveryCounts& operator+=(const DeliveryCounts& other);
 };

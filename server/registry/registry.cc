@@ -452,10 +452,6 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
         failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing : SubscriptionInfo::State::kDegraded;
   }
   static_cast<DeliveryCounts&>(info) = subscription.CountsOf(Subscription::Held::kNowhere);
-  if (subscription.durable) {
-    info.dead_lettered = std::exchange(info.failed, 0);
-    info.dropped = std::exchange(info.partial, 0);
-  }
   if (subscription.labels != nullptr) info.labels = *subscription.labels;
   return info;
 }

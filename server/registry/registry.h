@@ -76,7 +76,6 @@ struct SubscriptionInfo : DeliveryCounts {
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
   State state = State::kActive;
-  uint64_t dropped = 0, dead_lettered = 0;  // of a durable one, which has no partial and failed deliveries
 };
 
 struct RegistryLimits {

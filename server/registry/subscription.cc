@@ -1,5 +1,7 @@
 #include "server/registry/subscription.h"
 
+#include <utility>
+
 namespace eventvirtual {
 
 DeliveryCounts Subscription::CountsOf(Held held) const {
@@ -35,6 +37,10 @@ DeliveryCounts Subscription::CountsOf(Held held) const {
   }
   counts.imbalance = wrong;
   counts.matched += counts.filtered;
+  if (durable) {
+    counts.dropped = std::exchange(counts.partial, 0);
+    counts.dead_lettered = std::exchange(counts.failed, 0);
+  }
   return counts;
 }
 
