@@ -496,11 +496,6 @@ void Journal::Look(absl::AnyInvocable<void(EventTable&) &&> look) {
   writer_->changed.SignalAll();
 }
 
-uint64_t Journal::used_bytes() const {
-  MutexLock lock(&writer_->mutex);
-  return writer_->used;
-}
-
 absl::Status Journal::health() const {
   MutexLock lock(&writer_->mutex);
   return Fresh(writer_->last_failure);

@@ -28,7 +28,8 @@ struct JournalCounts {
 };
 
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
-// arrive in the time of one, and waits for none. A change that cannot be written is tried again, every second, until it
+// arrive in the time of one. Where events come one after the other it waits a little for the next, for a quarter of the
+// last commit and 2 ms at most. A change that cannot be written is tried again, every second, until it
 // succeeds; an event that cannot be written is refused.
 //
 // Callbacks come on the journal's thread, or where they are given to it, and must not block.
@@ -80,9 +81,7 @@ class Journal {
   // Calls `look` outside of any transaction. Changes that were asked for before are there, unless they fail.
   void Look(absl::AnyInvocable<void(EventTable&) &&> look);
 
-  // Bytes of the file that are in use, and why the last commit failed (OK: it did not). Any thread.
-  uint64_t used_bytes() const;
-  absl::Status health() const;
+  absl::Status health() const;  // why the last commit failed; OK: it did not. Any thread
 
   JournalCounts counts() const;  // any thread
 
