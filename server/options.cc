@@ -26,9 +26,8 @@ ABSL_FLAG(std::string, mi, "",
           "where OpenSIPS' management commands are served, on loopback only: comma list of http:host:port/path, "
           "udp:host:port, unix:/path (datagram)");
 ABSL_FLAG(std::string, http, "",
-          "where operators and their tools look, such as 127.0.0.1:7063 (/metrics, /healthz, /readyz): comma list of "
-          "host:port; "
-          "whoever reaches it may read all of it");
+          "where operators and their tools look, such as 127.0.0.1:7063 (the status page at /; /status.json, /metrics, "
+          "/healthz, /readyz): comma list of host:port; whoever reaches it may read all of it");
 ABSL_FLAG(std::string, data_dir, "",
           "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
 ABSL_FLAG(std::string, sync, "full",

@@ -132,7 +132,7 @@ absl::StatusOr<EndpointPool::Entry*> EndpointPool::FindNamed(absl::Span<const Ta
     if (std::any_of(names.begin(), names.end(), is_it)) alike.push_back(entry);
   }
   if (alike.size() == 1) return alike[0];
-  const absl::string_view shown = alike.empty() ? names[0].masked : alike[0]->endpoint->target().masked;
+  const absl::string_view shown = alike.empty() ? names.back().masked : alike[0]->endpoint->target().masked;
   if (alike.empty()) {
     return absl::NotFoundError(
         absl::StrCat("no subscription has the subscriber ", shown, "; evctl endpoints lists all"));

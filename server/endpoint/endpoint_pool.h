@@ -95,8 +95,9 @@ class EndpointPool {
 
   // Takes an endpoint out by hand or brings it back, and gives it as it is then. One that is taken out stays so, and
   // stays here without a lease too, until it is brought back or CloseAll() is called: a subscription that ends and
-  // comes again does not undo it. `names`: what it may be called, by its canonical text or, where that is of none,
-  // masked. NOT_FOUND; FAILED_PRECONDITION: several are masked to the same; RESOURCE_EXHAUSTED: kMaxDrained are out.
+  // comes again does not undo it. `names`: what it may be called (at least one; the last is fit to be shown), by its
+  // canonical text or, where that is of none, masked. NOT_FOUND; FAILED_PRECONDITION: several are masked to the same;
+  // RESOURCE_EXHAUSTED: kMaxDrained are out.
   absl::StatusOr<Listed> SetDrained(absl::Span<const Target> names, bool drained);
 
   // Calls `done` when each loop has come to the end of what it was doing: a message that was being sent has been sent,

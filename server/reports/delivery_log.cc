@@ -15,15 +15,18 @@ void DeliveryLog::OnDelivery(const Message& message, const DeliveryResult& deliv
   if (!delivery.failed()) return;
   const AttemptRecord* const last = delivery.last_failure();
   const std::string name = delivery.subscription->name();
-  const absl::string_view uri =
-      last == nullptr ? "" : delivery.subscription->subscribers[last->subscriber].endpoint->target().masked;
+  absl::string_view uri, error;
+  if (last != nullptr) {
+    uri = delivery.subscription->subscribers[last->subscriber].endpoint->target().masked;
+    error = last->status.message();
+  }
   Log(LogLevel::kDebug, "delivery failed",
       {{"subscription", name},
        {"event", message.name()},
        {"event_id", message.event_id()},
        {"traceparent", TraceparentOf(message)},
        {"uri", uri},
-       {"error", last == nullptr ? "" : last->status.message()}});
+       {"error", error}});
 }
 
 }  // namespace eventvirtual

@@ -107,17 +107,20 @@ grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerC
       request->mode() != v1::SetEndpointModeRequest::MODE_ENABLED) {
     return Answer(context, absl::InvalidArgumentError("mode: give MODE_DRAINED or MODE_ENABLED"));
   }
-  // As ListEndpoints shows it, it is canonical but for its password; as it was subscribed, defaults are to be added.
-  std::vector<Target> names;
+  // As ListEndpoints shows it, which may not be read again with *** for a password; canonical but for that; or as it
+  // was subscribed, so that defaults are to be added.
+  std::vector<Target> names = {{.masked = request->uri()}};
+  absl::Status unreadable;
   for (const bool canonical : {true, false}) {
     absl::StatusOr<Destination> destination = catalog_.Resolve(request->uri(), canonical);
-    if (!destination.ok()) {
-      return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", destination.status().message())));
-    }
-    names.push_back(std::move(destination->target));
+    unreadable = destination.status();
+    if (destination.ok()) names.push_back(std::move(destination->target));
   }
   const bool drained = request->mode() == v1::SetEndpointModeRequest::MODE_DRAINED;
   const absl::StatusOr<EndpointPool::Listed> endpoint = pool_.SetDrained(names, drained);
+  if (absl::IsNotFound(endpoint.status()) && !unreadable.ok()) {
+    return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", unreadable.message())));
+  }
   if (!endpoint.ok()) return Answer(context, endpoint.status());
   Log(LogLevel::kInfo, drained ? "subscriber drained" : "subscriber enabled",
       {{"uri", endpoint->stats.uri}, {"by", context->peer()}});

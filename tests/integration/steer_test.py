@@ -219,7 +219,7 @@ class TailTest(SteerTest):
         self.service.process.send_signal(signal.SIGTERM)
         for rows in watches:
             self.assertEqual(list(rows), [])
-        self.assertEqual(self.service.stop(), 0)
+        self.assertEqual(self.service.process.wait(timeout=30), 0)
 
     def test_evctl_tails_and_says_when_it_begins(self):
         uri = self.udp()

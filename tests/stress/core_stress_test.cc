@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/dispatch/explain.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/registry.h"
 #include "transports/api/catalog.h"
@@ -161,6 +162,15 @@ Sums Audit(Registry& registry, EndpointPool& pool) {
   return sums;
 }
 
+// Its memory is gone when it has stopped watching: whoever still told it would be seen by the sanitizers.
+class Watcher final : public DeliveryObserver {
+ public:
+  void OnDelivery(const Message&, const DeliveryResult& delivery) override { attempts_ += delivery.attempts.size(); }
+
+ private:
+  size_t attempts_ = 0;
+};
+
 TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
   constexpr int kThreads = 4;
   constexpr int kRaises = 25000;  // of each thread
@@ -233,9 +243,23 @@ TEST(CoreStress, EveryRaiseEndsOnceAndTheBooksBalance) {
     }
     EXPECT_GT(audits, 0);
   });
+  // An operator who takes subscribers out and brings them back, asks where an event would go, and watches now and then.
+  std::thread steering([&] {
+    const MessageRef event = Message::Make({.name = "E"});
+    for (int i = 0; !stop.load(); ++i) {
+      const std::string uri = absl::StrCat("flaky:", std::vector<std::string>{"a", "b", "c", "x1"}[i % 4]);
+      Watcher watcher;
+      dispatcher.Watch(&watcher);
+      (void)pool.SetDrained({{.canonical = uri, .masked = uri}}, true);
+      for (const Explanation& one : Explain(registry, *event, 100).subscriptions) EXPECT_FALSE(one.reason.empty());
+      (void)pool.SetDrained({{.canonical = uri, .masked = uri}}, false);
+      dispatcher.Unwatch(&watcher);
+    }
+  });
   for (std::thread& thread : threads) thread.join();
   stop.store(true);
   subscriber.join();
+  steering.join();
   auditor.join();
   ASSERT_TRUE(dispatcher.AwaitIdle(absl::Minutes(1)));
 
