@@ -279,6 +279,12 @@ def core_to(kind, seconds, *words):
                 lost=sample["all_events"] - (counts["received"] - counts["duplicates"]))
 
 
+def durable(mode, callers, seconds):
+    """Events made durable per second, by us or by a bare loop."""
+    counted = run_json(program("bench/durable"), mode, "--callers=%d" % callers, "--seconds=%g" % seconds)
+    return dict(counted, rate=counted["events"] / counted["seconds"], cpu_event=counted["cpu"] / counted["events"] * 1e6)
+
+
 def core(mode, *words):
     """What another mode of the core's program prints."""
     return run_json(program("bench/core"), mode, *words)

@@ -37,8 +37,11 @@ ABSL_FLAG(std::string, filter, "",
           "subscribe, unsubscribe: only events whose parameters are so: 'aor=*@example.org && count>3'");
 ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
           "subscribe: how long a failed subscriber is skipped; default: the server's");
-ABSL_FLAG(std::string, event, "", "list, watch: this event alone");
-ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, or delivered");
+ABSL_FLAG(bool, durable, false, "subscribe: keep each event on the server's disk until it is delivered");
+ABSL_FLAG(uint32_t, rate, 0, "dead-letters replay: so many in a second at most; 0: as fast as it goes");
+ABSL_FLAG(bool, force, false, "dead-letters purge: really");
+ABSL_FLAG(std::string, event, "", "list, watch, dead-letters: this event alone");
+ABSL_FLAG(std::string, wait, "accepted", "raise: answer when accepted, durable, or delivered");
 ABSL_FLAG(bool, canary, false, "probe: also deliver one event, E_EVENTVIRTUAL_PROBE");
 ABSL_FLAG(int, count, 0, "listen, listen-udp, tail: end after so many events; 0: never");
 ABSL_FLAG(bool, failures, false, "tail: only deliveries of which something failed");
@@ -144,6 +147,7 @@ int Subscribe(const std::vector<std::string>& words) {
     wire->set_seconds(absl::IDivDuration(cool, absl::Seconds(1), &cool));
     wire->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(cool)));
   }
+  if (absl::GetFlag(FLAGS_durable)) request.mutable_subscription()->mutable_delivery()->set_durable(true);
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::SubscribeResponse response;
@@ -271,8 +275,10 @@ int Raise(const std::vector<std::string>& words) {
   v1::RaiseRequest request;
   SetEvent(words, request.mutable_event());
   const std::string wait = absl::GetFlag(FLAGS_wait);
-  if (wait != "accepted" && wait != "delivered") return Usage("--wait is accepted or delivered");
-  request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : v1::WAIT_ACCEPTED);
+  if (wait != "accepted" && wait != "durable" && wait != "delivered") {
+    return Usage("--wait is accepted, durable or delivered");
+  }
+  request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : wait == "durable" ? v1::WAIT_DURABLE : v1::WAIT_ACCEPTED);
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::RaiseResponse response;
@@ -530,6 +536,99 @@ int Enable(const std::vector<std::string>& words) {
   return SetMode(words, v1::SetEndpointModeRequest::MODE_ENABLED);
 }
 
+// Calls `take` for each, until it says no.
+template <typename Take>
+grpc::Status ForEachDeadLetter(Take take) {
+  const auto stub = v1::OperatorService::NewStub(Connect());
+  v1::ListDeadLettersRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_page_size(1000);
+  do {
+    grpc::ClientContext context;
+    SetDeadline(&context);
+    v1::ListDeadLettersResponse response;
+    const grpc::Status status = stub->ListDeadLetters(&context, request, &response);
+    if (!status.ok()) return status;
+    for (const v1::DeadLetter& letter : response.dead_letters()) {
+      if (!take(letter)) return status;
+    }
+    request.set_page_token(response.next_page_token());
+  } while (!request.page_token().empty());
+  return grpc::Status::OK;
+}
+
+int ListDeadLetters() {
+  Table table({"NAME", "SINCE", "EVENT", "EVENT ID", "SUBSCRIPTION", "ATTEMPTS", "REASON"});
+  const grpc::Status status = ForEachDeadLetter([&table](const v1::DeadLetter& letter) {
+    if (Json()) PrintJson(letter);
+    const absl::Time since = absl::FromUnixSeconds(letter.create_time().seconds());
+    table.Add({letter.name(), absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", since, absl::UTCTimeZone()), letter.event().name(),
+               letter.event().event_id(), letter.subscription(), absl::StrCat(letter.attempt_count()),
+               letter.reason()});
+    return true;
+  });
+  if (!status.ok()) return Failed(status);
+  if (!Json()) table.Print();
+  return kOk;
+}
+
+int ShowDeadLetter(const std::string& name) {
+  bool found = false;
+  const grpc::Status status = ForEachDeadLetter([&](const v1::DeadLetter& letter) {
+    if (letter.name() != name) return true;
+    PrintJson(letter);
+    found = true;
+    return false;
+  });
+  if (!status.ok()) return Failed(status);
+  return found ? kOk : Failed(grpc::Status(grpc::StatusCode::NOT_FOUND, "there is no " + name));
+}
+
+int ReplayDeadLetters() {
+  v1::ReplayDeadLettersRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_max_per_second(absl::GetFlag(FLAGS_rate));
+  grpc::ClientContext context;  // takes as long as it takes
+  v1::ReplayDeadLettersResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->ReplayDeadLetters(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf("replayed %llu, failed %llu\n", static_cast<unsigned long long>(response.replayed()),
+                static_cast<unsigned long long>(response.failed()));
+    if (response.failed() > 0) std::fprintf(stderr, "evctl: %s\n", response.error().c_str());
+  }
+  return response.failed() == 0 ? kOk : kNotDelivered;
+}
+
+int PurgeDeadLetters() {
+  v1::PurgeDeadLettersRequest request;
+  request.set_event(absl::GetFlag(FLAGS_event));
+  request.set_force(absl::GetFlag(FLAGS_force));
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  v1::PurgeDeadLettersResponse response;
+  const grpc::Status status = v1::OperatorService::NewStub(Connect())->PurgeDeadLetters(&context, request, &response);
+  if (!status.ok()) return Failed(status);
+  if (Json()) {
+    PrintJson(response);
+  } else {
+    std::printf(request.force() ? "purged %llu\n" : "%llu would be purged; --force does it\n",
+                static_cast<unsigned long long>(response.purge_count()));
+  }
+  return kOk;
+}
+
+int DeadLetters(const std::vector<std::string>& words) {
+  const std::string verb = words.empty() ? "" : words[0];
+  if (verb == "show" && words.size() == 2) return ShowDeadLetter(words[1]);
+  if (words.size() == 1 && verb == "list") return ListDeadLetters();
+  if (words.size() == 1 && verb == "replay") return ReplayDeadLetters();
+  if (words.size() == 1 && verb == "purge") return PurgeDeadLetters();
+  return Usage("dead-letters takes list, show NAME, replay, or purge");
+}
+
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen takes NAME");
   grpc::ClientContext context;
@@ -580,6 +679,7 @@ same again refreshes its expiry.
   --id=ID                  the id to use instead of a derived one
   --failover_timeout=30s   how long a failed subscriber is skipped
   --filter=CONDITIONS      only events whose parameters are so, as "aor=*@example.org && count>3"
+  --durable                keep each event on the server's disk until it is delivered (needs --data_dir there)
 
   evctl subscribe E_CDR "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1/cdr flatstore:/var/log/cdr.log" --ttl=24h
 )",
@@ -598,6 +698,7 @@ same again refreshes its expiry.
     {"raise EVENT [PARAM...]", "raise an event",
      R"(PARAM is name=text, name:=json (a number, true, an object) or text without a name.
   --wait=accepted    answer when the event is queued for its subscribers (the default)
+  --wait=durable     the same, and only where a durable subscription takes it
   --wait=delivered   answer when all attempts have ended, and show them
 
   evctl raise E_PIKE_BLOCKED ip=10.0.0.1 hits:=42 --wait=delivered
@@ -645,6 +746,18 @@ whose subscribers are all out is refused.
      R"(Also forgets that it had failed: the next event goes to it at once.
 )",
      Enable},
+    {"dead-letters VERB [NAME]", "events of durable subscriptions that were given up",
+     R"(VERB is one of
+  list        all, the older first
+  show        the one called NAME, with its event and its last attempts
+  replay      give them back to their subscriptions; those whose subscription has ended stay
+  purge       count them; with --force, forget them for good
+  --event=EVENT   this event alone
+  --rate=N        replay so many in a second at most
+
+  evctl dead-letters replay --event=E_CDR --rate=100
+)",
+     DeadLetters},
     {"listen NAME", "be the subscriber stream:NAME",
      R"(Prints each event as one line of JSON and acknowledges it. Runs until it is stopped, or another listens to NAME.
   --count=N   end after N events

@@ -29,9 +29,13 @@ ABSL_FLAG(std::string, http, "",
           "where operators and their tools look, such as 127.0.0.1:7063 (the status page at /; /status.json, /metrics, "
           "/healthz, /readyz): comma list of host:port; whoever reaches it may read all of it");
 ABSL_FLAG(std::string, data_dir, "",
-          "folder in which subscriptions are kept, so that they outlive this process; empty: in memory alone");
+          "folder in which subscriptions, and the events of durable ones, are kept, so that they outlive this process; "
+          "empty: in memory alone");
 ABSL_FLAG(std::string, sync, "full",
           "with --data_dir: full, what was acknowledged survives the loss of power; normal, the death of the process");
+ABSL_FLAG(
+    int64_t, journal_max_bytes, int64_t{4} << 30,
+    "with --data_dir: bytes that are kept, from where on events of durable subscriptions are refused; 2^20 to 2^50");
 ABSL_FLAG(
     std::string, enroll, "",
     "subscribe this service at OpenSIPS, to the events that its own subscriptions want: comma list of where its MI "
@@ -163,6 +167,8 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
     faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));
   }
+  options.journal_max_bytes = absl::GetFlag(FLAGS_journal_max_bytes);
+  CheckBounds("journal_max_bytes", options.journal_max_bytes, 1 << 20, int64_t{1} << 50, &faults);
   options.enroll = List(absl::GetFlag(FLAGS_enroll));
   options.enroll_ingest = absl::GetFlag(FLAGS_enroll_ingest);
   options.enroll_import = absl::GetFlag(FLAGS_enroll_import);

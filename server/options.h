@@ -22,6 +22,7 @@ struct Options {
   std::vector<std::string> http;
   std::string data_dir;  // empty: nothing outlives the process
   bool full_sync = true;
+  int64_t journal_max_bytes = int64_t{4} << 30;
   std::vector<std::string> enroll;
   std::string enroll_ingest;
   bool enroll_import = false;

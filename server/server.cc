@@ -21,6 +21,8 @@
 #include "server/admin/status.h"
 #include "server/admin/status_page.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/durable/dead_letters.h"
+#include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
 #include "server/enroll/enroller.h"
@@ -44,6 +46,7 @@
 #include "transports/all.h"
 #include "transports/api/catalog.h"
 #include "transports/io/event_loop.h"
+#include "transports/io/run_on_loop.h"
 #include "transports/io/socket_file.h"
 #include "transports/stream/listeners.h"
 
@@ -168,6 +171,9 @@ struct Server::Parts {
   Registry registry;
   std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
+  std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
+  std::unique_ptr<DurableDelivery> durable;
+  std::unique_ptr<DeadLetters> dead_letters;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
   StatusBoard board;
@@ -213,13 +219,25 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
   if (!options.data_dir.empty()) {
     absl::StatusOr<std::unique_ptr<Journal>> journal =
-        Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal);
+        Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal,
+                      static_cast<uint64_t>(options.journal_max_bytes));
     if (!journal.ok()) {
       return absl::Status(journal.status().code(),
                           absl::StrCat("--data_dir: ", std::string(journal.status().message())));
     }
     parts.journal = *std::move(journal);
+    parts.durable_loop = std::make_unique<EventLoop>("ev-durable");
+    parts.durable =
+        std::make_unique<DurableDelivery>(*parts.journal, parts.registry, parts.dispatcher, *parts.durable_loop);
     parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
+    parts.durable->Resume(parts.store->left_alone());
+    parts.dead_letters = std::make_unique<DeadLetters>(
+        *parts.journal, parts.registry, *parts.durable_loop,
+        [durable = parts.durable.get()](const MessageRef& message, const Ref<const Subscription>& subscription) {
+          return durable->KeepAgain(message, subscription);
+        });
+    parts.operators.ShowDeadLetters(parts.dead_letters.get());
+    for (const RaisedId& id : parts.journal->TakeRaisedIds()) parts.events.Restore(id.id, id.raised, id.matched);
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
@@ -324,6 +342,7 @@ void Server::Drain() {
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
+  if (parts.durable != nullptr) parts.durable->Stop();  // what is queued is for the next start
   // What has been raised still reaches those who listen, in half of the time at most: new raises may never end.
   if (parts.events.HasListeners()) {
     parts.dispatcher.AwaitIdle(std::max((deadline - absl::Now()) / 2, absl::ZeroDuration()));
@@ -344,10 +363,19 @@ void Server::Drain() {
   parts.ingest.reset();
   parts.mi.reset();
   parts.store.reset();
+  if (parts.durable != nullptr) {
+    // How the last rounds have ended is on its way to it, and from it to the journal.
+    RunOnLoop(*parts.durable_loop, [](const std::shared_ptr<void>&) {});
+    RunOnLoop(*parts.durable_loop, [&parts](const std::shared_ptr<void>&) {
+      parts.dead_letters.reset();
+      parts.durable.reset();
+    });
+  }
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
   parts.registry.Stop();
   parts.pool.AwaitEmpty();
   for (EventLoop& loop : parts.loops) loop.Stop();
+  if (parts.durable_loop != nullptr) parts.durable_loop->Stop();
   parts_.reset();
 }
 

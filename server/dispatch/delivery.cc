@@ -55,8 +55,7 @@ Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now) {
   return MakePlan(subscription.policy, candidates, turn);
 }
 
-absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(const Subscription& subscription, Plan* plan) {
-  const uint32_t max_attempts = subscription.max_attempts.load(std::memory_order_relaxed);
+absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(uint32_t max_attempts, Plan* plan) {
   if (max_attempts == 0 || max_attempts >= plan->order.size()) return {};
   absl::InlinedVector<uint8_t, 8> beyond(plan->order.begin() + max_attempts, plan->order.end());
   plan->order.resize(max_attempts);
@@ -70,6 +69,7 @@ absl::Status AllTakenOut(size_t count) {
 }
 
 bool Delivery::Start(absl::Time now, absl::Status* refusal) {
+  counts_ = true;
   subscription_->taken.fetch_add(1, std::memory_order_relaxed);
   if (IsTooOld(*subscription_, *raise_->message(), now)) {
     End(DeliveryResult::Outcome::kExpired);
@@ -77,7 +77,18 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
   }
   const absl::Duration total = subscription_->total_timeout.Load();
   if (total != absl::InfiniteDuration()) deadline_ = now + total;
-  if (parallel()) return StartParallel(now, refusal);
+  return StartPolicy(now, subscription_->max_attempts.load(std::memory_order_relaxed), {}, refusal);
+}
+
+void Delivery::StartRound(absl::Time now, const Round& round) {
+  deadline_ = round.deadline;
+  absl::Status refusal;  // is in the records
+  StartPolicy(now, round.max_attempts, round.delivered, &refusal);
+}
+
+bool Delivery::StartPolicy(absl::Time now, uint32_t max_attempts, const SubscriberSet& delivered,
+                           absl::Status* refusal) {
+  if (parallel()) return StartParallel(now, delivered, refusal);
 
   plan_ = PlanOf(*subscription_, subscription_->turn.fetch_add(1, std::memory_order_relaxed), now);
   if (raise_->keeps_records()) {
@@ -91,13 +102,13 @@ bool Delivery::Start(absl::Time now, absl::Status* refusal) {
     }
   }
   if (plan_.order.empty()) *refusal = AllTakenOut(subscription_->subscribers.size());
-  CutToMaxAttempts(*subscription_, &plan_);
+  CutToMaxAttempts(max_attempts, &plan_);
   return Advance(now, refusal);
 }
 
 // Each attempt is named by its subscriber. Those that are not yet made count as outstanding: this lives until the last
 // of them is offered, and may have ended when that returns.
-bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
+bool Delivery::StartParallel(absl::Time now, const SubscriberSet& delivered, absl::Status* refusal) {
   const absl::Span<const Subscription::Subscriber> subscribers = subscription_->subscribers;
   if (raise_->keeps_records()) records_.resize(subscribers.size());
   outstanding_.store(subscribers.size(), std::memory_order_relaxed);
@@ -106,6 +117,12 @@ bool Delivery::StartParallel(absl::Time now, absl::Status* refusal) {
   absl::Time deadline = deadline_;
   for (uint32_t position = 0; position < subscribers.size(); ++position) {
     const Subscription::Subscriber& subscriber = subscribers[position];
+    if (delivered[position]) {
+      Record(position, static_cast<uint8_t>(position), AttemptRecord::Result::kSkipped, absl::OkStatus(),
+             absl::ZeroDuration());
+      EndParallel(1, DeliveryResult::Outcome::kFailed);
+      continue;
+    }
     if (subscriber.endpoint->drained()) {
       ++drained;
       ++drained_;
@@ -239,10 +256,11 @@ void Delivery::End(DeliveryResult::Outcome outcome) {
     case DeliveryResult::Outcome::kExpired:
       count = &subscription_->expired;
       break;
-    case DeliveryResult::Outcome::kFiltered:
-      EV_CHECK(false);  // ended before there was a delivery
+    default:
+      EV_CHECK(false);  // no delivery ends so
   }
-  count->fetch_add(1, std::memory_order_release);  // whoever reads it sees what was taken before
+  // Whoever reads it sees what was taken before.
+  if (counts_) count->fetch_add(1, std::memory_order_release);
   if (raise_->observed()) {
     DeliveryResult result = TakeResult();
     raise_->Tell(result);
@@ -279,7 +297,7 @@ void RaiseState::Release() {
     for (Delivery& delivery : deliveries()) results.push_back(delivery.TakeResult());
     results.insert(results.end(), std::make_move_iterator(filtered_.begin()), std::make_move_iterator(filtered_.end()));
     Destroy();
-    std::move(done)(results);
+    std::move(done)(absl::MakeSpan(results));
   }
   dispatcher->OnRaiseEnded();
 }

@@ -36,7 +36,7 @@ Plan PlanOf(const Subscription& subscription, uint64_t turn, absl::Time now);
 absl::Status AllTakenOut(size_t count);
 
 // Leaves in the plan what max_attempts allows; gives what it has taken out.
-absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(const Subscription& subscription, Plan* plan);
+absl::InlinedVector<uint8_t, 8> CutToMaxAttempts(uint32_t max_attempts, Plan* plan);
 
 // Executes one plan, or PARALLEL. PARALLEL has all its attempts out at once, reported from several loops; the others
 // have one out at a time, so that everything but `outstanding_` and the records of PARALLEL is touched by one thread
@@ -50,6 +50,9 @@ class Delivery final : public Endpoint::Client {
   // True: an endpoint has taken the message. `refusal` is written otherwise.
   bool Start(absl::Time now, absl::Status* refusal);
 
+  // The same for a message that is kept: see Dispatcher::Deliver().
+  void StartRound(absl::Time now, const Round& round);
+
   DeliveryResult TakeResult();
 
  private:
@@ -57,7 +60,8 @@ class Delivery final : public Endpoint::Client {
   bool Wanted(absl::Time now) const override { return subscription_->Live(now); }
   void OnOutcome(uint32_t tag, Outcome outcome) override;
 
-  bool StartParallel(absl::Time now, absl::Status* refusal);
+  bool StartPolicy(absl::Time now, uint32_t max_attempts, const SubscriberSet& delivered, absl::Status* refusal);
+  bool StartParallel(absl::Time now, const SubscriberSet& delivered, absl::Status* refusal);
   bool parallel() const { return subscription_->policy == Policy::kParallel; }
   // One of PARALLEL's attempts has ended; the last ends the delivery.
   void EndParallel(uint32_t successes, DeliveryResult::Outcome without_success);
@@ -74,6 +78,7 @@ class Delivery final : public Endpoint::Client {
   Plan plan_;  // unless PARALLEL
   absl::Time deadline_ = absl::InfiniteFuture();
   uint8_t next_ = 0;     // in plan_.order
+  bool counts_ = false;  // at the subscription; what is kept is counted by who keeps it
   uint8_t drained_ = 0;  // PARALLEL: subscribers passed over; read by whoever ends the last attempt
   DeliveryResult::Outcome outcome_ = DeliveryResult::Outcome::kFailed;
   // PARALLEL. Attempts that are out, and in the upper half the successes: one atomic step for each outcome.

@@ -1,6 +1,8 @@
 #include "server/dispatch/dispatcher.h"
 
 #include <algorithm>
+#include <iterator>
+#include <memory>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -8,6 +10,39 @@
 #include "transports/api/check.h"
 
 namespace eventvirtual {
+namespace {
+
+// An event that goes to durable subscriptions and to others: who waits for its end is told when both have ended.
+class BothEnds {
+ public:
+  explicit BothEnds(RaiseDone done) : done_(std::move(done)) {}
+
+  // For each of the two.
+  static RaiseDone Half(std::shared_ptr<BothEnds> both) {
+    return [both = std::move(both)](absl::Span<DeliveryResult> deliveries) { both->End(deliveries); };
+  }
+
+ private:
+  void End(absl::Span<DeliveryResult> deliveries) {
+    {
+      MutexLock lock(&mutex_);
+      // What the filters refused stands behind the others.
+      const auto middle = std::find_if(results_.begin(), results_.end(), [](const DeliveryResult& result) {
+        return result.outcome == DeliveryResult::Outcome::kFiltered;
+      });
+      results_.insert(middle, std::make_move_iterator(deliveries.begin()), std::make_move_iterator(deliveries.end()));
+      if (++ended_ < 2) return;
+    }
+    std::move(done_)(absl::MakeSpan(results_));
+  }
+
+  Mutex mutex_;
+  int ended_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<DeliveryResult> results_;  // under the lock until both have ended
+  RaiseDone done_;
+};
+
+}  // namespace
 
 const AttemptRecord* DeliveryResult::last_failure() const {
   const auto last = std::find_if(attempts.rbegin(), attempts.rend(),
@@ -34,13 +69,18 @@ void Dispatcher::Tell(const Message& message, const DeliveryResult& delivery) {
   for (DeliveryObserver* observer : observers_) observer->OnDelivery(message, delivery);
 }
 
-RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now) {
+RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now, Demand demand) {
   RaiseReceipt receipt;
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
+  std::vector<Ref<const Subscription>> durable;
   std::vector<DeliveryResult> filtered;
   receipt.known = registry_.Read(message->name(), now, [&](const Subscription& subscription) {
     if (subscription.filtering == nullptr || subscription.filtering->filter.Matches(*message)) {
-      subscriptions.emplace_back(&subscription);
+      if (!subscription.durable) {
+        subscriptions.emplace_back(&subscription);
+      } else {
+        durable.emplace_back(&subscription);
+      }
       return;
     }
     subscription.filtering->refused.fetch_add(1, std::memory_order_relaxed);
@@ -50,9 +90,20 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
     }
   });
   if (!receipt.known) return receipt;
-  receipt.matched = static_cast<uint32_t>(subscriptions.size());
+  receipt.matched = static_cast<uint32_t>(subscriptions.size() + durable.size());
+  receipt.durable = static_cast<uint32_t>(durable.size());
+  if (demand == Demand::kDurable && durable.empty() && receipt.matched > 0) return receipt;
+  if (!durable.empty()) {
+    RaiseDone half;
+    if (done) {
+      auto both = std::make_shared<BothEnds>(std::move(done));
+      half = BothEnds::Half(both);
+      done = BothEnds::Half(std::move(both));
+    }
+    receipt.commit = keep_(message, durable, std::move(half));
+  }
   if (subscriptions.empty()) {
-    if (done) std::move(done)(filtered);
+    if (done) std::move(done)(absl::MakeSpan(filtered));
     return receipt;
   }
 
@@ -65,6 +116,14 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
     if (delivery.Start(now, &receipt.refusal)) ++receipt.accepted;
   }
   return receipt;
+}
+
+void Dispatcher::Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round, RaiseDone done) {
+  pending_.fetch_add(kOne, std::memory_order_relaxed);
+  RaiseState* const raise =
+      RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
+                       observed_.load(std::memory_order_relaxed), absl::MakeSpan(&subscription, 1), {});
+  raise->deliveries()[0].StartRound(registry_.clock().Now(), round);
 }
 
 void Dispatcher::OnRaiseEnded() {

@@ -3,7 +3,9 @@
 #define EVENTVIRTUAL_SERVER_DISPATCH_DISPATCHER_H_
 
 #include <atomic>
+#include <bitset>
 #include <cstdint>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "server/dispatch/commit.h"
 #include "server/endpoint/endpoint.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
@@ -42,6 +45,10 @@ struct DeliveryResult {
     kFailed,
     kFiltered,  // its filter did not take the event; nothing was attempted
     kExpired,   // the subscription ended before the event was sent, or the event was older than max_event_age
+    // Of durable subscriptions alone.
+    kPending,       // it is in the journal, and is tried again, or for the first time, later
+    kDropped,       // it could not be written to the journal; nothing was attempted
+    kDeadLettered,  // it was given up, and is kept with the reason
   };
   Ref<const Subscription> subscription;
   Outcome outcome = Outcome::kFailed;
@@ -58,13 +65,36 @@ struct RaiseReceipt {
   uint32_t matched = 0;   // subscriptions whose filter, if there is one, took the event
   uint32_t filtered = 0;  // the others
   uint32_t accepted = 0;  // of those: an endpoint has taken the event into its queue
+  uint32_t durable = 0;   // of those that matched: neither accepted nor refused before `commit` is settled
   absl::Status refusal;   // why one of the others was not accepted: RESOURCE_EXHAUSTED or UNAVAILABLE
+  Ref<Commit> commit;     // null: no durable subscription matched
+};
+
+// What an event must find, or nothing is done.
+enum class Demand {
+  kNone,
+  kDurable,  // where any subscription matches, a durable one: see RaiseReceipt::durable
 };
 
 // Every delivery that Raise() started has ended. Behind their results stand those of up to kMaxFilteredResults
 // subscriptions whose filter did not take the event: one event may have thousands of them.
 inline constexpr size_t kMaxFilteredResults = 100;
-using RaiseDone = absl::AnyInvocable<void(absl::Span<const DeliveryResult> deliveries) &&>;
+using RaiseDone = absl::AnyInvocable<void(absl::Span<DeliveryResult> deliveries) &&>;
+
+// Writes an event for durable subscriptions, and delivers it by and by; `done`, unless null, hears of each how its
+// first round ended. Any thread; never blocks.
+using KeepDurable = std::function<Ref<Commit>(const MessageRef& message,
+                                              absl::Span<const Ref<const Subscription>> subscriptions, RaiseDone done)>;
+
+// Subscribers by their position in a subscription.
+using SubscriberSet = std::bitset<128>;
+
+// One go at the policy, for who goes on after a failure.
+struct Round {
+  absl::Time deadline = absl::InfiniteFuture();  // of the event, across all its rounds
+  uint32_t max_attempts = 0;                     // FAILOVER, ROUND-ROBIN; 0: every subscriber once
+  SubscriberSet delivered;                       // PARALLEL: these have it already, and are not tried
+};
 
 // Hears how deliveries end.
 class DeliveryObserver {
@@ -91,7 +121,12 @@ class Dispatcher {
     return Raise(std::move(message), std::move(done), registry_.clock().Now());
   }
   // The same for who raises many in a row and looks at the registry's clock once for some of them.
-  RaiseReceipt Raise(MessageRef message, RaiseDone done, absl::Time now);
+  RaiseReceipt Raise(MessageRef message, RaiseDone done, absl::Time now, Demand demand = Demand::kNone);
+
+  // One round of one subscription's policy for a message that was raised before: no filter is asked, and nothing is
+  // counted at the subscription. `done` is called exactly once, with the one result. Any thread; never blocks.
+  void Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round, RaiseDone done);
+
   const Clock& clock() const { return registry_.clock(); }
 
   // `observer`, which does not watch yet, hears of each delivery of events that are raised from now on; filtered ones
@@ -100,7 +135,12 @@ class Dispatcher {
   // Once it has returned, the observer is not called again. Nothing happens if it does not watch.
   void Unwatch(DeliveryObserver* observer);
 
-  // Raises that have not ended.
+  // Who keeps events for durable subscriptions. It outlives the raises. Once, before anything is raised; without it
+  // there must be no durable subscription.
+  void KeepDurableBy(KeepDurable keep) { keep_ = std::move(keep); }
+  bool keeps_durable() const { return static_cast<bool>(keep_); }
+
+  // Raises that have not ended, but for what is kept.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }
 
   // Waits until nothing is pending, for `timeout` at most; whether nothing is. Not on a loop; nobody else may wait, and
@@ -119,6 +159,7 @@ class Dispatcher {
   void Tell(const Message& message, const DeliveryResult& delivery);
 
   Registry& registry_;
+  KeepDurable keep_;
   std::atomic<bool> observed_{false};  // somebody watches
   std::atomic<uint64_t> pending_{0};
   Mutex observers_mutex_;

@@ -63,7 +63,7 @@ void ExplainPlan(const Message& message, absl::Time now, Explanation* explanatio
   explanation->reason = rotates ? "ROUND-ROBIN: in this order, until one succeeds; with each event another one begins"
                                 : "FAILOVER: in this order, until one succeeds";
   Plan plan = PlanOf(subscription, turn, now);
-  const auto beyond = CutToMaxAttempts(subscription, &plan);
+  const auto beyond = CutToMaxAttempts(subscription.max_attempts.load(std::memory_order_relaxed), &plan);
   for (size_t index = 0; index < plan.order.size(); ++index) {
     const uint8_t position = plan.order[index];
     const Subscription::Subscriber& subscriber = subscription.subscribers[position];

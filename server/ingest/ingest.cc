@@ -23,6 +23,7 @@
 #include "transports/io/bound_socket.h"
 #include "transports/io/datagram_socket.h"
 #include "transports/io/json_framer.h"
+#include "transports/io/mailbox.h"
 #include "transports/io/run_on_loop.h"
 
 namespace eventvirtual {
@@ -33,6 +34,7 @@ constexpr size_t kReadSize = 64 << 10;
 constexpr size_t kAnswersPerBatch = 64;
 constexpr size_t kEventsPerLook = 64;     // at the clocks
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
+constexpr size_t kMaxUncommitted = 4096;  // events of one peer that are on their way to the journal: likewise
 // Of padded answers that leave in one call; and no more than one segment holds, see Connection::Write().
 constexpr size_t kMaxRecord = 16 << 10;
 constexpr absl::Duration kBurstMemory = absl::Milliseconds(20);
@@ -101,6 +103,7 @@ class Ingest::Connection {
     linger_ = ingest_.loop_.NewTimer([this] { on_end_(); });
   }
   ~Connection() {
+    mailbox_->Leave();
     watch_.reset();
     close(fd_);
   }
@@ -109,7 +112,7 @@ class Ingest::Connection {
   void Finish(std::shared_ptr<void> hold) {
     int on_the_way = 0;
     ioctl(fd_, SIOCOUTQ, &on_the_way);
-    if (unsent_.empty() && on_the_way == 0) return on_end_();
+    if (unsent_.empty() && uncommitted_ == 0 && on_the_way == 0) return on_end_();
     hold_ = std::move(hold);
     Close();
     Proceed();
@@ -128,14 +131,16 @@ class Ingest::Connection {
   void Proceed() {
     do {
       if (!Write()) return on_end_();
-    } while (!closing_ && unsent_bytes_ < kMaxUnsent && TakeBatch());
-    if (unsent_.empty()) {
+    } while (!closing_ && HasRoom() && TakeBatch());
+    if (unsent_.empty() && uncommitted_ == 0) {
       if (peer_ended_) return on_end_();
       // The peer ends next, when it has read all; a close() now would throw away what it has not.
       if (closing_) shutdown(fd_, SHUT_WR);
     }
-    watch_->Want({.readable = !peer_ended_ && (closing_ || unsent_bytes_ < kMaxUnsent), .writable = !unsent_.empty()});
+    watch_->Want({.readable = !peer_ended_ && (closing_ || HasRoom()), .writable = !unsent_.empty()});
   }
+
+  bool HasRoom() const { return unsent_bytes_ < kMaxUnsent && uncommitted_ < kMaxUncommitted; }
 
   // From now on what the peer sends is thrown away.
   void Close() {
@@ -178,18 +183,40 @@ class Ingest::Connection {
       }
     }
     if (answers.empty()) return false;
+    AppendAnswers(answers);
+    return true;
+  }
+
+  void AppendAnswers(const std::vector<Answer>& answers) {
     int more = 0;
     ioctl(fd_, FIONREAD, &more);
-    now = ingest_.loop_.Now();
-    const bool burst =
-        answers.size() > 1 || more > 0 || framer_.begun() || !unsent_.empty() || now - last_answer_ < kBurstMemory;
+    const absl::Time now = ingest_.loop_.Now();
+    const bool burst = answers.size() > 1 || uncommitted_ > 0 || more > 0 || framer_.begun() || !unsent_.empty() ||
+                       now - last_answer_ < kBurstMemory;
     last_answer_ = now;
     int segment = 0;
     socklen_t length = sizeof(segment);
     getsockopt(fd_, IPPROTO_TCP, TCP_MAXSEG, &segment, &length);
     max_record_ = std::min(kMaxRecord, static_cast<size_t>(segment));
     for (const Answer& answer : answers) AppendAnswer(answer, burst ? ingest_.options_.reply_padding : 0);
-    return true;
+  }
+
+  // Of an event that was to be written to the journal. Those of one commit are answered together.
+  void OnCommitted(std::string id, const absl::Status& written) {
+    Answer answer{std::move(id), 0, ""};
+    if (!written.ok()) {
+      answer.code = kNotAccepted;
+      answer.error = std::string(written.message());
+    }
+    committed_.push_back(std::move(answer));
+    if (committed_.size() > 1) return;
+    mailbox_->Post([this] {
+      std::vector<Answer> answers;
+      answers.swap(committed_);
+      uncommitted_ -= answers.size();
+      AppendAnswers(answers);
+      Proceed();
+    });
   }
 
   void Take(absl::string_view text, absl::Time received, absl::Time now, std::vector<Answer>* answers) {
@@ -210,9 +237,17 @@ class Ingest::Connection {
     } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
       answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", message->name());
-    } else if (receipt.matched > 0 && receipt.accepted == 0) {
+    } else if (receipt.matched > 0 && receipt.accepted + receipt.durable == 0) {
       answer.code = kNotAccepted;
       answer.error = std::string(receipt.refusal.message());
+    } else if (receipt.commit) {
+      ++uncommitted_;
+      receipt.commit->Then([this, box = mailbox_, id = std::move(answer.id)](absl::Status written) mutable {
+        box->Post([this, id = std::move(id), written = std::move(written)]() mutable {
+          OnCommitted(std::move(id), written);
+        });
+      });
+      return;
     }
     answers->push_back(std::move(answer));
   }
@@ -274,6 +309,9 @@ class Ingest::Connection {
   bool closing_ = false;     // the stream cannot be framed any more, or we stop
   bool peer_ended_ = false;  // it sends nothing more, and may still read
   absl::Time last_answer_ = absl::InfinitePast();
+  size_t uncommitted_ = 0;         // requests whose answer waits for the journal
+  std::vector<Answer> committed_;  // those it has just come for
+  const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>(ingest_.loop_);
   std::shared_ptr<void> hold_;  // Stop() waits for it
   std::unique_ptr<Loop::Watch> watch_;
   std::unique_ptr<Loop::Timer> linger_;

@@ -37,11 +37,11 @@ struct IngestCounts {
 };
 
 // Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
-// a request and is answered as soon as an endpoint's queue has accepted the event, or with an error, so that OpenSIPS
-// fails over: 480 nobody is subscribed, 404 not known (--strict_events), -32000 no queue took it, and those of
-// OpensipsEvent; one without is a notification, answered only (with the id null) when it is no JSON. A stream that
-// cannot be cut into objects is told so, and its connection ends. From a peer that does not read its answers no more is
-// taken.
+// a request and is answered as soon as an endpoint's queue has accepted the event (and, where durable subscriptions
+// take it, the journal has it), or with an error, so that OpenSIPS fails over: 480 nobody is subscribed, 404 not known
+// (--strict_events), -32000 no queue took it, and those of OpensipsEvent; one without is a notification, answered only
+// (with the id null) when it is no JSON. A stream that cannot be cut into objects is told so, and its connection ends.
+// From a peer that does not read its answers no more is taken.
 //
 // OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
 // than one request is open, and for a moment after any answer, each is padded to exactly `reply_padding` bytes.

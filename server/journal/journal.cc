@@ -1,6 +1,7 @@
 #include "server/journal/journal.h"
 
 #include <algorithm>
+#include <deque>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -11,8 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "server/journal/sqlite.h"
 #include "server/log/log.h"
 #include "transports/api/completion.h"
@@ -22,33 +22,36 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kTryAgain = absl::Seconds(1);
-constexpr int kMaxDamaged = 9;   // files that are kept
-constexpr int64_t kVersion = 1;  // of the tables; `PRAGMA user_version`
+constexpr absl::Duration kRaisedWindow = absl::Minutes(10);
+// How long a commit waits for events that are about to come: a part of what the last one took.
+constexpr int kPartOfCommit = 4;
+constexpr absl::Duration kLongestWait = absl::Milliseconds(2);
+constexpr int kMaxDamaged = 9;                // files that are kept
+constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
+constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
+constexpr int64_t kVersion = 2;               // of the tables; `PRAGMA user_version`
+constexpr int kCheckpointPages = 4000;        // of the log of changes, some 16 MB, before they go into the file
 
-// Times are nanoseconds since the epoch, durations nanoseconds; NULL is infinite.
-constexpr char kSchema[] = R"(
-  CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
-  INSERT INTO state VALUES('closed_in_order', '1');
-  CREATE TABLE subscriptions(
-    id TEXT PRIMARY KEY, event TEXT, filter TEXT, socket TEXT, attempt_timeouts TEXT, created INTEGER, expires INTEGER,
-    failover_timeout INTEGER, total_timeout INTEGER, max_event_age INTEGER, max_attempts INTEGER) WITHOUT ROWID;
-  CREATE TABLE labels(subscription TEXT, name TEXT, value TEXT, PRIMARY KEY(subscription, name)) WITHOUT ROWID;
-  PRAGMA user_version = 1;
-)";
-
-std::optional<int64_t> NanosOf(absl::Time time) {
-  if (time == absl::InfiniteFuture()) return std::nullopt;
-  return absl::ToUnixNanos(time);
-}
-
-std::optional<int64_t> NanosOf(absl::Duration duration) {
-  if (duration == absl::InfiniteDuration()) return std::nullopt;
-  return absl::ToInt64Nanoseconds(duration);
-}
-
-absl::Duration DurationOf(std::optional<int64_t> nanos) {
-  return nanos.has_value() ? absl::Nanoseconds(*nanos) : absl::InfiniteDuration();
-}
+// What makes a database of version n one of n + 1. Times are nanoseconds since the epoch, durations nanoseconds; NULL
+// is infinite.
+constexpr const char* kMigrations[kVersion] = {
+    R"(CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+       INSERT INTO state VALUES('closed_in_order', '1');
+       CREATE TABLE subscriptions(
+         id TEXT PRIMARY KEY, event TEXT, filter TEXT, socket TEXT, attempt_timeouts TEXT, created INTEGER,
+         expires INTEGER, failover_timeout INTEGER, total_timeout INTEGER, max_event_age INTEGER, max_attempts INTEGER)
+         WITHOUT ROWID;
+       CREATE TABLE labels(subscription TEXT, name TEXT, value TEXT, PRIMARY KEY(subscription, name)) WITHOUT ROWID;)",
+    R"(ALTER TABLE subscriptions ADD COLUMN queue INTEGER NOT NULL DEFAULT 0;
+       ALTER TABLE subscriptions ADD COLUMN dead_letter_uri TEXT NOT NULL DEFAULT '';
+       CREATE TABLE queues(number INTEGER PRIMARY KEY, subscription TEXT);
+       CREATE TABLE events(
+         queue INTEGER, sequence INTEGER, record BLOB, progress BLOB, PRIMARY KEY(queue, sequence)) WITHOUT ROWID;
+       CREATE TABLE dead_letters(
+         id INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER, subscription TEXT, event TEXT, reason TEXT,
+         attempts INTEGER, last_attempts BLOB, record BLOB);
+       CREATE TABLE raised(number INTEGER PRIMARY KEY, id TEXT, raised INTEGER, matched INTEGER);)",
+};
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
@@ -72,19 +75,56 @@ absl::StatusOr<std::string> MoveAside(const std::string& path) {
 }  // namespace
 
 struct Journal::Writer {
-  using Done = absl::AnyInvocable<void(absl::Status) &&>;
-  using Changes = absl::btree_map<std::string, std::optional<SavedSubscription>>;  // null: erased
+  using Subscriptions = absl::btree_map<std::string, std::optional<SavedSubscription>>;  // null: erased
+  struct NewEvent {
+    std::string record;
+    absl::InlinedVector<uint32_t, 2> queues;
+    std::optional<RaisedId> id;
+    uint64_t first = 0;
+    absl::AnyInvocable<void(absl::StatusOr<uint64_t>) &&> done;
+  };
+  struct Edit {
+    absl::AnyInvocable<absl::Status(EventTable&)> change;
+    absl::AnyInvocable<void() &&> done;
+  };
+  // What one turn of the thread does.
+  struct Batch {
+    Subscriptions subscriptions;
+    std::vector<NewEvent> events;
+    std::deque<Edit> edits;
+    std::vector<Done> waiting;
+    std::vector<absl::AnyInvocable<void(EventTable&) &&>> looks;
+    size_t changes() const { return subscriptions.size() + events.size() + edits.size(); }
+    bool writes() const { return !subscriptions.empty() || !events.empty() || !edits.empty(); }
+    bool empty() const { return !writes() && waiting.empty() && looks.empty(); }
+  };
 
   std::string path;
+  uint64_t max_bytes = 0;
   // The thread's.
   std::unique_ptr<Database> database;
-  std::optional<Statement> save, erase, save_label, erase_labels;
+  std::optional<SubscriptionTable> subscriptions;
+  std::optional<EventTable> events;
+  std::optional<Statement> pages, free_pages;
   std::vector<SavedSubscription> loaded;
+  std::vector<Backlog> backlogs;
+  std::vector<RaisedId> raised;
+  uint32_t last_queue = 0;
+  uint64_t last_sequence = 0;  // that the file held
+  int64_t page_size = 0;
+  bool failing = false;
+  size_t last_events = 0;  // that the last commit had, and how long it took
+  absl::Duration last_took;
 
   Mutex mutex;
   CondVar changed;
-  Changes pending ABSL_GUARDED_BY(mutex);
-  std::vector<Done> waiting ABSL_GUARDED_BY(mutex);
+  Batch pending ABSL_GUARDED_BY(mutex);
+  size_t company ABSL_GUARDED_BY(mutex) = 0;      // of so many events the thread wants to be told; 0: of the first
+  uint64_t unwritten ABSL_GUARDED_BY(mutex) = 0;  // bytes of events that wait or are being committed
+  uint64_t used ABSL_GUARDED_BY(mutex) = 0;       // bytes of the file
+  uint64_t next_sequence ABSL_GUARDED_BY(mutex) = 1;
+  absl::Status last_failure ABSL_GUARDED_BY(mutex);
+  absl::Time refusing_until ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
   bool committing ABSL_GUARDED_BY(mutex) = false;
   JournalCounts counts ABSL_GUARDED_BY(mutex);
   size_t in_commit ABSL_GUARDED_BY(mutex) = 0;
@@ -97,11 +137,13 @@ struct Journal::Writer {
     if (!opened.ok()) return opened.status();
     database = *std::move(opened);
     // One process alone: it also needs no shared memory beside the file.
-    for (const char* pragma : {"PRAGMA locking_mode = EXCLUSIVE", "PRAGMA journal_mode = WAL",
-                               sync == Sync::kFull ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL"}) {
+    for (const std::string& pragma :
+         {std::string("PRAGMA locking_mode = EXCLUSIVE"), std::string("PRAGMA journal_mode = WAL"),
+          absl::StrCat("PRAGMA synchronous = ", sync == Sync::kFull ? "FULL" : "NORMAL"),
+          absl::StrCat("PRAGMA wal_autocheckpoint = ", kCheckpointPages)}) {
       if (absl::Status status = database->Run(pragma); !status.ok()) return status;
     }
-    if (absl::Status status = CheckVersion(); !status.ok()) return status;
+    if (absl::Status status = Migrate(); !status.ok()) return status;
     absl::StatusOr<std::string> closed_in_order =
         database->Ask("SELECT value FROM state WHERE name = 'closed_in_order'");
     if (!closed_in_order.ok()) return closed_in_order.status();
@@ -110,136 +152,202 @@ struct Journal::Writer {
       if (!found.ok()) return found.status();
       if (*found != "ok") return absl::DataLossError(*found);
     }
-    if (absl::Status status = Prepare(); !status.ok()) return status;
     if (absl::Status status = Load(); !status.ok()) return status;
     return database->Run("UPDATE state SET value = '0' WHERE name = 'closed_in_order'");
   }
 
-  absl::Status CheckVersion() {
+  absl::Status Migrate() {
     const absl::StatusOr<std::string> text = database->Ask("PRAGMA user_version");
     if (!text.ok()) return text.status();
     int64_t version = 0;
-    if (absl::SimpleAtoi(*text, &version) && version == kVersion) return absl::OkStatus();
-    if (version != 0) {
-      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", version, "; this one knows ",
+    if (!absl::SimpleAtoi(*text, &version) || version < 0 || version > kVersion) {
+      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", *text, "; this one knows ",
                                                         kVersion, "); use that one, or another --data_dir"));
     }
-    return database->Run(absl::StrCat("BEGIN IMMEDIATE;", kSchema, "COMMIT"));
+    for (; version < kVersion; ++version) {
+      absl::Status status = database->Run(
+          absl::StrCat("BEGIN IMMEDIATE;", kMigrations[version], "PRAGMA user_version = ", version + 1, ";COMMIT"));
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
   }
 
-  absl::Status Prepare() {
+  // The tables, and what they hold.
+  absl::Status Load() {
+    absl::StatusOr<SubscriptionTable> subscription_table = SubscriptionTable::Prepare(*database);
+    if (!subscription_table.ok()) return subscription_table.status();
+    subscriptions.emplace(*std::move(subscription_table));
+    absl::StatusOr<EventTable> event_table = EventTable::Prepare(*database);
+    if (!event_table.ok()) return event_table.status();
+    events.emplace(*std::move(event_table));
     for (const auto& [statement, sql] : std::initializer_list<std::pair<std::optional<Statement>*, const char*>>{
-             {&save, "INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-             {&erase, "DELETE FROM subscriptions WHERE id = ?"},
-             {&save_label, "INSERT OR REPLACE INTO labels VALUES(?, ?, ?)"},
-             {&erase_labels, "DELETE FROM labels WHERE subscription = ?"}}) {
+             {&pages, "PRAGMA page_count"}, {&free_pages, "PRAGMA freelist_count"}}) {
       absl::StatusOr<Statement> prepared = Statement::Prepare(*database, sql);
       if (!prepared.ok()) return prepared.status();
       statement->emplace(*std::move(prepared));
     }
+    const absl::StatusOr<std::string> size = database->Ask("PRAGMA page_size");
+    if (!size.ok()) return size.status();
+    if (!absl::SimpleAtoi(*size, &page_size)) return absl::DataLossError("pages without a size");
+
+    absl::StatusOr<std::vector<SavedSubscription>> saved = subscriptions->Load();
+    if (!saved.ok()) return saved.status();
+    loaded = *std::move(saved);
+    absl::StatusOr<std::vector<Backlog>> found = events->Backlogs();
+    if (!found.ok()) return found.status();
+    backlogs = *std::move(found);
+    absl::StatusOr<std::vector<RaisedId>> ids = events->RaisedSince(absl::Now() - kRaisedWindow);
+    if (!ids.ok()) return ids.status();
+    raised = *std::move(ids);
+    absl::StatusOr<uint32_t> queue = events->LastQueue();
+    if (!queue.ok()) return queue.status();
+    last_queue = *queue;
+    for (const Backlog& backlog : backlogs) last_sequence = std::max(last_sequence, backlog.last);
+    MutexLock lock(&mutex);
+    next_sequence = last_sequence + 1;
+    used = UsedBytes();
     return absl::OkStatus();
   }
 
-  absl::Status Load() {
-    absl::StatusOr<Statement> rows = Statement::Prepare(*database, "SELECT * FROM subscriptions ORDER BY created, id");
-    if (!rows.ok()) return rows.status();
-    absl::StatusOr<bool> row = rows->Step();
-    for (; row.ok() && *row; row = rows->Step()) {
-      SavedSubscription& one = loaded.emplace_back();
-      one.id = rows->Text(0);
-      one.event = rows->Text(1);
-      one.filter = rows->Text(2);
-      one.socket = rows->Text(3);
-      for (absl::string_view text : absl::StrSplit(rows->Text(4), ' ', absl::SkipEmpty())) {
-        int64_t nanos = 0;
-        if (!absl::SimpleAtoi(text, &nanos)) return absl::DataLossError("attempt_timeouts that are no numbers");
-        one.attempt_timeouts.push_back(absl::Nanoseconds(nanos));
+  // 0: it does not say.
+  uint64_t UsedBytes() {
+    int64_t count[2] = {};
+    Statement* const statements[2] = {&*pages, &*free_pages};
+    for (int i = 0; i < 2; ++i) {
+      const absl::StatusOr<bool> row = statements[i]->Step();
+      if (row.ok() && *row) count[i] = statements[i]->Number(0);
+      statements[i]->Reset();
+    }
+    return static_cast<uint64_t>(std::max<int64_t>(count[0] - count[1], 0) * page_size);
+  }
+
+  absl::Status Write(Batch& batch) {
+    for (const auto& [id, subscription] : batch.subscriptions) {
+      absl::Status status = subscription.has_value() ? subscriptions->Save(*subscription) : subscriptions->Erase(id);
+      if (!status.ok()) return status;
+    }
+    for (const NewEvent& event : batch.events) {
+      uint64_t sequence = event.first;
+      for (uint32_t queue : event.queues) {
+        if (absl::Status status = events->Append(queue, sequence++, event.record); !status.ok()) return status;
       }
-      one.created = absl::FromUnixNanos(rows->Number(5));
-      if (const auto expires = rows->OptionalNumber(6)) one.expires = absl::FromUnixNanos(*expires);
-      one.failover_timeout = DurationOf(rows->OptionalNumber(7));
-      one.total_timeout = DurationOf(rows->OptionalNumber(8));
-      one.max_event_age = DurationOf(rows->OptionalNumber(9));
-      one.max_attempts = static_cast<uint32_t>(rows->Number(10));
+      if (!event.id.has_value()) continue;
+      if (absl::Status status = events->Remember(*event.id); !status.ok()) return status;
     }
-    if (!row.ok()) return row.status();
-    return LoadLabels();
-  }
-
-  absl::Status LoadLabels() {
-    absl::btree_map<std::string, SavedSubscription*> by_id;
-    for (SavedSubscription& one : loaded) by_id[one.id] = &one;
-    absl::StatusOr<Statement> rows = Statement::Prepare(*database, "SELECT * FROM labels");
-    if (!rows.ok()) return rows.status();
-    absl::StatusOr<bool> row = rows->Step();
-    for (; row.ok() && *row; row = rows->Step()) {
-      const auto found = by_id.find(rows->Text(0));
-      if (found != by_id.end()) found->second->labels[rows->Text(1)] = rows->Text(2);
-    }
-    return row.status();
-  }
-
-  absl::Status Write(const std::string& id, const std::optional<SavedSubscription>& change) {
-    if (absl::Status status = erase_labels->Bind(id).Run(); !status.ok()) return status;
-    if (!change.has_value()) return erase->Bind(id).Run();
-    const std::string timeouts = absl::StrJoin(
-        change->attempt_timeouts, " ",
-        [](std::string* out, absl::Duration timeout) { absl::StrAppend(out, absl::ToInt64Nanoseconds(timeout)); });
-    save->Bind(id).Bind(change->event).Bind(change->filter).Bind(change->socket).Bind(timeouts);
-    save->Bind(absl::ToUnixNanos(change->created)).Bind(NanosOf(change->expires));
-    save->Bind(NanosOf(change->failover_timeout)).Bind(NanosOf(change->total_timeout));
-    save->Bind(NanosOf(change->max_event_age)).Bind(int64_t{change->max_attempts});
-    if (absl::Status status = save->Run(); !status.ok()) return status;
-    for (const auto& [name, value] : change->labels) {
-      if (absl::Status status = save_label->Bind(id).Bind(name).Bind(value).Run(); !status.ok()) return status;
+    for (Edit& edit : batch.edits) {
+      if (absl::Status status = edit.change(*events); !status.ok()) return status;
     }
     return absl::OkStatus();
   }
 
-  absl::Status Commit(const Changes& changes) {
+  absl::Status Commit(Batch& batch) {
     absl::Status status = database->Run("BEGIN IMMEDIATE");
-    for (auto it = changes.begin(); status.ok() && it != changes.end(); ++it) status = Write(it->first, it->second);
+    if (status.ok()) status = Write(batch);
     if (status.ok()) status = database->Run("COMMIT");
-    if (!status.ok()) (void)database->Run("ROLLBACK");  // where the failure has not done it already
+    if (!status.ok()) {
+      (void)database->Run("ROLLBACK");  // where the failure has not done it already
+      (void)events->Recount();
+    }
     return status;
+  }
+
+  void TellHealth(const absl::Status& status) {
+    if (status.ok() != failing) return;
+    failing = !status.ok();
+    if (failing) {
+      Log(LogLevel::kError,
+          "the journal cannot be written; events of durable subscriptions are refused, and what is subscribed now may "
+          "not outlive this process",
+          {{"error", status.message()}});
+    } else {
+      Log(LogLevel::kInfo, "the journal is written again", {{"file", path}});
+    }
+  }
+
+  // Events have come during the last commit, and those whose turn that was are about to raise their next: to wait a
+  // little for them makes one commit of two. Callers in two halves that take turns would have half the rate.
+  void AwaitCompany() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const absl::Time deadline = absl::Now() + std::min(last_took / kPartOfCommit, kLongestWait);
+    company = pending.events.size() + last_events;
+    while (last_events > 0 && pending.events.size() < company && !closing) {
+      const absl::Duration left = deadline - absl::Now();
+      if (left <= absl::ZeroDuration()) break;
+      changed.WaitFor(&mutex, left);
+    }
+    company = 0;
+  }
+
+  // Takes what waits; empty: the journal is to be closed.
+  Batch Take() {
+    Batch batch;
+    MutexLock lock(&mutex);
+    committing = false;
+    if (!pending.events.empty()) AwaitCompany();
+    while (pending.empty() && !closing) changed.Wait(&mutex);
+    committing = pending.writes();
+    in_commit = pending.changes();
+    std::swap(batch, pending);
+    // The rest follows in the next commit: who waits for an event does not wait for thousands of them.
+    while (batch.edits.size() > kMaxChanges) {
+      pending.edits.push_front(std::move(batch.edits.back()));
+      batch.edits.pop_back();
+    }
+    return batch;
+  }
+
+  // What cannot be written and must not be forgotten waits again, before what has come since.
+  void Keep(Batch& batch, const absl::Status& why) {
+    MutexLock lock(&mutex);
+    pending.subscriptions.merge(std::move(batch.subscriptions));  // what has come since is newer
+    while (!batch.edits.empty()) {
+      pending.edits.push_front(std::move(batch.edits.back()));
+      batch.edits.pop_back();
+    }
+    last_failure = Fresh(why);
+    refusing_until = absl::Now() + kTryAgain;
   }
 
   // The thread.
   void Work() {
-    bool failing = false;
     while (true) {
-      Changes changes;
-      std::vector<Done> told;
-      {
-        MutexLock lock(&mutex);
-        committing = false;
-        while (pending.empty() && waiting.empty() && !closing) changed.Wait(&mutex);
-        if (pending.empty() && waiting.empty()) break;
-        committing = true;
-        changes.swap(pending);
-        in_commit = changes.size();
-        told.swap(waiting);
+      Batch batch = Take();
+      if (batch.empty()) break;
+      absl::Status status;
+      if (batch.writes()) {
+        const absl::Time begin = absl::Now();
+        status = Commit(batch);
+        last_events = batch.events.size();
+        last_took = absl::Now() - begin;
+        if (!status.ok()) status = Named(status, path);
+        TellHealth(status);
       }
-      const absl::Status status = changes.empty() ? absl::OkStatus() : Named(Commit(changes), path);
-      if (status.ok() == failing) {
-        failing = !status.ok();
-        if (failing) {
-          Log(LogLevel::kError, "the journal cannot be written; what is subscribed now may not outlive this process",
-              {{"error", status.message()}});
-        } else {
-          Log(LogLevel::kInfo, "the journal is written again", {{"file", path}});
-        }
-      }
-      {
+      uint64_t written = 0;
+      for (const NewEvent& event : batch.events) written += event.record.size() * event.queues.size();
+      const bool wrote = batch.writes();
+      if (!status.ok()) Keep(batch, status);
+      if (wrote) {
+        const uint64_t now_used = UsedBytes();
         MutexLock lock(&mutex);
+        unwritten -= written;
+        used = now_used;
+        if (status.ok()) last_failure = absl::OkStatus();
         in_commit = 0;
         counts.failing = failing;
-        if (!changes.empty()) ++(failing ? counts.failed_commits : counts.commits);
-        if (!failing) changes.clear();
-        pending.merge(std::move(changes));  // what has come since is newer
+        ++(failing ? counts.failed_commits : counts.commits);
       }
-      for (Done& done : told) std::move(done)(Fresh(status));
-      if (!failing) continue;
+      for (NewEvent& event : batch.events) {
+        if (status.ok()) {
+          std::move(event.done)(event.first);
+        } else {
+          std::move(event.done)(Fresh(status));
+        }
+      }
+      for (Edit& edit : batch.edits) {
+        if (edit.done) std::move(edit.done)();
+      }
+      for (Done& done : batch.waiting) std::move(done)(Fresh(status));
+      for (auto& look : batch.looks) std::move(look)(*events);
+      if (status.ok()) continue;
       MutexLock lock(&mutex);
       committing = false;
       if (closing) break;
@@ -256,8 +364,29 @@ struct Journal::Writer {
       const absl::Status status = database->Run("UPDATE state SET value = '1' WHERE name = 'closed_in_order'");
       if (!status.ok()) Log(LogLevel::kWarning, "the journal cannot be closed in order", {{"error", status.message()}});
     }
-    for (std::optional<Statement>* statement : {&save, &erase, &save_label, &erase_labels}) statement->reset();
+    subscriptions.reset();
+    events.reset();
+    pages.reset();
+    free_pages.reset();
     database.reset();  // the last connection writes the log of changes into the file
+  }
+
+  // Why an event of so many bytes is not taken now.
+  absl::Status Refusal(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (closing) return absl::UnavailableError("the server is stopping");
+    if (!last_failure.ok() && absl::Now() < refusing_until) {
+      return absl::Status(last_failure.code(), absl::StrCat(last_failure.message(), "; it is tried again each second"));
+    }
+    if (used + unwritten + bytes > max_bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(path, " has ", used, " bytes, and may have ", max_bytes,
+                       " (--journal_max_bytes); it takes events again when subscribers have taken some: try later"));
+    }
+    if (unwritten + bytes > kMaxUnwritten) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(path, ": ", unwritten, " bytes wait to be written; the disk is too slow: try later"));
+    }
+    return absl::OkStatus();
   }
 };
 
@@ -265,7 +394,7 @@ Journal::Journal(std::shared_ptr<Writer> writer) : writer_(std::move(writer)), w
   worker_.Run([writer = writer_] { writer->Work(); });
 }
 
-absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& directory, Sync sync) {
+absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& directory, Sync sync, uint64_t max_bytes) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (!fs::exists(directory, error)) {
@@ -275,12 +404,16 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
   const fs::path real = error ? fs::path() : fs::canonical(directory, error);
   if (error) return absl::UnavailableError(absl::StrCat(directory, ": ", error.message()));
   const std::string path = real / "journal.db";
-  auto writer = std::make_shared<Writer>();
-  writer->path = path;
+  const auto new_writer = [&path, max_bytes] {
+    auto writer = std::make_shared<Writer>();
+    writer->path = path;
+    writer->max_bytes = max_bytes;
+    return writer;
+  };
+  std::shared_ptr<Writer> writer = new_writer();
   absl::Status opened = writer->Open(sync);
   if (absl::IsDataLoss(opened)) {
-    writer = std::make_shared<Writer>();
-    writer->path = path;
+    writer = new_writer();
     const absl::StatusOr<std::string> aside = MoveAside(path);
     if (!aside.ok()) return Named(aside.status(), path);
     Log(LogLevel::kError, "the journal is damaged; it was moved aside, and an empty one takes its place",
@@ -299,25 +432,29 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
 Journal::~Journal() { Close(absl::ZeroDuration()); }
 
 std::vector<SavedSubscription> Journal::TakeSubscriptions() { return std::move(writer_->loaded); }
+std::vector<RaisedId> Journal::TakeRaisedIds() { return std::move(writer_->raised); }
+std::vector<Backlog> Journal::TakeBacklogs() { return std::move(writer_->backlogs); }
+uint32_t Journal::last_queue() const { return writer_->last_queue; }
+uint64_t Journal::last_sequence() const { return writer_->last_sequence; }
 
 void Journal::Save(SavedSubscription subscription) {
   MutexLock lock(&writer_->mutex);
   std::string id = subscription.id;
-  writer_->pending.insert_or_assign(std::move(id), std::move(subscription));
+  writer_->pending.subscriptions.insert_or_assign(std::move(id), std::move(subscription));
   writer_->changed.SignalAll();
 }
 
 void Journal::Erase(const std::string& id) {
   MutexLock lock(&writer_->mutex);
-  writer_->pending.insert_or_assign(id, std::nullopt);
+  writer_->pending.subscriptions.insert_or_assign(id, std::nullopt);
   writer_->changed.SignalAll();
 }
 
-void Journal::AfterCommit(absl::AnyInvocable<void(absl::Status) &&> done) {
+void Journal::AfterCommit(Done done) {
   {
     MutexLock lock(&writer_->mutex);
-    if (!writer_->closed && (writer_->committing || !writer_->pending.empty())) {
-      writer_->waiting.push_back(std::move(done));
+    if (!writer_->closed && (writer_->committing || writer_->pending.writes())) {
+      writer_->pending.waiting.push_back(std::move(done));
       writer_->changed.SignalAll();
       return;
     }
@@ -325,12 +462,56 @@ void Journal::AfterCommit(absl::AnyInvocable<void(absl::Status) &&> done) {
   std::move(done)(absl::OkStatus());
 }
 
+void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues, std::optional<RaisedId> id,
+                     absl::AnyInvocable<void(absl::StatusOr<uint64_t> first) &&> done) {
+  absl::Status refusal;
+  {
+    MutexLock lock(&writer_->mutex);
+    const uint64_t bytes = record.size() * queues.size();
+    refusal = writer_->Refusal(bytes);
+    if (refusal.ok()) {
+      const uint64_t first = writer_->next_sequence;
+      writer_->next_sequence += queues.size();
+      writer_->unwritten += bytes;
+      writer_->pending.events.push_back({std::move(record), std::move(queues), std::move(id), first, std::move(done)});
+      const size_t waiting = writer_->pending.events.size();
+      if (waiting == 1 || waiting == writer_->company) writer_->changed.SignalAll();
+      return;
+    }
+  }
+  std::move(done)(std::move(refusal));
+}
+
+void Journal::Change(absl::AnyInvocable<absl::Status(EventTable&)> change, absl::AnyInvocable<void() &&> done) {
+  MutexLock lock(&writer_->mutex);
+  if (writer_->closing) return;
+  writer_->pending.edits.push_back({std::move(change), std::move(done)});
+  writer_->changed.SignalAll();
+}
+
+void Journal::Look(absl::AnyInvocable<void(EventTable&) &&> look) {
+  MutexLock lock(&writer_->mutex);
+  if (writer_->closing) return;
+  writer_->pending.looks.push_back(std::move(look));
+  writer_->changed.SignalAll();
+}
+
+uint64_t Journal::used_bytes() const {
+  MutexLock lock(&writer_->mutex);
+  return writer_->used;
+}
+
+absl::Status Journal::health() const {
+  MutexLock lock(&writer_->mutex);
+  return Fresh(writer_->last_failure);
+}
+
 JournalCounts Journal::counts() const {
   JournalCounts counts;
   {
     MutexLock lock(&writer_->mutex);
     counts = writer_->counts;
-    counts.pending = writer_->pending.size() + writer_->in_commit;
+    counts.pending = writer_->pending.changes() + writer_->in_commit;
   }
   for (const char* suffix : {"", "-wal"}) {
     std::error_code none;

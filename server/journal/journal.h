@@ -1,32 +1,23 @@
-// Journal: what must outlive the process, in one SQLite file. As yet: the subscriptions.
+// Journal: what must outlive the process, in one SQLite file: the subscriptions, and the events of durable ones.
 #ifndef EVENTVIRTUAL_SERVER_JOURNAL_JOURNAL_H_
 #define EVENTVIRTUAL_SERVER_JOURNAL_JOURNAL_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/journal/event_table.h"
+#include "server/journal/subscription_table.h"
 #include "transports/io/worker.h"
 
 namespace eventvirtual {
-
-// A subscription as it is written. Times are of the wall clock: they are read in another life.
-struct SavedSubscription {
-  std::string id, event, filter;
-  std::string socket;                            // with its passwords; URIs in their canonical form
-  std::vector<absl::Duration> attempt_timeouts;  // of each subscriber
-  absl::Time created;
-  absl::Time expires = absl::InfiniteFuture();
-  absl::Duration failover_timeout, total_timeout, max_event_age;  // may be infinite
-  uint32_t max_attempts = 0;
-  std::map<std::string, std::string> labels;
-};
 
 // Since the file was opened.
 struct JournalCounts {
@@ -37,36 +28,65 @@ struct JournalCounts {
 };
 
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
-// arrive in the time of one, and waits for none. A write that fails is tried again, every second and with each new
-// change, until it succeeds; it is not acknowledged before.
+// arrive in the time of one, and waits for none. A change that cannot be written is tried again, every second, until it
+// succeeds; an event that cannot be written is refused.
+//
+// Callbacks come on the journal's thread, or where they are given to it, and must not block.
 class Journal {
  public:
   enum class Sync {
     kFull,    // each commit is on the disk: survives the loss of power
     kNormal,  // survives the death of the process; the last commits may be lost with the power
   };
+  using Done = absl::AnyInvocable<void(absl::Status) &&>;
 
   // Opens DIRECTORY/journal.db, or creates it; blocks. One that was not closed in order is checked as a whole. A
   // damaged one is moved aside (journal.db.damaged-1 …) with a line in the log, and an empty one takes its place.
   // FAILED_PRECONDITION: another process has it, or a newer version wrote it. UNAVAILABLE, RESOURCE_EXHAUSTED: it
-  // cannot be read or written. All messages name the file.
-  static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& directory, Sync sync);
+  // cannot be read or written. All messages name the file. From `max_bytes` in the file on it takes no event; all else
+  // goes on.
+  static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& directory, Sync sync,
+                                                       uint64_t max_bytes = uint64_t{4} << 30);
   ~Journal();  // Close() without patience, unless it was called
 
-  // What the file held when it was opened, in the order of creation. Once.
+  // What the file held when it was opened; the subscriptions in the order of creation. Once each.
   std::vector<SavedSubscription> TakeSubscriptions();
+  std::vector<Backlog> TakeBacklogs();
+  std::vector<RaisedId> TakeRaisedIds();  // of the last ten minutes
+  uint32_t last_queue() const;            // the highest number that a queue has had
+  uint64_t last_sequence() const;         // of the events that the file held
 
   // Any thread; never block. The last word for an id counts, so what waits is bounded by the ids.
   void Save(SavedSubscription subscription);
   void Erase(const std::string& id);
 
-  // Calls `done` on the journal's thread, or here when nothing waits, once all that was saved and erased before is
-  // committed: OK; or with why it could not be. Any thread; never blocks.
-  void AfterCommit(absl::AnyInvocable<void(absl::Status) &&> done);
+  // Calls `done` once all that was saved and erased before is committed: OK; or with why it could not be. Any thread;
+  // never blocks.
+  void AfterCommit(Done done);
+
+  // Writes one event into each of `queues`. `done` hears the sequence in the first of them (the others follow by one)
+  // when it is committed, in the order of the sequences; or why it is not: RESOURCE_EXHAUSTED: the file has as many
+  // bytes as it may, the disk is full, or too many events wait to be written; UNAVAILABLE: it cannot be written. While
+  // that is so, it is tried once a second, and the others hear it at once. An event that is refused may still be there
+  // in the next life: a disk that fails does not say what it has. Any thread; never blocks.
+  // With an `id`, that is remembered in the same commit.
+  void Append(std::string record, absl::InlinedVector<uint32_t, 2> queues, std::optional<RaisedId> id,
+              absl::AnyInvocable<void(absl::StatusOr<uint64_t> first) &&> done);
+
+  // Any other change of the events. `change` is called in a transaction, until it is committed; then `done` is called.
+  // Without either, when the journal is closed before. Any thread; never blocks.
+  void Change(absl::AnyInvocable<absl::Status(EventTable&)> change, absl::AnyInvocable<void() &&> done);
+
+  // Calls `look` outside of any transaction. Changes that were asked for before are there, unless they fail.
+  void Look(absl::AnyInvocable<void(EventTable&) &&> look);
+
+  // Bytes of the file that are in use, and why the last commit failed (OK: it did not). Any thread.
+  uint64_t used_bytes() const;
+  absl::Status health() const;
 
   JournalCounts counts() const;  // any thread
 
-  // Commits what waits and closes the file in order, in `patience` at most. Nothing may be saved after it. Blocks.
+  // Commits what waits and closes the file in order, in `patience` at most. Nothing may be asked after it. Blocks.
   void Close(absl::Duration patience);
 
  private:

@@ -22,6 +22,7 @@ absl::StatusCode CodeOf(int code) {
       return absl::StatusCode::kFailedPrecondition;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+    case SQLITE_ERROR:  // a statement of ours that its schema does not take: that is not the one we wrote
       return absl::StatusCode::kDataLoss;
     default:
       return absl::StatusCode::kUnavailable;
@@ -64,6 +65,8 @@ absl::StatusOr<std::string> Database::Ask(const std::string& sql) {
   return *row ? statement->Text(0) : "";
 }
 
+int64_t Database::changes() const { return sqlite3_changes64(handle_); }
+
 void Statement::Finalize::operator()(sqlite3_stmt* statement) const { sqlite3_finalize(statement); }
 
 absl::StatusOr<Statement> Statement::Prepare(Database& database, absl::string_view sql) {
@@ -91,6 +94,13 @@ Statement& Statement::Bind(std::optional<int64_t> number) {
   return *this;
 }
 
+Statement& Statement::BindBlob(absl::string_view bytes) {
+  const int code = sqlite3_bind_blob(statement_.get(), ++bound_, bytes.data() == nullptr ? "" : bytes.data(),
+                                     static_cast<int>(bytes.size()), SQLITE_STATIC);
+  EV_CHECK(code == SQLITE_OK);
+  return *this;
+}
+
 absl::StatusOr<bool> Statement::Step() {
   const int code = sqlite3_step(statement_.get());
   if (code == SQLITE_ROW) return true;
@@ -115,6 +125,11 @@ void Statement::Reset() {
 std::string Statement::Text(int column) const {
   const auto* const text = reinterpret_cast<const char*>(sqlite3_column_text(statement_.get(), column));
   return text == nullptr ? "" : std::string(text, sqlite3_column_bytes(statement_.get(), column));
+}
+
+std::string Statement::Blob(int column) const {
+  const auto* const bytes = static_cast<const char*>(sqlite3_column_blob(statement_.get(), column));
+  return bytes == nullptr ? "" : std::string(bytes, sqlite3_column_bytes(statement_.get(), column));
 }
 
 int64_t Statement::Number(int column) const { return sqlite3_column_int64(statement_.get(), column); }

@@ -31,6 +31,7 @@ class Database {
 
   absl::Status Run(const std::string& sql);                 // statements without parameters and results
   absl::StatusOr<std::string> Ask(const std::string& sql);  // the first column of the first row as text
+  int64_t changes() const;                                  // rows that the last INSERT, UPDATE or DELETE has changed
 
  private:
   friend class Statement;
@@ -45,10 +46,11 @@ class Statement {
  public:
   static absl::StatusOr<Statement> Prepare(Database& database, absl::string_view sql);
 
-  // The parameters, from the first on. Texts must live until Reset().
+  // The parameters, from the first on. Texts and blobs must live until Reset().
   Statement& Bind(absl::string_view text);
   Statement& Bind(int64_t number);
   Statement& Bind(std::optional<int64_t> number);
+  Statement& BindBlob(absl::string_view bytes);
 
   absl::StatusOr<bool> Step();  // to the next row; false: there is none
   absl::Status Run();           // a statement without results, then ready for the next parameters
@@ -56,6 +58,7 @@ class Statement {
 
   // Of the row, from column 0 on.
   std::string Text(int column) const;
+  std::string Blob(int column) const;
   int64_t Number(int column) const;
   std::optional<int64_t> OptionalNumber(int column) const;
 

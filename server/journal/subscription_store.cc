@@ -46,13 +46,16 @@ void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall)
     }
     spec.created = std::min(now, now - (wall - saved.created));
     if (saved.expires != absl::InfiniteFuture()) spec.expires = now + (saved.expires - wall);
-    spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age, saved.max_attempts};
+    spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age, saved.max_attempts,
+                     saved.queue != 0};
+    spec.queue = saved.queue;
     spec.labels = saved.labels;
     status = registry_.Subscribe(spec).status();
   }
   if (status.ok()) {
     ++restored_;
   } else {
+    if (saved.queue != 0) left_alone_.insert(saved.queue);
     Log(LogLevel::kWarning, "a subscription of the journal cannot be restored",
         {{"name", name}, {"event", saved.event}, {"error", status.message()}});
   }
@@ -82,6 +85,7 @@ void SubscriptionStore::OnChange(Registry::Change change, const Subscription& su
   saved.total_timeout = subscription.total_timeout.Load();
   saved.max_event_age = subscription.max_event_age.Load();
   saved.max_attempts = subscription.max_attempts.load(std::memory_order_relaxed);
+  saved.queue = subscription.queue;
   if (subscription.labels != nullptr) saved.labels = *subscription.labels;
   journal_.Save(std::move(saved));
 }

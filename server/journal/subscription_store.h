@@ -2,6 +2,7 @@
 #ifndef EVENTVIRTUAL_SERVER_JOURNAL_SUBSCRIPTION_STORE_H_
 #define EVENTVIRTUAL_SERVER_JOURNAL_SUBSCRIPTION_STORE_H_
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "server/journal/journal.h"
 #include "server/registry/registry.h"
@@ -20,6 +21,8 @@ class SubscriptionStore final : public Registry::Observer {
 
   // Of the last start.
   size_t restored() const { return restored_; }
+  // The queues of durable subscriptions that could not be restored: their events stay for the next start.
+  const absl::flat_hash_set<uint32_t>& left_alone() const { return left_alone_; }
 
  private:
   void Restore(const SavedSubscription& saved, absl::Time wall);
@@ -29,6 +32,7 @@ class SubscriptionStore final : public Registry::Observer {
   Journal& journal_;
   Registry& registry_;
   size_t restored_ = 0;
+  absl::flat_hash_set<uint32_t> left_alone_;
 };
 
 }  // namespace eventvirtual

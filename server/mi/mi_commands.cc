@@ -124,6 +124,7 @@ MiAnswer MiCommands::Handle(absl::string_view text, size_t max_answer) {
   answer.id = request.id;
   answer.unreadable = request.error.code == -32700;
   answer.changed = result.changed;
+  answer.commit = std::move(result.commit);
   if (!request.id.empty() && result.json.size() + request.id.size() > max_answer) result.error = TooLong(max_answer);
   Tallies& tallies = tallies_[command == nullptr ? kCommands : static_cast<size_t>(command - All().data())];
   (result.error.code == 0 ? tallies.done : tallies.refused).Add(1);
@@ -280,9 +281,9 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
   const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now()), nullptr);
   if (!receipt.known) return {"", not_registered};
   // Who filters it out has been asked, too.
-  const bool taken = receipt.matched > 0 ? receipt.accepted > 0 : receipt.filtered > 0;
+  const bool taken = receipt.matched > 0 ? receipt.accepted + receipt.durable > 0 : receipt.filtered > 0;
   if (!taken) return {"", {480, "Temporarily Unavailable", ""}};
-  return {std::string(kOk)};
+  return {std::string(kOk), {}, /*changed=*/false, receipt.commit};
 }
 
 MiCommands::Result MiCommands::Which(const Call& call) {

@@ -25,6 +25,9 @@ struct MiAnswer {
   // A subscription was made, refreshed or ended: the answer may leave when Registry::AfterSends() and, where there is a
   // journal, Journal::AfterCommit() have called back.
   bool changed = false;
+  // An event was raised that is being written to the journal: the answer may leave when it has called back, and is an
+  // error if it could not be. Null: none.
+  Ref<Commit> commit;
 };
 
 // The answer that is an error.
@@ -65,6 +68,7 @@ class MiCommands {
     std::string json;  // unless there is an error
     MiError error;
     bool changed = false;
+    Ref<Commit> commit = nullptr;
   };
   struct Command {
     absl::string_view old_name, name;

@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "transports/api/completion.h"
 #include "transports/io/run_on_loop.h"
 
 namespace eventvirtual {
@@ -98,9 +99,15 @@ void MiServer::ReadDatagrams(DatagramSocket* socket) {
 }
 
 void MiServer::Answer(MiAnswer answer, Send send) {
-  if (!answer.changed) return std::move(send)(std::move(answer.text));
+  const Ref<Commit> commit = answer.commit;
+  if (!answer.changed && !commit) return std::move(send)(std::move(answer.text));
   const uint64_t id = ++last_unsent_;
   unsent_[id] = {std::move(answer), std::move(send)};
+  if (commit) {
+    return commit->Then([this, box = mailbox_, id](const absl::Status& written) {
+      box->Post([this, id, written = Fresh(written)] { OnSettled(id, written); });
+    });
+  }
   registry_.AfterSends([this, journal = journal_, box = mailbox_, id] {
     const auto settled = [this, box, id](const absl::Status& written) {
       box->Post([this, id, written] { OnSettled(id, written); });
@@ -114,10 +121,11 @@ void MiServer::OnSettled(uint64_t id, const absl::Status& written) {
   auto unsent = unsent_.extract(id);
   MiAnswer& answer = unsent.mapped().answer;
   if (!written.ok() && !answer.text.empty()) {
-    answer.text = MiErrorText({-32000, "Server error",
-                               absl::StrCat("done, but not written down, so a restart may undo it: ",
-                                            std::string(written.message()), "; the same command may be given again")},
-                              answer.id);
+    const absl::string_view what =
+        answer.commit ? "not taken: " : "done, but not written down, so a restart may undo it: ";
+    answer.text = MiErrorText(
+        {-32000, "Server error", absl::StrCat(what, written.message(), "; the same command may be given again")},
+        answer.id);
   }
   std::move(unsent.mapped().send)(std::move(answer.text));
   if (unsent_.empty()) hold_.reset();

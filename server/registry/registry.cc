@@ -81,6 +81,11 @@ Registry::Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, Regis
 
 Registry::~Registry() { Stop(); }
 
+void Registry::AllowDurable(uint32_t last_queue) {
+  MutexLock lock(&mutex_);
+  last_queue_ = last_queue;
+}
+
 absl::Status Registry::Check(const SubscriptionSpec& spec) const {
   if (spec.event.empty()) return absl::InvalidArgumentError("the event name is empty");
   if (spec.event.size() > limits_.max_event_name) {
@@ -113,6 +118,13 @@ absl::Status Registry::Check(const SubscriptionSpec& spec) const {
                                                    " are taken (--max_subscribers)"));
   }
   if (spec.expires <= loop_.Now()) return absl::InvalidArgumentError("the expiry lies in the past");
+  if (spec.delivery.durable) {
+    MutexLock lock(&mutex_);
+    if (!last_queue_.has_value()) {
+      return absl::FailedPreconditionError(
+          "delivery.durable: this server keeps no events; start it with --data_dir=DIR, or leave durable out");
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -209,12 +221,14 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
     subscribers.emplace_back(std::move((*leases)[i]), spec.subscribers[i].attempt_timeout);
   }
   leases->clear();
+  uint32_t queue = spec.queue;
+  if (spec.delivery.durable && queue == 0) queue = ++*last_queue_;
   DeliveryLedger::Account& account = ledger_.AccountOf(spec.event, TransportOf(subscribers));
   auto record = std::make_unique<Record>();
   record->sequence = ++last_sequence_;
-  record->subscription =
-      AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering), spec.policy,
-                                spec.plain, std::move(subscribers), std::min(spec.created, loop_.Now()), account));
+  record->subscription = AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering),
+                                                   spec.policy, spec.plain, std::move(subscribers),
+                                                   std::min(spec.created, loop_.Now()), account, queue));
   SetOptions(spec, record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
@@ -256,6 +270,11 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
     }
     Record* record = FindLive(key);
     if (record != nullptr) {
+      if (spec.delivery.durable && !record->subscription->durable) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("delivery.durable: \"", record->subscription->name(),
+                         "\" is the same, and not durable; end it first, or leave durable out"));
+      }
       if (!spec.keeps_options) {
         SetOptions(spec, record->subscription.get());
         SetAttemptTimeouts(spec, leases, record->subscription.get());
@@ -360,13 +379,19 @@ absl::StatusOr<SubscriptionInfo> Registry::UnsubscribeMatch(const SubscriptionSp
   return Unsubscribe(match->subscription->name());
 }
 
-absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
-  Ref<Subscription> subscription;
+Ref<const Subscription> Registry::Find(absl::string_view name) const {
+  Ref<const Subscription> subscription;
   {
     MutexLock lock(&mutex_);
     if (const Record* const found = FindByName(name); found != nullptr) subscription = found->subscription;
   }
-  if (!subscription || !subscription->Live(loop_.Now())) {
+  if (subscription && !subscription->Live(loop_.Now())) return nullptr;
+  return subscription;
+}
+
+absl::StatusOr<SubscriptionInfo> Registry::Get(absl::string_view name) const {
+  const Ref<const Subscription> subscription = Find(name);
+  if (!subscription) {
     return absl::NotFoundError(absl::StrCat("there is no subscription \"", name, "\""));
   }
   return Describe(*subscription);
@@ -413,7 +438,8 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
   info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
-                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed)};
+                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed),
+                   subscription.durable};
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
@@ -426,6 +452,10 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
         failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing : SubscriptionInfo::State::kDegraded;
   }
   static_cast<DeliveryCounts&>(info) = subscription.CountsOf(Subscription::Held::kNowhere);
+  if (subscription.durable) {
+    info.dead_lettered = std::exchange(info.failed, 0);
+    info.dropped = std::exchange(info.partial, 0);
+  }
   if (subscription.labels != nullptr) info.labels = *subscription.labels;
   return info;
 }

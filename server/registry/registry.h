@@ -49,6 +49,7 @@ struct SubscriptionSpec {
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
   absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
+  uint32_t queue = 0;  // of a durable one that existed before; else it gets one
   std::map<std::string, std::string> labels;
   bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
 };
@@ -75,6 +76,7 @@ struct SubscriptionInfo : DeliveryCounts {
   DeliveryOptions delivery;
   std::map<std::string, std::string> labels;
   State state = State::kActive;
+  uint64_t dropped = 0, dead_lettered = 0;  // of a durable one, which has no partial and failed deliveries
 };
 
 struct RegistryLimits {
@@ -112,10 +114,15 @@ class Registry {
   Registry(const Catalog& catalog, EndpointPool& pool, Loop& loop, RegistryLimits limits);
   ~Registry();
 
+  // From here on subscriptions may be durable; the queues of new ones are numbered behind `last_queue`. Before anybody
+  // subscribes.
+  void AllowDurable(uint32_t last_queue);
+
   // Adds a subscription, or refreshes the equivalent one: same event, filter, policy and subscribers (PARALLEL: in any
-  // order). A refresh takes over expiry, options and labels; the name stays.
+  // order). A refresh takes over expiry, options and labels; the name stays, and what is durable stays durable.
   // INVALID_ARGUMENT names the subscriber's position and what would be accepted; ALREADY_EXISTS: the id is taken by
-  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many.
+  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many; FAILED_PRECONDITION: durable, and none may
+  // be, or the equivalent one is not.
   absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
 
   // Checks the same and gives what Subscribe() would, without doing it.
@@ -151,6 +158,8 @@ class Registry {
 
   // The live subscription that Subscribe(spec) would refresh. INVALID_ARGUMENT like Subscribe(); NOT_FOUND.
   absl::StatusOr<Entry> Match(const SubscriptionSpec& spec) const;
+
+  Ref<const Subscription> Find(absl::string_view name) const;  // null: there is no live one
 
   SubscriptionInfo Describe(const Subscription& subscription) const;
 
@@ -311,6 +320,7 @@ class Registry {
   mutable Mutex mutex_;
   CondVar stopped_signal_;
   uint64_t last_sequence_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<uint32_t> last_queue_ ABSL_GUARDED_BY(mutex_);  // nothing: no subscription may be durable
   absl::btree_map<uint64_t, std::unique_ptr<Record>> by_sequence_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameId, SameId> by_id_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameKey, SameKey> by_key_ ABSL_GUARDED_BY(mutex_);

@@ -30,7 +30,7 @@ DeliveryCounts Subscription::CountsOf(Held held) const {
     counts.pending = wrong > 0 ? 0 : out;
     if (wrong > 0) break;
     if (again.matched != counts.matched || ended(again) != ended(counts)) continue;
-    if (out + by_others > references) wrong = out + by_others - references;
+    if (!durable && out + by_others > references) wrong = out + by_others - references;
     break;
   }
   counts.imbalance = wrong;

@@ -28,6 +28,7 @@ struct DeliveryOptions {
   absl::Duration total_timeout = absl::InfiniteDuration();  // one deadline for the event across all attempts
   absl::Duration max_event_age = absl::InfiniteDuration();  // older events are not sent
   uint32_t max_attempts = 0;                                // 0: every subscriber once
+  bool durable = false;                                     // events are kept in the journal until they are delivered
 };
 
 // A time or a duration that is stored as 64-bit nanoseconds, so that it is lock-free. Infinite values stay infinite.
@@ -89,18 +90,21 @@ class Subscription final : public RefCounted {
     mutable std::atomic<uint64_t> refused = 0;  // events of its name that the filter did not take
   };
 
-  // `filtering` is null when every event of its name is wanted.
+  // `filtering` is null when every event of its name is wanted; `queue` is 0 when it is not durable.
   Subscription(std::string id, std::string event, std::unique_ptr<const Filtering> filtering, Policy policy, bool plain,
-               std::vector<Subscriber> subscribers, absl::Time created, DeliveryLedger::Account& account)
+               std::vector<Subscriber> subscribers, absl::Time created, DeliveryLedger::Account& account,
+               uint32_t queue = 0)
       : policy(policy),
         plain(plain),
+        durable(queue != 0),
         id(std::move(id)),
         event(std::move(event)),
         filtering(std::move(filtering)),
         created(created),
         subscribers(std::move(subscribers)),
         account(account),
-        refreshed(created) {}
+        refreshed(created),
+        queue(queue) {}
   ~Subscription() override { account.ledger.Close(this, account, CountsOf(Held::kNowhere)); }
 
   // A million of these are kept: 224 bytes, which is a size of the allocator's. What is small stands first, in the
@@ -108,6 +112,7 @@ class Subscription final : public RefCounted {
   const Policy policy;
   const bool plain;  // its socket was written without "virtual:"
   std::atomic<bool> removed = false;
+  const bool durable;
 
   // Counts of threads that raise: near to the reference count, which they change too, and far from those of the loops.
   // taken = delivered + partial + failed + expired + pending
@@ -134,7 +139,7 @@ class Subscription final : public RefCounted {
     kRegistry,  // its record, and its place in the list of its event
   };
   // Its books. A delivery holds a reference until it has ended and is booked; so more that have not ended than there
-  // are references means that one was not booked. Any thread.
+  // are references means that one was not booked; what a durable one has in the journal holds none. Any thread.
   DeliveryCounts CountsOf(Held held) const;
 
   // Whether it may still be delivered to. Any thread.
@@ -157,6 +162,11 @@ class Subscription final : public RefCounted {
   mutable std::atomic<uint64_t> expired = 0;
 
   std::atomic<uint32_t> max_attempts = 0;  // an option, too
+  const uint32_t queue;                    // the number of its queue in the journal, no other's ever; 0: not durable
+
+  // A durable delivery goes on until it succeeds or becomes a dead letter, so these share what it does not need.
+  std::atomic<uint64_t>& dead_lettered() const { return failed; }
+  std::atomic<uint64_t>& dropped() const { return partial; }  // could not be written to the journal
 };
 
 }  // namespace eventvirtual

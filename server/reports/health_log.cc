@@ -9,8 +9,9 @@ namespace {
 
 // In the order of the roles.
 constexpr absl::string_view kFates[] = {
-    "FAILOVER goes on to the next", "it is FAILOVER's last, so what comes as far fails",
-    "ROUND-ROBIN goes on to the next", "PARALLEL goes on to the others", "events to it alone fail"};
+    "FAILOVER goes on to the next",    "it is FAILOVER's last, so what comes as far fails",
+    "ROUND-ROBIN goes on to the next", "PARALLEL goes on to the others",
+    "events to it alone fail",         "what durable subscriptions cannot deliver waits in the journal"};
 
 std::string Text(absl::Time time) { return absl::FormatTime("%Y-%m-%d%ET%H:%M:%E3SZ", time, absl::UTCTimeZone()); }
 
@@ -58,6 +59,7 @@ std::string HealthLog::FateOfEvents(const Endpoint& endpoint) const {
 
 HealthLog::Role HealthLog::RoleOf(const Subscription& subscription, size_t subscriber) {
   const auto& subscribers = subscription.subscribers;
+  if (subscription.durable) return kDurable;
   if (subscribers.size() == 1) return kAlone;
   switch (subscription.policy) {
     case Policy::kParallel:

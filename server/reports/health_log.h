@@ -32,8 +32,8 @@ class HealthLog final : private Registry::Observer {
 
  private:
   // What an endpoint is to a subscription.
-  enum Role { kFailover, kLastOfFailover, kRoundRobin, kParallel, kAlone };
-  static constexpr size_t kRoles = 5;
+  enum Role { kFailover, kLastOfFailover, kRoundRobin, kParallel, kAlone, kDurable };
+  static constexpr size_t kRoles = 6;
   using Counts = std::array<uint32_t, kRoles>;
 
   static Role RoleOf(const Subscription& subscription, size_t subscriber);

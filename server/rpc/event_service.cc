@@ -29,17 +29,28 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
   return reactor;
 }
 
-absl::Status CheckWait(v1::Wait wait) {
-  if (wait == v1::WAIT_DURABLE)
-    return absl::UnimplementedError("wait: WAIT_DURABLE needs a journal, which is not built yet");
-  if (!v1::Wait_IsValid(wait)) return absl::InvalidArgumentError("wait: give WAIT_ACCEPTED or WAIT_DELIVERED");
+absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
+  if (wait == v1::WAIT_DURABLE && !dispatcher.keeps_durable()) {
+    return absl::FailedPreconditionError(
+        "wait: this server keeps no events, so there is no WAIT_DURABLE; start it with --data_dir=DIR");
+  }
+  if (!v1::Wait_IsValid(wait)) {
+    return absl::InvalidArgumentError("wait: give WAIT_ACCEPTED, WAIT_DURABLE or WAIT_DELIVERED");
+  }
   return absl::OkStatus();
 }
 
+Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
+
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
-absl::Status StatusOf(const RaiseReceipt& receipt, absl::string_view event) {
+absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
   if (!receipt.known) return UnknownEvent(event);
-  if (receipt.matched > 0 && receipt.accepted == 0) return receipt.refusal;
+  if (demand == Demand::kDurable && receipt.matched > 0 && receipt.durable == 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("wait: none of the ", receipt.matched, " subscriptions that event \"", event,
+                     "\" matches is durable, and nothing was done; subscribe with delivery.durable, or wait for less"));
+  }
+  if (receipt.matched > 0 && receipt.accepted + receipt.durable == 0) return receipt.refusal;
   return absl::OkStatus();
 }
 
@@ -55,6 +66,15 @@ bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
   });
 }
 
+// Whether a repeat would bring it a second time to somebody, or nobody wants it.
+bool IsTaken(absl::Span<const DeliveryResult> deliveries) {
+  const auto took = [](const DeliveryResult& delivery) {
+    return delivery.outcome != DeliveryResult::Outcome::kFailed &&
+           delivery.outcome != DeliveryResult::Outcome::kDropped;
+  };
+  return deliveries.empty() || std::any_of(deliveries.begin(), deliveries.end(), took);
+}
+
 grpc::Status ServerIsStopping() { return {grpc::StatusCode::UNAVAILABLE, "the server is stopping; listen again"}; }
 
 // A watch that does not begin.
@@ -68,29 +88,51 @@ class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesRe
 
 grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                               v1::RaiseResponse* response) {
-  if (absl::Status status = CheckWait(request->wait()); !status.ok()) return Answer(context, status);
+  if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
   const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now(), TraceContextOf(*context));
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  const std::string& id = request->event().event_id();
+  if (!id.empty() && !raised_.Claim(id, dispatcher_.clock().Now(),
+                                    [reactor, response](const absl::Status& status, const v1::RaiseResponse& first) {
+                                      *response = first;
+                                      reactor->Finish(ToGrpc(status));
+                                    })) {
+    return reactor;
+  }
+  // `taken`: a repeat is not to be delivered.
+  const auto answer = [this, reactor, request, response](const absl::Status& status, bool taken) {
+    const std::string& claimed = request->event().event_id();
+    if (!claimed.empty()) raised_.Answered(claimed, status, *response, status.ok() && taken);
+    reactor->Finish(ToGrpc(status));
+  };
   if (request->wait() != v1::WAIT_DELIVERED) {
-    const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr);
+    const Demand demand = DemandOf(request->wait());
+    const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr, dispatcher_.clock().Now(), demand);
     response->set_matched_subscriptions(receipt.matched);
     if (receipt.known && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
-      return Answer(context, Nobody(request->event().name()));
+      answer(Nobody(request->event().name()), false);
+      return reactor;
     }
-    return Answer(context, StatusOf(receipt, request->event().name()));
+    const absl::Status status = StatusOf(receipt, demand, request->event().name());
+    if (!status.ok() || !receipt.commit) {
+      answer(status, true);
+    } else {
+      receipt.commit->Then([answer](absl::Status written) { answer(written, true); });
+    }
+    return reactor;
   }
 
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const RaiseReceipt receipt =
-      dispatcher_.Raise(*message, [reactor, request, response](absl::Span<const DeliveryResult> deliveries) {
+      dispatcher_.Raise(*message, [answer, request, response](absl::Span<const DeliveryResult> deliveries) {
         const auto filtered = std::count_if(deliveries.begin(), deliveries.end(), IsFiltered);
         response->set_matched_subscriptions(static_cast<uint32_t>(deliveries.size() - filtered));
         for (const DeliveryResult& delivery : deliveries) ToWire(delivery, response->add_deliveries());
         const bool refuse = deliveries.empty() && request->require_subscribers();
-        reactor->Finish(ToGrpc(refuse ? Nobody(request->event().name()) : absl::OkStatus()));
+        answer(refuse ? Nobody(request->event().name()) : absl::OkStatus(), IsTaken(deliveries));
       });
-  if (!receipt.known) reactor->Finish(ToGrpc(StatusOf(receipt, request->event().name())));
+  if (!receipt.known) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
   return reactor;
 }
 
@@ -190,7 +232,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       const int count = request.events_size();
       response.Clear();
       response.set_sequence(request.sequence());
-      absl::Status refusal = CheckWait(request.wait());
+      absl::Status refusal = CheckWait(request.wait(), stream_.service_.dispatcher_);
       if (count > kMaxBatch) {
         refusal = absl::InvalidArgumentError(absl::StrCat(count, " events in one batch; at most ", kMaxBatch));
       }
@@ -220,25 +262,61 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       const v1::Event& event = request.events(index);
       absl::StatusOr<MessageRef> message = MessageFromWire(event, received, stream_.trace_);
       if (!message.ok()) return EndOne(index, message.status(), {});
+      if (!event.event_id().empty() && IsRepeat(index, now)) return;
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
       if (request.wait() != v1::WAIT_DELIVERED) {
-        return EndOne(index, StatusOf(dispatcher.Raise(*std::move(message), nullptr, now), event.name()), {});
+        const Demand demand = DemandOf(request.wait());
+        const RaiseReceipt receipt = dispatcher.Raise(*std::move(message), nullptr, now, demand);
+        const absl::Status status = StatusOf(receipt, demand, event.name());
+        if (!status.ok() || !receipt.commit) return EndFirst(index, status, {}, receipt.matched);
+        open_.fetch_add(1, std::memory_order_relaxed);
+        receipt.commit->Then([this, index, matched = receipt.matched](absl::Status written) {
+          EndFirst(index, written, {}, matched);
+          Release();
+        });
+        return;
       }
       open_.fetch_add(1, std::memory_order_relaxed);
       const RaiseReceipt receipt = dispatcher.Raise(
           *std::move(message),
           [this, index](absl::Span<const DeliveryResult> deliveries) {
-            EndOne(index,
-                   IsWholeSuccess(deliveries)
-                       ? absl::OkStatus()
-                       : absl::UnavailableError("not delivered to every subscription that matched; see deliveries"),
-                   deliveries);
+            EndFirst(index,
+                     IsWholeSuccess(deliveries)
+                         ? absl::OkStatus()
+                         : absl::UnavailableError("not delivered to every subscription that matched; see deliveries"),
+                     deliveries, static_cast<uint32_t>(deliveries.size()));
             Release();
           },
           now);
       if (receipt.known) return;
-      EndOne(index, StatusOf(receipt, event.name()), {});
+      EndFirst(index, StatusOf(receipt, Demand::kNone, event.name()), {}, 0);
       Release();
+    }
+
+    // Somebody has raised an event of this id lately: this one ends as that one does.
+    bool IsRepeat(int index, absl::Time now) {
+      open_.fetch_add(1, std::memory_order_relaxed);
+      const bool first = stream_.service_.raised_.Claim(
+          request.events(index).event_id(), now, [this, index](const absl::Status& status, const v1::RaiseResponse&) {
+            EndOne(index, status, {});
+            Release();
+          });
+      if (first) open_.fetch_sub(1, std::memory_order_relaxed);  // RaiseOne() is still counted
+      return !first;
+    }
+
+    // Of an event that is no repeat.
+    void EndFirst(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries,
+                  uint32_t matched) {
+      const v1::Event& event = request.events(index);
+      if (!event.event_id().empty()) {
+        v1::RaiseResponse answer;
+        answer.set_event_id(event.event_id());
+        answer.set_matched_subscriptions(matched);
+        const bool taken = deliveries.empty() ? status.ok() : IsTaken(deliveries);
+        stream_.service_.raised_.Answered(event.event_id(), status, answer, taken);
+      }
+      EndOne(index, status, deliveries);
     }
 
     void EndOne(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries) {

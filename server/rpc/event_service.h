@@ -10,6 +10,7 @@
 #include "server/registry/registry.h"
 #include "server/rpc/delivery_watch.h"
 #include "server/rpc/listen_stream.h"
+#include "server/rpc/raised_ids.h"
 #include "transports/api/mutex.h"
 #include "transports/stream/listeners.h"
 
@@ -30,6 +31,9 @@ class EventService final : public v1::EventService::CallbackService {
   grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* WatchDeliveries(
       grpc::CallbackServerContext* context, const v1::WatchDeliveriesRequest* request) override;
 
+  // An event of an earlier life that was raised under an id of its caller's. Before anything is served.
+  void Restore(const std::string& id, absl::Time raised, uint32_t matched) { raised_.Restore(id, raised, matched); }
+
   // The server is stopping: streams read no further, answer what they have read, and end with OK. Any thread.
   void EndStreams();
   bool HasListeners();  // any thread
@@ -44,6 +48,7 @@ class EventService final : public v1::EventService::CallbackService {
   Registry& registry_;
   Dispatcher& dispatcher_;
   StreamListeners& listeners_;
+  RaisedIds raised_;
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_listeners_ ABSL_GUARDED_BY(mutex_) = false;

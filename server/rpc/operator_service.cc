@@ -22,8 +22,8 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
   return reactor;
 }
 
-grpc::ServerUnaryReactor* NotBuilt(grpc::CallbackServerContext* context, const char* what) {
-  return Answer(context, absl::UnimplementedError(what));
+absl::Status NothingIsKept() {
+  return absl::FailedPreconditionError("this server keeps no events, so there are no dead letters: no --data_dir");
 }
 
 }  // namespace
@@ -151,21 +151,53 @@ grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerC
 }
 
 grpc::ServerUnaryReactor* OperatorService::ListDeadLetters(grpc::CallbackServerContext* context,
-                                                           const v1::ListDeadLettersRequest*,
-                                                           v1::ListDeadLettersResponse*) {
-  return NotBuilt(context, "dead letters come with durable delivery, which is not built yet");
+                                                           const v1::ListDeadLettersRequest* request,
+                                                           v1::ListDeadLettersResponse* response) {
+  if (dead_letters_ == nullptr) return Answer(context, NothingIsKept());
+  const absl::StatusOr<uint64_t> after = NumberFromPageToken(request->page_token());
+  if (!after.ok()) return Answer(context, after.status());
+  const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
+  if (!size.ok()) return Answer(context, size.status());
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  dead_letters_->List(request->event(), *after, *size,
+                      [reactor, response](absl::StatusOr<std::vector<DeadLetter>> letters) {
+                        if (!letters.ok()) return reactor->Finish(ToGrpc(letters.status()));
+                        for (const DeadLetter& letter : *letters) ToWire(letter, response->add_dead_letters());
+                        // One more page may be empty: how many there are behind it is not asked.
+                        if (!letters->empty()) response->set_next_page_token(PageTokenOf(letters->back().id));
+                        reactor->Finish(grpc::Status::OK);
+                      });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* OperatorService::ReplayDeadLetters(grpc::CallbackServerContext* context,
-                                                             const v1::ReplayDeadLettersRequest*,
-                                                             v1::ReplayDeadLettersResponse*) {
-  return NotBuilt(context, "dead letters come with durable delivery, which is not built yet");
+                                                             const v1::ReplayDeadLettersRequest* request,
+                                                             v1::ReplayDeadLettersResponse* response) {
+  if (dead_letters_ == nullptr) return Answer(context, NothingIsKept());
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  dead_letters_->Replay(
+      request->event(), request->max_per_second(), [context] { return context->IsCancelled(); },
+      [reactor, response](absl::StatusOr<DeadLetters::Replayed> replayed) {
+        if (replayed.ok()) {
+          response->set_replayed(replayed->replayed);
+          response->set_failed(replayed->failed);
+          response->set_error(std::string(replayed->why.message()));
+        }
+        reactor->Finish(ToGrpc(replayed.status()));
+      });
+  return reactor;
 }
 
 grpc::ServerUnaryReactor* OperatorService::PurgeDeadLetters(grpc::CallbackServerContext* context,
-                                                            const v1::PurgeDeadLettersRequest*,
-                                                            v1::PurgeDeadLettersResponse*) {
-  return NotBuilt(context, "dead letters come with durable delivery, which is not built yet");
+                                                            const v1::PurgeDeadLettersRequest* request,
+                                                            v1::PurgeDeadLettersResponse* response) {
+  if (dead_letters_ == nullptr) return Answer(context, NothingIsKept());
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  dead_letters_->Purge(request->event(), request->force(), [reactor, response](absl::StatusOr<uint64_t> count) {
+    if (count.ok()) response->set_purge_count(*count);
+    reactor->Finish(ToGrpc(count.status()));
+  });
+  return reactor;
 }
 
 }  // namespace eventvirtual

@@ -3,6 +3,7 @@
 #define EVENTVIRTUAL_SERVER_RPC_OPERATOR_SERVICE_H_
 
 #include "eventvirtual/v1/operator.grpc.pb.h"
+#include "server/durable/dead_letters.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
 #include "server/enroll/enroller.h"
@@ -44,13 +45,19 @@ class OperatorService final : public v1::OperatorService::CallbackService {
                                             const v1::SetEndpointModeRequest* request,
                                             v1::SetEndpointModeResponse* response) override;
 
-  // Not built yet: each answers UNIMPLEMENTED with a sentence.
-  grpc::ServerUnaryReactor* ListDeadLetters(grpc::CallbackServerContext* context, const v1::ListDeadLettersRequest*,
-                                            v1::ListDeadLettersResponse*) override;
-  grpc::ServerUnaryReactor* ReplayDeadLetters(grpc::CallbackServerContext* context, const v1::ReplayDeadLettersRequest*,
-                                              v1::ReplayDeadLettersResponse*) override;
-  grpc::ServerUnaryReactor* PurgeDeadLetters(grpc::CallbackServerContext* context, const v1::PurgeDeadLettersRequest*,
-                                             v1::PurgeDeadLettersResponse*) override;
+  // From here on there are dead letters. Only before anything is served; outlives what is served.
+  void ShowDeadLetters(DeadLetters* dead_letters) { dead_letters_ = dead_letters; }
+
+  // FAILED_PRECONDITION where there are none: without --data_dir.
+  grpc::ServerUnaryReactor* ListDeadLetters(grpc::CallbackServerContext* context,
+                                            const v1::ListDeadLettersRequest* request,
+                                            v1::ListDeadLettersResponse* response) override;
+  grpc::ServerUnaryReactor* ReplayDeadLetters(grpc::CallbackServerContext* context,
+                                              const v1::ReplayDeadLettersRequest* request,
+                                              v1::ReplayDeadLettersResponse* response) override;
+  grpc::ServerUnaryReactor* PurgeDeadLetters(grpc::CallbackServerContext* context,
+                                             const v1::PurgeDeadLettersRequest* request,
+                                             v1::PurgeDeadLettersResponse* response) override;
 
  private:
   const Catalog& catalog_;
@@ -59,6 +66,7 @@ class OperatorService final : public v1::OperatorService::CallbackService {
   Prober& prober_;
   const Enroller& enroller_;
   const WireDefaults defaults_;
+  DeadLetters* dead_letters_ = nullptr;  // null: nothing is kept
 };
 
 }  // namespace eventvirtual

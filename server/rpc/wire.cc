@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "transports/api/check.h"
 #include "transports/api/trace_context.h"
 
 namespace eventvirtual {
@@ -167,6 +168,12 @@ v1::DeliveryOutcome::Outcome OutcomeToWire(DeliveryResult::Outcome outcome) {
       return v1::DeliveryOutcome::OUTCOME_FILTERED;
     case DeliveryResult::Outcome::kExpired:
       return v1::DeliveryOutcome::OUTCOME_EXPIRED;
+    case DeliveryResult::Outcome::kPending:
+      return v1::DeliveryOutcome::OUTCOME_PENDING;
+    case DeliveryResult::Outcome::kDropped:
+      return v1::DeliveryOutcome::OUTCOME_DROPPED;
+    case DeliveryResult::Outcome::kDeadLettered:
+      return v1::DeliveryOutcome::OUTCOME_DEAD_LETTERED;
   }
   return v1::DeliveryOutcome::OUTCOME_UNSPECIFIED;
 }
@@ -244,9 +251,10 @@ absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscripti
   spec.expires = *expires;
 
   const v1::DeliveryOptions& delivery = subscription.delivery();
-  if (delivery.durable()) return absl::UnimplementedError("delivery.durable: durable delivery is not built yet");
+  spec.delivery.durable = delivery.durable();
   if (!delivery.dead_letter_uri().empty()) {
-    return absl::UnimplementedError("delivery.dead_letter_uri: dead letters are not built yet");
+    return absl::UnimplementedError(
+        "delivery.dead_letter_uri: not built yet; dead letters are kept, and may be replayed");
   }
   spec.delivery.failover_timeout = defaults.failover_timeout;
   if (delivery.has_failover_timeout()) {
@@ -302,6 +310,7 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
     ToWire(info.delivery.max_event_age, delivery->mutable_max_event_age());
   }
   delivery->set_max_attempts(info.delivery.max_attempts);
+  delivery->set_durable(info.delivery.durable);
   for (const auto& [key, value] : info.labels) (*out->mutable_labels())[key] = value;
   out->set_state(info.state == SubscriptionInfo::State::kActive     ? v1::Subscription::STATE_ACTIVE
                  : info.state == SubscriptionInfo::State::kDegraded ? v1::Subscription::STATE_DEGRADED
@@ -309,7 +318,8 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
   ToWire(bridge.ToWall(info.created), out->mutable_create_time());
   out->set_raised_count(info.matched);
   out->set_delivered_count(info.delivered);
-  out->set_failed_count(info.failed + info.partial);
+  out->set_failed_count(info.failed + info.partial + info.dropped + info.dead_lettered);
+  out->set_dead_lettered_count(info.dead_lettered);
   out->set_filtered_count(info.filtered);
 }
 
@@ -497,6 +507,28 @@ void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* o
 
 absl::Status UnknownEvent(absl::string_view event) {
   return absl::NotFoundError(absl::StrCat("event \"", event, "\" is not known (--strict_events)"));
+}
+
+void ToWire(const DeadLetter& letter, v1::DeadLetter* out) {
+  out->set_name(absl::StrCat("dead-letters/", letter.id));
+  out->set_subscription(letter.subscription);
+  out->mutable_event()->set_name(letter.event);
+  if (letter.message) {
+    const absl::string_view bytes = letter.message->encoded(Encoding::kProtobuf);
+    EV_CHECK(out->mutable_event()->ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+  }
+  for (const KeptAttempt& attempt : letter.last_attempts) {
+    v1::Attempt* const to = out->add_attempts();
+    to->set_uri(attempt.uri);
+    to->set_result(ResultToWire(attempt.result));
+    if (attempt.result == AttemptRecord::Result::kOk) to->set_ack_level(ToWire(attempt.ack_level));
+    to->set_code(static_cast<int32_t>(attempt.status.code()));
+    to->set_error(std::string(attempt.status.message()));
+    ToWire(attempt.duration, to->mutable_duration());
+  }
+  ToWire(letter.created, out->mutable_create_time());
+  out->set_reason(letter.reason);
+  out->set_attempt_count(letter.attempts);
 }
 
 absl::StatusOr<uint64_t> NumberFromPageToken(const std::string& token) {

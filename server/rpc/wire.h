@@ -16,6 +16,7 @@
 #include "eventvirtual/v1/subscription.pb.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/dispatch/explain.h"
+#include "server/durable/dead_letters.h"
 #include "server/enroll/enrollment.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
@@ -52,6 +53,7 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
 void ToWire(const EndpointStats& stats, uint32_t subscribers, absl::Duration failover_timeout,
             const ClockBridge& bridge, v1::EndpointStatus* out);
 void ToWire(const EnrollmentStatus& status, const ClockBridge& bridge, v1::Enrollment* out);
+void ToWire(const DeadLetter& letter, v1::DeadLetter* out);
 v1::AckLevel ToWire(AckLevel level);
 void ToWire(absl::Duration duration, google::protobuf::Duration* out);
 

@@ -93,6 +93,7 @@ MessageRef Message::Make(const EventFields& fields) {
   message->source_ = copy(fields.source);
   message->event_time_ = fields.event_time;
   message->is_report_ = fields.is_report;
+  message->id_was_given_ = !fields.event_id.empty();
 
   auto* const params = reinterpret_cast<Param*>(block);
   for (size_t i = 0; i < fields.params.size(); ++i) {

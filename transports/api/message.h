@@ -65,12 +65,16 @@ class Message final : public RefCounted {
   absl::string_view name() const { return name_; }
   absl::Span<const Param> params() const { return params_; }
   absl::string_view event_id() const { return event_id_; }
+  bool id_was_given() const { return id_was_given_; }  // by who raised it; else it was made here
   absl::Time event_time() const { return event_time_; }
   absl::string_view source() const { return source_; }
   absl::Span<const std::pair<absl::string_view, absl::string_view>> attributes() const { return attributes_; }
 
   // The event is about what fails in this service itself: what becomes of it is not reported by further ones.
   bool is_report() const { return is_report_; }
+
+  // What the event came as, where that was JSON-RPC; else empty.
+  absl::string_view original_jsonrpc() const { return came_as_jsonrpc_ ? jsonrpc() : absl::string_view(); }
 
   // Bytes of all names and values: what the message costs a bounded queue.
   size_t size() const { return size_; }
@@ -93,6 +97,7 @@ class Message final : public RefCounted {
   size_t size_ = 0;
   bool came_as_jsonrpc_ = false;  // that encoding, the first, stands in this block
   bool is_report_ = false;
+  bool id_was_given_ = false;
   // What the views point to stands behind this object, in the same block of memory.
   struct Text;
   mutable std::atomic<const Text*> encoded_[kEncodings] = {};

@@ -87,6 +87,20 @@ TEST(Books, WhatIsOutWhenItsSubscriptionEndsIsCountedWhenItEnds) {
   EXPECT_EQ(AttemptsOf(world).in_flight, 0u);
 }
 
+TEST(Books, WhatGoesBehindTheBackOfAnAuditCountsOnce) {
+  World world;  // the ledger never looks into a subscription that was visited
+  const auto* const subscription = reinterpret_cast<const Subscription*>(&world);
+  DeliveryLedger ledger;
+  DeliveryLedger::Account& account = ledger.AccountOf("E", "fake");
+  DeliveryCounts when_visited, last;
+  when_visited.matched = 3;
+  last.matched = 5;
+  ledger.Leave(subscription, /*visited=*/true);
+  ledger.Close(subscription, account, last);
+  EXPECT_EQ(ledger.Finish({{&account, when_visited}})[0].counts.matched, 3u);
+  EXPECT_EQ(ledger.Finish({})[0].counts.matched, 5u);
+}
+
 TEST(Books, AnEventHasTheTransportThatItsSubscribersHaveInCommon) {
   World world;
   world.Subscribe("E", "virtual:PARALLEL fake:a fake:b");

@@ -18,6 +18,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "server/journal/sqlite.h"
 #include "transports/api/mutex.h"
 
@@ -45,6 +46,7 @@ SavedSubscription Saved(const std::string& id) {
   saved.total_timeout = absl::InfiniteDuration();
   saved.max_event_age = absl::Minutes(3);
   saved.max_attempts = 2;
+  saved.queue = 77;
   saved.labels = {{"team", "voice"}, {"", "ä\n\"'"}};
   return saved;
 }
@@ -71,6 +73,23 @@ class JournalTest : public testing::Test {
     journal.AfterCommit([&](absl::Status status) {
       MutexLock lock(&mutex);
       outcome = std::move(status);
+      told.SignalAll();
+    });
+    MutexLock lock(&mutex);
+    while (!outcome.has_value()) {
+      if (!told.WaitFor(&mutex, kPatience)) return absl::DeadlineExceededError("nothing was told");
+    }
+    return *outcome;
+  }
+
+  // Appends an event, and waits for its commit.
+  static absl::Status Append(Journal& journal, std::string record, uint32_t queue = 1) {
+    Mutex mutex;
+    CondVar told;
+    std::optional<absl::Status> outcome;
+    journal.Append(std::move(record), {queue}, std::nullopt, [&](absl::StatusOr<uint64_t> first) {
+      MutexLock lock(&mutex);
+      outcome = first.status();
       told.SignalAll();
     });
     MutexLock lock(&mutex);
@@ -120,6 +139,7 @@ TEST_F(JournalTest, KeepsAllThatASubscriptionIs) {
   EXPECT_EQ(kept[0].total_timeout, expected.total_timeout);
   EXPECT_EQ(kept[0].max_event_age, expected.max_event_age);
   EXPECT_EQ(kept[0].max_attempts, expected.max_attempts);
+  EXPECT_EQ(kept[0].queue, expected.queue);
   EXPECT_EQ(kept[0].labels, expected.labels);
   EXPECT_EQ(kept[1].id, "b") << "in the order of creation";
   EXPECT_EQ(kept[1].expires, absl::InfiniteFuture());
@@ -164,12 +184,37 @@ TEST_F(JournalTest, BelongsToOneProcessAtATime) {
   EXPECT_THAT(Text(second), HasSubstr(file().string()));
 }
 
+// As version 1 wrote it, before events were kept.
+TEST_F(JournalTest, OfAnOlderVersionBecomesOneOfThis) {
+  fs::create_directories(folder_ / "data");
+  ASSERT_TRUE((*Database::Open(file()))
+                  ->Run(R"(
+    CREATE TABLE state(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
+    INSERT INTO state VALUES('closed_in_order', '1');
+    CREATE TABLE subscriptions(
+      id TEXT PRIMARY KEY, event TEXT, filter TEXT, socket TEXT, attempt_timeouts TEXT, created INTEGER, expires INTEGER,
+      failover_timeout INTEGER, total_timeout INTEGER, max_event_age INTEGER, max_attempts INTEGER) WITHOUT ROWID;
+    CREATE TABLE labels(subscription TEXT, name TEXT, value TEXT, PRIMARY KEY(subscription, name)) WITHOUT ROWID;
+    INSERT INTO subscriptions VALUES('old', 'E', '', 'fake:a', '0', 1, NULL, 7, NULL, NULL, 2);
+    INSERT INTO labels VALUES('old', 'team', 'voice');
+    PRAGMA user_version = 1;)")
+                  .ok());
+  const std::unique_ptr<Journal> journal = Open();
+  const std::vector<SavedSubscription> kept = journal->TakeSubscriptions();
+  ASSERT_EQ(kept.size(), 1u);
+  EXPECT_EQ(kept[0].id, "old");
+  EXPECT_EQ(kept[0].max_attempts, 2u);
+  EXPECT_EQ(kept[0].labels, (std::map<std::string, std::string>{{"team", "voice"}}));
+  EXPECT_EQ(kept[0].queue, 0u) << "it was not durable";
+  EXPECT_EQ(journal->last_queue(), 0u);
+}
+
 TEST_F(JournalTest, OfANewerVersionIsLeftAlone) {
   Open()->Close(kPatience);
   ASSERT_TRUE((*Database::Open(file()))->Run("PRAGMA user_version = 7").ok());
   const absl::Status status = Journal::Open(folder_ / "data", Journal::Sync::kFull).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Text(status), HasSubstr("a newer version wrote it (7; this one knows 1)"));
+  EXPECT_THAT(Text(status), HasSubstr("a newer version wrote it (7; this one knows 2)"));
   EXPECT_FALSE(MovedAside());
 }
 
@@ -247,6 +292,81 @@ TEST_F(JournalTest, WhatCannotBeWrittenIsNotAcknowledgedAndIsWrittenWhenThereIsR
   journal->Close(kPatience);
   journal.reset();
   EXPECT_EQ(Ids().size(), 101u);
+}
+
+// Likewise, for events: what was refused is not tried again, what comes when there is room again is taken.
+TEST_F(JournalTest, AnEventThatCannotBeWrittenIsRefusedAndLaterOnesAreTaken) {
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  std::unique_ptr<Journal> journal = Open();
+  ASSERT_TRUE(Append(*journal, "first").ok());
+  const rlimit full = {20000, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  const absl::Status refused = Append(*journal, std::string(30000, 'x'));
+  const absl::Status at_once = Append(*journal, "small");
+  const absl::Status health = journal->health();
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_FALSE(refused.ok());
+  EXPECT_EQ(health, refused);
+  EXPECT_THAT(Text(at_once), HasSubstr("it is tried again each second"));
+  const absl::Time deadline = absl::Now() + kPatience;
+  absl::Status taken = at_once;
+  while (!taken.ok() && absl::Now() < deadline) taken = Append(*journal, "last");
+  EXPECT_TRUE(taken.ok()) << taken;
+  EXPECT_TRUE(journal->health().ok());
+  journal->Close(kPatience);
+  journal.reset();
+  journal = Open();
+  std::vector<std::string> records;
+  journal->Look([&records](EventTable& table) {
+    const absl::StatusOr<std::vector<QueuedEvent>> events = table.Read(1, 0, 100, 1 << 20);
+    for (const QueuedEvent& event : *events) records.push_back(event.record);
+  });
+  journal->Close(kPatience);
+  EXPECT_THAT(records, ::testing::ElementsAre("first", "last"));
+}
+
+TEST_F(JournalTest, TellsWhichQueuesHaveEventsWithoutReadingThem) {
+  {
+    const std::unique_ptr<Journal> journal = Open();
+    SavedSubscription saved = Saved("billing");
+    saved.queue = 7;
+    journal->Save(saved);
+    for (uint32_t queue : {7, 900, 7, 3}) ASSERT_TRUE(Append(*journal, "x", queue).ok());
+    journal->Change([](EventTable& table) { return table.Erase(3, 0, 100); }, nullptr);
+    journal->Close(kPatience);
+  }
+  const std::unique_ptr<Journal> journal = Open();
+  const std::vector<Backlog> backlogs = journal->TakeBacklogs();
+  ASSERT_EQ(backlogs.size(), 2u);
+  EXPECT_EQ(backlogs[0].queue, 7u);
+  EXPECT_EQ(backlogs[0].subscription, "billing");
+  EXPECT_EQ(backlogs[0].last, 3u);
+  EXPECT_EQ(backlogs[1].queue, 900u);
+  EXPECT_EQ(journal->last_sequence(), 3u);
+  EXPECT_GE(journal->last_queue(), 900u) << "no other ever gets this number";
+}
+
+TEST_F(JournalTest, RemembersTheIdsOfItsCallersAndNoMoreThanItMay) {
+  {
+    const std::unique_ptr<Journal> journal = Open();
+    journal->Change(
+        [](EventTable& table) {
+          for (uint64_t i = 0; i < EventTable::kMaxRaisedIds + 5; ++i) {
+            if (absl::Status status = table.Remember({absl::StrCat("id-", i), absl::Now(), 2}); !status.ok()) {
+              return status;
+            }
+          }
+          return table.Remember({"old", absl::Now() - absl::Hours(1), 2});
+        },
+        nullptr);
+    journal->Close(kPatience);
+  }
+  const std::vector<RaisedId> ids = Open()->TakeRaisedIds();
+  ASSERT_EQ(ids.size(), EventTable::kMaxRaisedIds - 1) << "and the old one";
+  EXPECT_EQ(ids[0].id, "id-6");
+  EXPECT_EQ(ids[0].matched, 2u);
 }
 
 }  // namespace

@@ -1,0 +1,276 @@
+"""Durable delivery from outside: nothing that was acknowledged is lost by kill -9, and little comes twice."""
+
+import collections
+import json
+import os
+import queue
+import random
+import socket
+import tempfile
+import threading
+import unittest
+
+import grpc
+
+from service import Service, event, eventually, subscription
+
+LIVES = int(os.environ.get("EVENTVIRTUAL_LIVES", "12"))
+RAISERS = 4
+WINDOW = 256  # DurableQueue::kWindow: what may come twice after a crash
+
+
+class Listener(threading.Thread):
+    """The subscriber stream:NAME, over all lives of the service: what it has acknowledged, in the order it came."""
+
+    def __init__(self, name):
+        super().__init__(daemon=True)
+        self.name_, self.arrived, self.services, self.paused = name, [], queue.Queue(), threading.Event()
+        self.start()
+
+    def listen_to(self, service):
+        self.services.put(service)
+
+    def run(self):
+        while True:
+            service = self.services.get()
+            if service is None:
+                return
+            answers = queue.Queue()
+            answers.put(event.ListenRequest(name=self.name_))
+            try:
+                for delivery in service.events.Listen(iter(answers.get, None)):
+                    params = {p.name: p.string_value for p in delivery.event.params}
+                    self.arrived.append((delivery.event.event_id, params))
+                    answers.put(event.ListenRequest(acks=[delivery.delivery_id]))
+            except grpc.RpcError:
+                pass  # the service has died
+
+
+class Raiser(threading.Thread):
+    """Raises one event after the other until the service dies; `told`: the ids that were acknowledged, in order."""
+
+    def __init__(self, service, number, life):
+        super().__init__(daemon=True)
+        self.service, self.prefix, self.told, self.asked = service, "r%d-%d" % (number, life), [], 0
+
+    def run(self):
+        try:
+            while True:
+                request = event.RaiseRequest(wait=event.WAIT_DURABLE)
+                request.event.name = "E_CDR"
+                request.event.event_id = "%s-%d" % (self.prefix, self.asked)
+                request.event.params.add(name="raiser", string_value=self.prefix)
+                request.event.params.add(name="number", string_value=str(self.asked))
+                self.asked += 1
+                self.service.events.Raise(request, timeout=10)
+                self.told.append(request.event.event_id)
+        except (grpc.RpcError, ValueError):
+            pass  # the service has died, and its channel may be closed already
+
+
+class DurableTest(unittest.TestCase):
+    def setUp(self):
+        self.data = os.path.join(tempfile.mkdtemp(prefix="ev", dir="/tmp"), "data")
+
+    def subscribe(self, service, name, socket_text):
+        request = subscription.SubscribeRequest()
+        request.subscription.event = name
+        request.subscription.socket = socket_text
+        request.subscription.never_expires = True
+        request.subscription.delivery.durable = True
+        return service.subscriptions.Subscribe(request, timeout=10).subscription
+
+    def test_no_acknowledged_event_is_lost_by_kill_9_and_few_come_twice(self):
+        listener = Listener("billing")
+        chance = random.Random(7)
+        raisers = []
+        for life in range(LIVES):
+            service = Service("--data_dir=" + self.data)
+            if life == 0:
+                self.subscribe(service, "E_CDR", "stream:billing")
+            if chance.random() < 0.8:  # else it is away for a life
+                listener.listen_to(service)
+            mine = [Raiser(service, number, life) for number in range(RAISERS)]
+            for raiser in mine:
+                raiser.start()
+            at_least = chance.randrange(1, 200)
+            eventually(lambda: sum(len(r.told) for r in mine) >= at_least, "events are acknowledged")
+            service.kill()
+            for raiser in mine:
+                raiser.join(timeout=20)
+                self.assertFalse(raiser.is_alive())
+            raisers += mine
+        service = Service("--data_dir=" + self.data)
+        listener.listen_to(service)
+        told = [name for raiser in raisers for name in raiser.told]
+        eventually(lambda: set(told) <= {name for name, _ in listener.arrived}, "all that was acknowledged arrives", 60)
+        asked = {"%s-%d" % (r.prefix, n) for r in raisers for n in range(r.asked)}
+        self.assertEqual({name for name, _ in listener.arrived} - asked, set(), "nobody raised these")
+        last = collections.defaultdict(lambda: -1)
+        seen = set()
+        for name, params in list(listener.arrived):
+            self.assertEqual(name, "%s-%s" % (params["raiser"], params["number"]), "as it was raised")
+            if name not in seen:
+                self.assertGreater(int(params["number"]), last[params["raiser"]], "in order")
+                last[params["raiser"]] = int(params["number"])
+            seen.add(name)
+        twice = len(listener.arrived) - len(seen)
+        self.assertLessEqual(twice, WINDOW * LIVES)
+        print("%d lives, %d events acknowledged, none lost, %d came twice" % (LIVES, len(told), twice))
+        self.assertEqual(service.stop(), 0)
+
+    def test_a_stop_in_order_keeps_what_is_queued_and_nothing_comes_twice(self):
+        service = Service("--data_dir=" + self.data)
+        self.subscribe(service, "E_CDR", "stream:billing")
+        for number in range(50):
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, raiser="r", number=str(number))
+        self.assertEqual(service.stop(), 0)
+        listener = Listener("billing")
+        for _ in range(2):
+            service = Service("--data_dir=" + self.data)
+            listener.listen_to(service)
+            eventually(lambda: len(listener.arrived) >= 50, "what was queued arrives", 60)
+            self.assertEqual(service.stop(), 0)
+        self.assertEqual([params["number"] for _, params in listener.arrived], [str(n) for n in range(50)])
+
+    def test_without_a_data_dir_nothing_can_be_durable(self):
+        service = Service()
+        self.addCleanup(service.stop)
+        for words in (["subscribe", "E", "stream:x", "--durable"], ["raise", "E", "--wait=durable"]):
+            refused = service.evctl(*words, check=False)
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn("FAILED_PRECONDITION", refused.stderr)
+            self.assertIn("--data_dir=DIR", refused.stderr)
+
+    def test_waiting_for_durable_where_nothing_is_does_nothing(self):
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        path = os.path.join(service.dir, "file")
+        service.evctl("subscribe", "E", "flatstore:" + path)
+        refused = service.evctl("raise", "E", "--wait=durable", check=False)
+        self.assertIn("none of the 1 subscriptions", refused.stderr)
+        service.evctl("raise", "E", "n=1", "--wait=delivered")
+        with open(path) as file:
+            self.assertEqual(len(file.readlines()), 1)
+        service.evctl("subscribe", "E", "stream:x", "--durable")
+        done = json.loads(service.evctl("raise", "E", "--wait=durable", "-o", "json").stdout)
+        self.assertEqual(done["matched_subscriptions"], 2)
+        got = json.loads(service.evctl("raise", "E", "--wait=delivered", "-o", "json", check=False).stdout)
+        self.assertEqual(sorted(d["outcome"] for d in got["deliveries"]), ["OUTCOME_DELIVERED", "OUTCOME_PENDING"])
+
+    def test_a_repeated_id_gets_the_first_answer_and_is_not_delivered_again_also_over_a_restart(self):
+        listener = Listener("billing")
+        service = Service("--data_dir=" + self.data)
+        listener.listen_to(service)
+        self.subscribe(service, "E_CDR", "stream:billing")
+
+        def raise_it(name, wait=event.WAIT_ACCEPTED, stream=False):
+            request = event.RaiseRequest(wait=wait)
+            request.event.name = "E_CDR"
+            request.event.event_id = name
+            if not stream:
+                return service.events.Raise(request, timeout=20)
+            batch = event.RaiseStreamRequest(wait=wait, events=[request.event] * 3)
+            return next(service.events.RaiseStream(iter([batch]), timeout=20))
+        for _ in range(3):
+            answer = raise_it("once")
+            self.assertEqual((answer.event_id, answer.matched_subscriptions), ("once", 1))
+        self.assertEqual(raise_it("once", stream=True).succeeded, 3)
+        self.assertEqual(raise_it("stream", stream=True).succeeded, 3)
+        calls = [service.events.Raise.future(event.RaiseRequest(event=event.Event(name="E_CDR", event_id="at-once")))
+                 for _ in range(20)]
+        self.assertEqual({call.result(timeout=20).matched_subscriptions for call in calls}, {1})
+        eventually(lambda: len(listener.arrived) >= 3, "each arrives", 60)
+        service.kill()
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        listener.listen_to(service)
+        self.assertEqual(raise_it("once").matched_subscriptions, 1)
+        raise_it("last")
+        eventually(lambda: listener.arrived[-1][0] == "last", "the last arrives", 60)
+        self.assertEqual(collections.Counter(name for name, _ in listener.arrived if name != "at-once"),
+                         {"once": 1, "stream": 1, "last": 1})
+
+    def test_what_is_given_up_is_listed_replayed_and_purged(self):
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        request = subscription.SubscribeRequest()
+        request.subscription.event = "E_CDR"
+        request.subscription.socket = "stream:billing"
+        request.subscription.ttl.FromSeconds(3600)
+        request.subscription.delivery.durable = True
+        request.subscription.delivery.max_attempts = 1
+        name = service.subscriptions.Subscribe(request, timeout=10).subscription.name
+        for number in range(3):
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, number=str(number))
+
+        def listed(*words):
+            lines = service.evctl("dead-letters", "list", "-o", "json", *words).stdout.splitlines()
+            return [json.loads(line) for line in lines]
+        eventually(lambda: len(listed()) == 3, "nobody listens, and each is tried once", 60)
+        letters = listed()
+        self.assertEqual([letter["subscription"] for letter in letters], [name] * 3)
+        self.assertEqual([letter["event"]["params"][0]["string_value"] for letter in letters], ["0", "1", "2"])
+        self.assertIn("max_attempts", letters[0]["reason"])
+        self.assertEqual(letters[0]["attempts"][0]["uri"], "stream:billing")
+        self.assertEqual(listed("--event=E_OTHER"), [])
+        shown = json.loads(service.evctl("dead-letters", "show", letters[1]["name"]).stdout)
+        self.assertEqual(shown, letters[1])
+        self.assertEqual(service.evctl("dead-letters", "show", "dead-letters/0", check=False).returncode, 1)
+
+        listener = Listener("billing")
+        listener.listen_to(service)
+        eventually(lambda: service.raise_event("E_CDR", number="9").deliveries[0].outcome ==
+                   event.DeliveryOutcome.OUTCOME_DELIVERED, "it listens", 60)
+        before = len(listener.arrived)
+        self.assertIn("failed 0", service.evctl("dead-letters", "replay", "--event=E_CDR", "--rate=50").stdout)
+        eventually(lambda: {"0", "1", "2"} <= {p["number"] for _, p in listener.arrived[before:]}, "they arrive")
+        ids = [letter["event"]["event_id"] for letter in letters]
+        self.assertEqual([i for i, _ in listener.arrived[before:] if i in ids], ids, "in order, with their ids")
+        eventually(lambda: not [l for l in listed() if l["name"] in [x["name"] for x in letters]], "they are gone")
+
+        listener.services.put(None)
+        service.subscriptions.Unsubscribe(subscription.UnsubscribeRequest(name=name), timeout=10)
+        self.subscribe(service, "E_LATE", "stream:nobody")
+        service.raise_event("E_LATE", wait=event.WAIT_DURABLE, number="1")
+        late = service.subscriptions.ListSubscriptions(subscription.ListSubscriptionsRequest(), timeout=10).subscriptions
+        service.subscriptions.Unsubscribe(subscription.UnsubscribeRequest(name=late[0].name), timeout=10)
+        eventually(lambda: listed("--event=E_LATE"), "what was queued is a dead letter", 60)
+        replay = service.evctl("dead-letters", "replay", "--event=E_LATE", check=False)
+        self.assertEqual(replay.returncode, 4)
+        self.assertIn("there is no durable subscription", replay.stderr)
+        self.assertIn("1 would be purged", service.evctl("dead-letters", "purge", "--event=E_LATE").stdout)
+        self.assertIn("purged 1", service.evctl("dead-letters", "purge", "--event=E_LATE", "--force").stdout)
+        self.assertEqual(listed("--event=E_LATE"), [])
+
+    def test_opensips_is_answered_when_the_journal_has_it(self):
+        service = Service("--data_dir=" + self.data, "--ingest=tcp:127.0.0.1:0")
+        self.subscribe(service, "E_PIKE_BLOCKED", "stream:billing")
+        host, port = service.ingest[0].split(":")[1:]
+        with socket.create_connection((host, int(port)), timeout=20) as proxy:
+            for number in range(200):
+                proxy.sendall(json.dumps({"jsonrpc": "2.0", "id": number, "method": "E_PIKE_BLOCKED",
+                                          "params": {"number": str(number)}}).encode())
+            decoder, text, answered = json.JSONDecoder(), "", []
+            while len(answered) < 200:
+                text += proxy.recv(65536).decode()
+                while text:
+                    try:
+                        answer, end = decoder.raw_decode(text)
+                    except ValueError:
+                        break
+                    self.assertEqual(answer["result"], "OK")
+                    answered.append(answer["id"])
+                    text = text[end:]
+            service.kill()
+        self.assertEqual(answered, list(range(200)))
+        listener = Listener("billing")
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        listener.listen_to(service)
+        eventually(lambda: len(listener.arrived) >= 200, "what was answered arrives", 60)
+        self.assertEqual([params["number"] for _, params in listener.arrived], [str(n) for n in range(200)])
+
+
+if __name__ == "__main__":
+    unittest.main()
