@@ -211,7 +211,7 @@ class ServiceTest(unittest.TestCase):
         filtered.subscription.never_expires = True
         filtered.subscription.filter = "count>many"
         self.assert_refused(invalid, ["filter: position 7", "no number"], service.subscriptions.Subscribe, filtered)
-        self.assert_refused(grpc.StatusCode.UNIMPLEMENTED, ["not built yet"], service.operators.ListDeadLetters,
+        self.assert_refused(grpc.StatusCode.FAILED_PRECONDITION, ["--data_dir"], service.operators.ListDeadLetters,
                             operator.ListDeadLettersRequest())
 
     def test_filters_and_patterns_choose_events(self):
