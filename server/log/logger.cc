@@ -78,23 +78,24 @@ void Logger::Enqueue(std::string line) {
     return;
   }
   queued_bytes_ += line.size();
-  queue_.push_back(std::move(line));
+  queue_.push_back({std::move(line)});
 }
 
 // The one line that needs no room: there is one of it for each time that the queue was full.
 void Logger::TellLost() {
   const uint64_t lost = std::exchange(lost_, 0);
-  queue_.push_back(EndLine(format_,
-                           BeginLine(format_, absl::Now(), LogLevel::kWarning,
-                                     "lines of the log were lost: nobody took them", {{"lost", lost}}),
-                           0));
-  queued_bytes_ += queue_.back().size();
+  queue_.push_back({EndLine(format_,
+                            BeginLine(format_, absl::Now(), LogLevel::kWarning,
+                                      "lines of the log were lost: nobody took them", {{"lost", lost}}),
+                            0),
+                    lost});
+  queued_bytes_ += queue_.back().text.size();
 }
 
 void Logger::Run() {
   bool written = true;
   for (;;) {
-    std::string line;
+    Queued line;
     {
       MutexLock lock(&mutex_);
       for (;;) {
@@ -106,13 +107,13 @@ void Logger::Run() {
       if (stopping_) return;
       line = std::move(queue_.front());
       queue_.pop_front();
-      queued_bytes_ -= line.size();
+      queued_bytes_ -= line.text.size();
       writing_ = true;
     }
-    written = Write(line);
+    written = Write(line.text);
     MutexLock lock(&mutex_);
     writing_ = false;
-    if (!written) ++lost_;
+    if (!written) lost_ += line.lines;
     changed_.SignalAll();
   }
 }

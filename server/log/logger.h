@@ -40,6 +40,11 @@ class Logger {
   bool Flush(absl::Duration patience);
 
  private:
+  struct Queued {
+    std::string text;
+    uint64_t lines = 1;  // that are lost if it cannot be written: itself, or those of whose loss it tells
+  };
+
   void Pass(std::vector<LineLimiter::Line> lines) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Enqueue(std::string line) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellLost() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -53,7 +58,7 @@ class Logger {
   Mutex mutex_;
   CondVar changed_;  // there is something to do, or everything is done
   LineLimiter limiter_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::string> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Queued> queue_ ABSL_GUARDED_BY(mutex_);
   size_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t lost_ ABSL_GUARDED_BY(mutex_) = 0;     // lines that nothing has been said of
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;  // one is neither in the queue nor written
