@@ -4,12 +4,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "tests/server/durable/life.h"
+#include "tests/transports/io/temporary_folder.h"
 
 namespace eventvirtual {
 namespace {
@@ -21,15 +21,10 @@ using ::testing::SizeIs;
 
 class DeadLettersTest : public testing::Test {
  protected:
-  DeadLettersTest() {
-    char folder[] = "/tmp/evXXXXXX";
-    folder_ = mkdtemp(folder);
-    Begin();
-  }
+  DeadLettersTest() { Begin(); }
   ~DeadLettersTest() override {
     letters_.reset();
     life_.reset();
-    std::filesystem::remove_all(folder_);
   }
   void Begin(DurableLimits limits = {}) {
     letters_.reset();
@@ -80,7 +75,8 @@ class DeadLettersTest : public testing::Test {
     return **purged;
   }
 
-  std::string folder_;
+  const TemporaryFolder temporary_;
+  const std::string folder_ = temporary_ / "data";
   std::unique_ptr<Life> life_;
   std::unique_ptr<DeadLetters> letters_;
 };

@@ -4,11 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "tests/server/durable/life.h"
+#include "tests/transports/io/temporary_folder.h"
 
 namespace eventvirtual {
 namespace {
@@ -28,12 +28,8 @@ void ExpectBooksBalance(const SubscriptionInfo& info, uint64_t pending) {
 
 class DurableTest : public testing::Test {
  protected:
-  DurableTest() {
-    char folder[] = "/tmp/evXXXXXX";
-    folder_ = mkdtemp(folder);
-  }
-  ~DurableTest() override { std::filesystem::remove_all(folder_); }
-  std::string folder_;
+  const TemporaryFolder temporary_;
+  const std::string folder_ = temporary_ / "data";
 };
 
 TEST_F(DurableTest, AnEventIsInTheJournalBeforeItIsAcknowledgedAndBeforeItIsSent) {

@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/journal/sqlite.h"
+#include "tests/transports/io/temporary_folder.h"
 #include "transports/api/mutex.h"
 
 namespace eventvirtual {
@@ -53,12 +54,6 @@ SavedSubscription Saved(const std::string& id) {
 
 class JournalTest : public testing::Test {
  protected:
-  JournalTest() {
-    char folder[] = "/tmp/evXXXXXX";
-    folder_ = mkdtemp(folder);
-  }
-  ~JournalTest() override { fs::remove_all(folder_); }
-
   std::unique_ptr<Journal> Open() {
     absl::StatusOr<std::unique_ptr<Journal>> journal = Journal::Open(folder_ / "data", Journal::Sync::kNormal);
     EXPECT_TRUE(journal.ok()) << journal.status();
@@ -110,7 +105,7 @@ class JournalTest : public testing::Test {
   fs::path file() const { return folder_ / "data/journal.db"; }
   bool MovedAside() const { return fs::exists(file().string() + ".damaged-1"); }
 
-  fs::path folder_;
+  const TemporaryFolder folder_;
 };
 
 TEST_F(JournalTest, KeepsAllThatASubscriptionIs) {

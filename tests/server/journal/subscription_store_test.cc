@@ -4,11 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <memory>
 #include <string>
 
 #include "tests/server/dispatch/world.h"
+#include "tests/transports/io/temporary_folder.h"
 
 namespace eventvirtual {
 namespace {
@@ -38,12 +38,8 @@ struct Life {
 
 class SubscriptionStoreTest : public testing::Test {
  protected:
-  SubscriptionStoreTest() {
-    char folder[] = "/tmp/evXXXXXX";
-    folder_ = mkdtemp(folder);
-  }
-  ~SubscriptionStoreTest() override { std::filesystem::remove_all(folder_); }
-  std::string folder_;
+  const TemporaryFolder temporary_;
+  const std::string folder_ = temporary_ / "data";
 };
 
 TEST_F(SubscriptionStoreTest, ASubscriptionComesBackAsItWas) {

@@ -15,7 +15,6 @@
 
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <random>
@@ -30,26 +29,9 @@
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
 #include "tests/transports/io/loopback_listener.h"
+#include "tests/transports/io/temporary_folder.h"
 
 namespace eventvirtual {
-
-// A folder under /tmp that goes with this object.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    char name[] = "/tmp/evXXXXXX";
-    EXPECT_NE(mkdtemp(name), nullptr);
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 inline std::string ReadFile(const std::string& path) {
   std::stringstream text;
