@@ -110,7 +110,7 @@ void MiServer::Answer(MiAnswer answer, Send send) {
   }
   registry_.AfterSends([this, journal = journal_, box = mailbox_, id] {
     const auto settled = [this, box, id](const absl::Status& written) {
-      box->Post([this, id, written] { OnSettled(id, written); });
+      box->Post([this, id, written = Fresh(written)] { OnSettled(id, written); });
     };
     if (journal == nullptr) return settled(absl::OkStatus());
     journal->AfterCommit(settled);

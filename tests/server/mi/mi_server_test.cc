@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -21,6 +20,7 @@
 #include "tests/server/ingest/world.h"
 #include "tests/transports/io/on_loop.h"
 #include "tests/transports/io/peer.h"
+#include "tests/transports/io/temporary_folder.h"
 #include "transports/io/event_loop.h"
 
 namespace eventvirtual {
@@ -212,8 +212,8 @@ INSTANTIATE_TEST_SUITE_P(Sockets, MiDatagram, testing::Values("udp", "unix"),
 
 TEST(MiUnix, WhoCannotBeAnsweredIsServed) {
   MiWorld mi;
-  const std::string path = absl::StrCat("/tmp/evmi", getpid());
-  const std::string address = mi.Listen({absl::StrCat("unix:", path)});
+  const TemporaryFolder folder;
+  const std::string address = mi.Listen({absl::StrCat("unix:", folder / "mi")});
   DatagramPeer nameless(address);
   ASSERT_TRUE(nameless.SendOne(Request("event_subscribe", R"(["E","record:x"])")));
   DatagramClient client(address);
@@ -284,31 +284,26 @@ TEST(MiHttp, StoppingAnswersWhatWasTaken) {
 // The disk is full: as far as the journal sees, a write fails.
 TEST(MiJournal, AChangeThatIsNotWrittenDownIsNotAcknowledged) {
   signal(SIGXFSZ, SIG_IGN);
-  std::string folder = "/tmp/evXXXXXX";
-  ASSERT_NE(mkdtemp(folder.data()), nullptr);
-  {
-    MiWorld mi;
-    const std::unique_ptr<Journal> journal = *Journal::Open(folder, Journal::Sync::kNormal);
-    SubscriptionStore store(*journal, mi.world.registry);
-    auto listening =
-        MiServer::Listen({{"udp:127.0.0.1:0"}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher, journal.get());
-    ASSERT_TRUE(listening.ok());
-    mi.mi = *std::move(listening);
-    DatagramClient client(mi.mi->addresses()[0]);
-    EXPECT_EQ(client.Ask(Request("event_subscribe", R"(["E","record:a"])")), Result("\"OK\""));
-    rlimit before = {};
-    ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
-    const rlimit full = {1000, before.rlim_max};
-    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
-    const std::string refused = client.Ask(Request("event_subscribe", R"(["E","record:b"])"));
-    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
-    EXPECT_THAT(refused,
-                AllOf(HasSubstr(R"("code":-32000,"message":"Server error","data":"done, but not written down)"),
-                      HasSubstr(R"("id":1})")));
-    EXPECT_EQ(client.Ask(Request("event_subscribe", R"(["E","record:b"])")), Result("\"OK\""));
-    mi.mi.reset();
-  }
-  std::filesystem::remove_all(folder);
+  const TemporaryFolder folder;
+  MiWorld mi;
+  const std::unique_ptr<Journal> journal = *Journal::Open(folder / "journal", Journal::Sync::kNormal);
+  SubscriptionStore store(*journal, mi.world.registry);
+  auto listening =
+      MiServer::Listen({{"udp:127.0.0.1:0"}, {}}, mi.loop, mi.world.registry, mi.world.dispatcher, journal.get());
+  ASSERT_TRUE(listening.ok());
+  mi.mi = *std::move(listening);
+  DatagramClient client(mi.mi->addresses()[0]);
+  EXPECT_EQ(client.Ask(Request("event_subscribe", R"(["E","record:a"])")), Result("\"OK\""));
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const rlimit full = {1000, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  const std::string refused = client.Ask(Request("event_subscribe", R"(["E","record:b"])"));
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_THAT(refused, AllOf(HasSubstr(R"("code":-32000,"message":"Server error","data":"done, but not written down)"),
+                             HasSubstr(R"("id":1})")));
+  EXPECT_EQ(client.Ask(Request("event_subscribe", R"(["E","record:b"])")), Result("\"OK\""));
+  mi.mi.reset();
 }
 
 TEST(MiListen, AnAddressThatWillNotDoIsRefusedWithTheWayOut) {

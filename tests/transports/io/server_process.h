@@ -161,7 +161,8 @@ class ServerProcess {
   void Pause() {
     Signal(SIGSTOP);
     siginfo_t stopped;
-    if (pid_ > 0) EXPECT_EQ(waitid(P_PID, pid_, &stopped, WSTOPPED), 0);
+    if (pid_ <= 0) return;
+    EXPECT_EQ(waitid(P_PID, pid_, &stopped, WSTOPPED), 0);
   }
   void Continue() { Signal(SIGCONT); }  // nothing, if it does not run any more
 

@@ -21,7 +21,7 @@ namespace eventvirtual {
 class RedisServer {
  public:
   explicit RedisServer(const std::vector<std::string>& flags = {})
-      : process_(Command(folder_, port_, flags), port_, folder_ / "output") {}
+      : process_(Command(folder_, port_, flags), {}, folder_ / "output", [this] { return Serves(); }) {}
 
   // "redis://127.0.0.1:PORT/" and `rest`.
   std::string Uri(absl::string_view rest) const { return absl::StrCat("redis://127.0.0.1:", port_, "/", rest); }
@@ -57,6 +57,15 @@ class RedisServer {
         "--appendonly",          "yes",    "--appendfsync",    "always", "--save",    ""};
     words.insert(words.end(), flags.begin(), flags.end());
     return words;
+  }
+  // It accepts a moment before it has read its file, and answers LOADING until then.
+  bool Serves() const {
+    redisContext* const context = redisConnect("127.0.0.1", port_);
+    auto* const reply = context->err == 0 ? static_cast<redisReply*>(redisCommand(context, "PING")) : nullptr;
+    const bool serves = reply != nullptr && reply->type == REDIS_REPLY_STATUS;
+    if (reply != nullptr) freeReplyObject(reply);
+    redisFree(context);
+    return serves;
   }
   static std::optional<std::string> TextOf(const redisReply& reply) {
     if (reply.type == REDIS_REPLY_NIL) return std::nullopt;
