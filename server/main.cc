@@ -1,5 +1,6 @@
 // eventvirtuald: options, start, wait for a signal, drain.
 #include <signal.h>
+#include <time.h>
 
 #include <memory>
 
@@ -15,6 +16,7 @@
 namespace eventvirtual {
 namespace {
 
+constexpr timespec kLook = {.tv_sec = 1, .tv_nsec = 0};    // how often it is seen whether files have changed
 constexpr absl::Duration kLogPatience = absl::Seconds(1);  // with whoever reads stderr, when the process ends
 
 void TellSystemd(absl::string_view state) {
@@ -38,6 +40,7 @@ int main(int argc, char** argv) {
   sigemptyset(&stop);
   sigaddset(&stop, SIGTERM);
   sigaddset(&stop, SIGINT);
+  sigaddset(&stop, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 
   StartLog(options.log_format);
@@ -54,8 +57,10 @@ int main(int argc, char** argv) {
        {"mi", absl::StrJoin((*server)->managing(), ",")},
        {"http", absl::StrJoin((*server)->showing(), ",")}});
   TellSystemd("READY=1");
-  int signal_number = 0;
-  sigwait(&stop, &signal_number);
+  int signal_number;
+  while ((signal_number = sigtimedwait(&stop, nullptr, &kLook)) < 0 || signal_number == SIGHUP) {
+    (*server)->Reload(/*asked=*/signal_number == SIGHUP);
+  }
   Log(LogLevel::kInfo, "draining", {{"signal", signal_number == SIGTERM ? "SIGTERM" : "SIGINT"}});
   TellSystemd("STOPPING=1");
   (*server)->Drain();

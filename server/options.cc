@@ -31,6 +31,13 @@ ABSL_FLAG(std::string, http, "",
 ABSL_FLAG(std::string, data_dir, "",
           "folder in which subscriptions, and the events of durable ones, are kept, so that they outlive this process; "
           "empty: in memory alone");
+ABSL_FLAG(
+    std::string, destinations, "",
+    "file that says which schemes, networks, ports and directories subscribers may have, read again when it changes "
+    "and on SIGHUP; empty: every scheme, loopback and private networks, no directory but --data_dir");
+ABSL_FLAG(std::string, allow_directory, "",
+          "comma list of directories beneath which flatstore may write and unix sockets may be, besides those of "
+          "--destinations");
 ABSL_FLAG(std::string, sync, "full",
           "with --data_dir: full, what was acknowledged survives the loss of power; normal, the death of the process");
 ABSL_FLAG(
@@ -166,6 +173,8 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.mi = List(absl::GetFlag(FLAGS_mi));
   options.http = List(absl::GetFlag(FLAGS_http));
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
+  options.destinations = absl::GetFlag(FLAGS_destinations);
+  options.allow_directory = List(absl::GetFlag(FLAGS_allow_directory));
   options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
     faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));

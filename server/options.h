@@ -20,7 +20,9 @@ struct Options {
   std::string ingest_event_param;
   std::vector<std::string> mi;
   std::vector<std::string> http;
-  std::string data_dir;  // empty: nothing outlives the process
+  std::string data_dir;                      // empty: nothing outlives the process
+  std::string destinations;                  // empty: what is allowed by default
+  std::vector<std::string> allow_directory;  // absolute
   bool full_sync = true;
   int64_t journal_max_bytes = int64_t{4} << 30;
   std::vector<std::string> enroll;

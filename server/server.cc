@@ -21,6 +21,7 @@
 #include "server/admin/metrics_page.h"
 #include "server/admin/status.h"
 #include "server/admin/status_page.h"
+#include "server/destinations/destination_file.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/durable/dead_letters.h"
 #include "server/durable/durable_delivery.h"
@@ -46,6 +47,7 @@
 #include "server/rpc/subscription_service.h"
 #include "transports/all.h"
 #include "transports/api/catalog.h"
+#include "transports/io/destination_gate.h"
 #include "transports/io/event_loop.h"
 #include "transports/io/run_on_loop.h"
 #include "transports/io/socket_file.h"
@@ -146,6 +148,16 @@ struct Server::Parts {
     return loops;
   }
 
+  // Where this process listens: as it was told, and with the ports that were chosen.
+  std::vector<std::string> AllListeners() const {
+    std::vector<std::string> all;
+    for (const auto* some :
+         {&options.listen, &options.ingest, &options.mi, &options.http, &listening, &ingesting, &managing, &showing}) {
+      all.insert(all.end(), some->begin(), some->end());
+    }
+    return all;
+  }
+
   absl::Status Enroll() {
     if (options.enroll.empty()) return absl::OkStatus();
     absl::StatusOr<std::vector<std::unique_ptr<MiClient>>> clients = MiClientsOf(options.enroll);
@@ -164,6 +176,7 @@ struct Server::Parts {
 
   const Options options;
   const WireDefaults defaults;
+  std::unique_ptr<DestinationFile> destinations;
   StreamListeners listeners;
   Catalog catalog;
   std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
@@ -218,6 +231,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
       return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
     }
   }
+  absl::StatusOr<std::unique_ptr<DestinationFile>> destinations =
+      DestinationFile::Load(options.destinations, options.allow_directory, options.data_dir);
+  if (!destinations.ok()) {
+    return absl::Status(destinations.status().code(),
+                        absl::StrCat("--destinations, --allow_directory: ", destinations.status().message()));
+  }
+  parts.destinations = *std::move(destinations);
+  parts.catalog.AskBeforeAdmission(CheckTarget);
+  SetOwnListeners(parts.AllListeners());  // what the journal brings back may be sent before anybody listens
   if (!options.data_dir.empty()) {
     absl::StatusOr<std::unique_ptr<Journal>> journal =
         Journal::Open(options.data_dir, options.full_sync ? Journal::Sync::kFull : Journal::Sync::kNormal,
@@ -329,6 +351,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.showing = parts.admin->addresses();
   }
 
+  SetOwnListeners(parts.AllListeners());
+
   if (absl::Status status = parts.Enroll(); !status.ok()) {
     return absl::Status(status.code(), absl::StrCat("--enroll: ", std::string(status.message())));
   }
@@ -336,6 +360,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts.health.SetServing(true);
   return server;
 }
+
+void Server::Reload(bool asked) { parts_->destinations->Refresh(asked); }
 
 void Server::Drain() {
   Parts& parts = *parts_;

@@ -25,6 +25,10 @@ class Server {
   const std::vector<std::string>& managing() const;
   const std::vector<std::string>& showing() const;
 
+  // Reads the files that options name and that may change while it serves; `asked` by somebody, or only to see whether
+  // they have changed. What cannot be used changes nothing, and is logged. Blocks. One thread.
+  void Reload(bool asked);
+
   // Health turns to NOT_SERVING, nothing new is taken, what is on its way gets options.drain_timeout; then all ends.
   // No RPC that has begun fails. Blocks; once.
   void Drain();

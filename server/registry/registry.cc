@@ -147,6 +147,16 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
   return resolved;
 }
 
+// What comes back from the journal was admitted once, and is kept: if it is not allowed any more, its connects fail.
+absl::Status Registry::Admit(const SubscriptionSpec& spec, const Resolved& resolved) const {
+  for (size_t i = 0; i < resolved.destinations.size(); ++i) {
+    if (spec.subscribers[i].canonical) continue;
+    const absl::Status status = catalog_.Admit(resolved.destinations[i].target);
+    if (!status.ok()) return AtSubscriber(status, i, spec.subscribers.size());
+  }
+  return absl::OkStatus();
+}
+
 Registry::Key Registry::KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
                               absl::Span<const Endpoint* const> endpoints) {
   Key key{event, filter, policy, {endpoints.begin(), endpoints.end()}};
@@ -249,6 +259,7 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
 absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec& spec) {
   absl::StatusOr<Resolved> resolved = Resolve(spec);
   if (!resolved.ok()) return resolved.status();
+  if (absl::Status status = Admit(spec, *resolved); !status.ok()) return status;
   std::vector<EndpointLease> leases;  // those not used fall after the lock
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   for (const Destination& destination : resolved->destinations) {
@@ -308,6 +319,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
 absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& spec) {
   const absl::StatusOr<Resolved> resolved = Resolve(spec);
   if (!resolved.ok()) return resolved.status();
+  if (absl::Status status = Admit(spec, *resolved); !status.ok()) return status;
   absl::InlinedVector<const Endpoint*, 4> endpoints;
   std::vector<std::string> masked;
   SubscriptionInfo info;

@@ -119,7 +119,8 @@ class Registry {
 
   // Adds a subscription, or refreshes the equivalent one: same event, filter, policy and subscribers (PARALLEL: in any
   // order). A refresh takes over expiry, options and labels; the name stays, and what is durable stays durable.
-  // INVALID_ARGUMENT names the subscriber's position and what would be accepted; ALREADY_EXISTS: the id is taken by
+  // INVALID_ARGUMENT names the subscriber's position and what would be accepted; PERMISSION_DENIED: Catalog::Admit() is
+  // against one; ALREADY_EXISTS: the id is taken by
   // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many; FAILED_PRECONDITION: durable, and none may
   // be, or the equivalent one is not.
   absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
@@ -286,6 +287,7 @@ class Registry {
 
   absl::Status Check(const SubscriptionSpec& spec) const;
   absl::StatusOr<Resolved> Resolve(const SubscriptionSpec& spec) const;
+  absl::Status Admit(const SubscriptionSpec& spec, const Resolved& resolved) const;
   static Key KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
                    absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);

@@ -80,8 +80,9 @@ grpc::ServerUnaryReactor* OperatorService::ProbeSubscriber(grpc::CallbackServerC
                                                            const v1::ProbeSubscriberRequest* request,
                                                            v1::ProbeSubscriberResponse* response) {
   const absl::StatusOr<Destination> destination = catalog_.Resolve(request->uri());
-  if (!destination.ok()) {
-    return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", destination.status().message())));
+  const absl::Status admitted = destination.ok() ? catalog_.Admit(destination->target) : destination.status();
+  if (!admitted.ok()) {
+    return Answer(context, absl::Status(admitted.code(), absl::StrCat("uri: ", admitted.message())));
   }
   MessageRef canary;
   if (request->send_canary()) {

@@ -124,7 +124,8 @@ class Service:
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
         self.unix = "unix:" + os.path.join(self.dir, "ev.sock")
         self.log = open(os.path.join(self.dir, "log"), "w+")
-        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, "--http=127.0.0.1:0", *flags], stderr=self.log)
+        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, "--http=127.0.0.1:0",
+                                         "--allow_directory=/tmp", *flags], stderr=self.log)
         line = eventually(self._ready_line, "the server is ready")
         self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
         self.address = self.fields["listen"].split(",")[0]

@@ -86,7 +86,7 @@ def broken_rule(user, used):
         if transport_of(used) or is_transports_all(used):
             return "only server/server.cc sees concrete transports"
         if within(used, "transports/io") and not within(
-                user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin") and not (
+                user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin", "server/destinations") and not (
                     within(user, "server/enroll") and ENROLL_IO.match(used)):
             return "the core sees transports/api only"
         if RPC_HEADER.search(used) and not within(user, "server/rpc"):

@@ -2,6 +2,7 @@
 #ifndef EVENTVIRTUAL_TRANSPORTS_API_CATALOG_H_
 #define EVENTVIRTUAL_TRANSPORTS_API_CATALOG_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,6 +35,13 @@ class Catalog {
   // INVALID_ARGUMENT: bad text, more than 8192 bytes, or a scheme nobody speaks (the message lists those that exist).
   absl::StatusOr<Destination> Resolve(absl::string_view text, bool canonical = false) const;
 
+  // Who may say no to a destination that somebody asks for: OK, or PERMISSION_DENIED with the reason. Only while the
+  // server is being built. Called on any thread; must not block.
+  void AskBeforeAdmission(std::function<absl::Status(const Target&)> check) { check_ = std::move(check); }
+
+  // Whether `target`, which Resolve() gave, may be subscribed or probed.
+  absl::Status Admit(const Target& target) const { return check_ == nullptr ? absl::OkStatus() : check_(target); }
+
   const std::vector<std::unique_ptr<Transport>>& transports() const { return transports_; }
 
  private:
@@ -43,6 +51,7 @@ class Catalog {
   };
   std::vector<std::unique_ptr<Transport>> transports_;
   absl::btree_map<std::string, Entry> by_scheme_;
+  std::function<absl::Status(const Target&)> check_;  // null: nobody has anything against any
 };
 
 }  // namespace eventvirtual

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -34,6 +35,11 @@ struct Target {
   std::string masked;     // the same with every password as "***": for errors, logs and listings
   AckLevel ack_level = AckLevel::kHandedToKernel;
   absl::Duration attempt_timeout;  // from accept to outcome, unless the subscriber sets its own
+
+  // Whom Connect() will ask, and the file it will open, for the policy of destinations. Both empty: neither leaves this
+  // process.
+  std::vector<HostPort> hosts;
+  std::string path;
 };
 
 // One message on its way.
@@ -101,11 +107,12 @@ Address AddressOf(const Target& target, absl::StatusOr<Address> (*parse)(const U
 
 // The target that an address is, where its texts and its `timeout` are all there is to say.
 template <typename Address>
-Target TargetOf(const Address& address, AckLevel ack_level) {
+Target TargetOf(const Address& address, AckLevel ack_level, std::vector<HostPort> hosts) {
   return Target{.canonical = address.ToString(/*masked=*/false),
                 .masked = address.ToString(/*masked=*/true),
                 .ack_level = ack_level,
-                .attempt_timeout = address.timeout};
+                .attempt_timeout = address.timeout,
+                .hosts = std::move(hosts)};
 }
 
 }  // namespace eventvirtual

@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "transports/io/destination_gate.h"
 
 namespace eventvirtual {
 namespace {
@@ -50,7 +51,7 @@ absl::Status FileError(int error, absl::string_view what, absl::string_view path
       break;
     case ELOOP:
       code = absl::StatusCode::kFailedPrecondition;
-      advice = "; it is a symbolic link, which is not followed: name the file it points to";
+      advice = "; a symbolic link is on the way, which is not followed: name the file it leads to";
       break;
     case ENXIO:
       code = absl::StatusCode::kFailedPrecondition;
@@ -104,15 +105,17 @@ int64_t PeriodOf(absl::Time time, absl::Duration period) {
   return rest < absl::ZeroDuration() ? quotient - 1 : quotient;
 }
 
-// Gives `from` the name `to` unless something has that name already: errno, or 0.
-int RenameWithoutReplacing(const std::string& from, const std::string& to) {
-  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
+// Gives `from` in `directory` the name `to` unless something has that name already: errno, or 0.
+int RenameWithoutReplacing(int directory, const std::string& from, const std::string& to) {
+  if (renameat2(directory, from.c_str(), directory, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
   // A file system that cannot (NFS, FUSE).
   struct stat there;
-  if (lstat(to.c_str(), &there) == 0) return EEXIST;
-  return rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+  if (fstatat(directory, to.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0) return EEXIST;
+  return renameat(directory, from.c_str(), directory, to.c_str()) == 0 ? 0 : errno;
 }
+
+std::string LastPart(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
 }  // namespace
 
@@ -160,9 +163,14 @@ absl::Status FlatFile::Open(absl::Time now) {
 absl::Status FlatFile::OpenName(absl::Time now) {
   // O_NONBLOCK means nothing to a regular file; it keeps the open of a fifo without a reader from waiting for one.
   constexpr int kFlags = O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+  absl::Status refused;
+  directory_ = OpenDirectoryOf(name_, &refused);
+  if (!refused.ok()) return refused;
+  if (directory_ < 0) return FileError(errno, "open", name_);
   // O_CREAT only where it is needed: with it the kernel refuses another user's file in a sticky directory.
-  fd_ = open(name_.c_str(), kFlags);
-  if (fd_ < 0 && errno == ENOENT) fd_ = open(name_.c_str(), kFlags | O_CREAT, options_.permissions);
+  const std::string name = LastPart(name_);
+  fd_ = openat(directory_, name.c_str(), kFlags);
+  if (fd_ < 0 && errno == ENOENT) fd_ = openat(directory_, name.c_str(), kFlags | O_CREAT, options_.permissions);
   if (fd_ < 0) return FileError(errno, "open", name_);
   struct stat file;
   if (fstat(fd_, &file) != 0) return FileError(errno, "look at", name_);
@@ -315,7 +323,8 @@ bool FlatFile::Rotate(absl::Time now) {
     int error = EEXIST;
     for (absl::Time stamp = now; error == EEXIST; stamp += absl::Microseconds(1)) {
       error = RenameWithoutReplacing(
-          name_, absl::StrCat(name_, ".", absl::FormatTime("%Y%m%dT%H%M%E6SZ", stamp, absl::UTCTimeZone())));
+          directory_, LastPart(name_),
+          absl::StrCat(LastPart(name_), ".", absl::FormatTime("%Y%m%dT%H%M%E6SZ", stamp, absl::UTCTimeZone())));
     }
     if (error != 0) return false;
   }
@@ -325,7 +334,7 @@ bool FlatFile::Rotate(absl::Time now) {
 
 absl::Status FlatFile::SyncDirectory() {
   const std::string directory = name_.substr(0, name_.rfind('/') + 1);
-  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int fd = openat(directory_, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return FileError(errno, "open the directory", directory);
   absl::Status status;
   if (fsync(fd) != 0) status = FileError(errno, "sync the directory", directory);
@@ -335,7 +344,8 @@ absl::Status FlatFile::SyncDirectory() {
 
 void FlatFile::Close() {
   if (fd_ >= 0) close(fd_);
-  fd_ = -1;
+  if (directory_ >= 0) close(directory_);
+  fd_ = directory_ = -1;
 }
 
 }  // namespace eventvirtual

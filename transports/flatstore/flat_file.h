@@ -53,9 +53,9 @@ class FlatFile {
   FlatFile& operator=(const FlatFile&) = delete;
 
   // Opens or creates the file. Does nothing when it is open.
-  // NOT_FOUND: no such directory. PERMISSION_DENIED. FAILED_PRECONDITION: it exists and is no regular file (a symbolic
-  // link is not followed). RESOURCE_EXHAUSTED: disk, quota or descriptors. UNAVAILABLE: the disk fails. All name the
-  // path.
+  // NOT_FOUND: no such directory. PERMISSION_DENIED, also by the policy of destinations. FAILED_PRECONDITION: it exists
+  // and is no regular file (a symbolic link is not followed). RESOURCE_EXHAUSTED: disk, quota or descriptors.
+  // UNAVAILABLE: the disk fails. All name the path.
   absl::Status Open(absl::Time now);
 
   struct Appended {
@@ -83,7 +83,8 @@ class FlatFile {
   absl::Status SyncDirectory();
 
   const FlatFileOptions options_;
-  std::string name_;  // of the open file: path and expanded suffix
+  std::string name_;    // of the open file: path and expanded suffix
+  int directory_ = -1;  // in which the open file is: it is opened and renamed there, whatever its path has become
   int fd_ = -1;
   dev_t device_ = 0;
   ino_t inode_ = 0;

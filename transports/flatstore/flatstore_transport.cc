@@ -300,6 +300,7 @@ class FlatstoreTransport final : public Transport {
     target.masked = target.canonical;
     target.ack_level = options->file.sync ? AckLevel::kDurable : AckLevel::kWritten;
     target.attempt_timeout = options->timeout;
+    target.path = options->file.path;
     return target;
   }
 

@@ -25,7 +25,7 @@ class GrpcTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<GrpcAddress> address = ParseGrpcAddress(uri);
     if (!address.ok()) return address.status();
-    return TargetOf(*address, AckLevel::kConfirmed);
+    return TargetOf(*address, AckLevel::kConfirmed, {address->host});
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -41,10 +41,11 @@ struct HttpLink::Exchange {
   Completion done;
   std::string room;  // of Body()
   std::string answer;
-  bool begun = false;  // all headers of the answer have come
-  bool cut = false;    // the answer is longer than kMaxAnswer
-  int requests = 0;    // how often curl was about to send it
-  int hops = 0;        // of redirection
+  bool begun = false;   // all headers of the answer have come
+  bool cut = false;     // the answer is longer than kMaxAnswer
+  int requests = 0;     // how often curl was about to send it
+  int hops = 0;         // of redirection
+  std::string refused;  // why the policy of destinations was against an address
   char error[CURL_ERROR_SIZE] = "";
 };
 
@@ -149,6 +150,7 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
   set(CURLOPT_USERAGENT, "eventvirtual");  // unless a header says another
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
   set(CURLOPT_OPENSOCKETFUNCTION, &OpenSocket);
+  set(CURLOPT_OPENSOCKETDATA, exchange.get());
   set(CURLOPT_PREREQFUNCTION, &OnRequest);
   set(CURLOPT_PREREQDATA, exchange.get());
   set(CURLOPT_HEADERFUNCTION, &OnHeader);
@@ -224,6 +226,7 @@ void HttpLink::Ask(Exchange& exchange, const char* url) {
   exchange.answer.clear();
   exchange.begun = exchange.cut = false;
   exchange.error[0] = '\0';
+  exchange.refused.clear();
   curl_easy_setopt(exchange.curl, CURLOPT_URL, url);
   curl_easy_setopt(exchange.curl, CURLOPT_RESOLVE, addresses_);
   EV_CHECK(curl_multi_add_handle(multi_, exchange.curl) == CURLM_OK);
@@ -278,6 +281,9 @@ absl::Status HttpLink::OutcomeOf(const Exchange& exchange, CURLcode result) cons
   if (result == CURLE_OK) what = "the answer broke off";
   const char* const hint = exchange.requests > 0 ? "; the event may have arrived" : "";
   switch (result) {
+    case CURLE_COULDNT_CONNECT:
+      if (exchange.refused.empty()) return absl::UnavailableError(absl::StrCat(name_, ": ", what));
+      return absl::PermissionDeniedError(absl::StrCat(name_, ": ", exchange.refused));
     case CURLE_OPERATION_TIMEDOUT:
       return absl::DeadlineExceededError(absl::StrCat(name_, ": ", what, hint));
     case CURLE_ABORTED_BY_CALLBACK:  // OnRequest()
@@ -347,8 +353,12 @@ int HttpLink::OnTimer(CURLM*, long timeout_ms, void* self) {
   return 0;
 }
 
-curl_socket_t HttpLink::OpenSocket(void*, curlsocktype, curl_sockaddr* address) {
-  return OpenStreamSocket(address->addr);
+curl_socket_t HttpLink::OpenSocket(void* exchange, curlsocktype, curl_sockaddr* address) {
+  const absl::StatusOr<int> opened = OpenStreamSocket(address->addr);
+  if (absl::IsPermissionDenied(opened.status())) {
+    static_cast<Exchange*>(exchange)->refused = std::string(opened.status().message());
+  }
+  return opened.ok() ? *opened : CURL_SOCKET_BAD;
 }
 
 // A connection is there, and the request is about to be sent. For the second time: curl's own repetition.

@@ -91,7 +91,8 @@ class HttpTransport final : public Transport {
     return Target{.canonical = TextOf(*receiver, /*masked=*/false),
                   .masked = TextOf(*receiver, /*masked=*/true),
                   .ack_level = AckLevel::kConfirmed,
-                  .attempt_timeout = receiver->peer.timeout};
+                  .attempt_timeout = receiver->peer.timeout,
+                  .hosts = {receiver->peer.address}};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

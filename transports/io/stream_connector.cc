@@ -42,11 +42,16 @@ void StreamConnector::CloseAttempt() {
 void StreamConnector::TryNext() {
   while (next_ < addresses_.size()) {
     const SocketAddress& address = addresses_[next_++];
-    fd_ = OpenStreamSocket(reinterpret_cast<const sockaddr&>(address.storage));
-    if (fd_ < 0) {
-      last_error_ = absl::UnavailableError(absl::StrCat(address.ToString(), ": ", ErrnoText(errno)));
+    const absl::StatusOr<int> opened = OpenStreamSocket(reinterpret_cast<const sockaddr&>(address.storage));
+    if (!opened.ok()) {
+      // Another address that is only dead may come back.
+      if (last_error_.ok() || absl::IsPermissionDenied(last_error_) || !absl::IsPermissionDenied(opened.status())) {
+        last_error_ =
+            absl::Status(opened.status().code(), absl::StrCat(address.ToString(), ": ", opened.status().message()));
+      }
       continue;
     }
+    fd_ = *opened;
     if (connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.length) == 0 ||
         errno == EINPROGRESS) {
       timer_->Arm(loop_.Now() + timeout_ / static_cast<int64_t>(addresses_.size()));
@@ -79,7 +84,7 @@ void StreamConnector::OnWritable() {
 void StreamConnector::Fail(absl::Status why) {
   timer_->Cancel();
   std::exchange(on_connected_, nullptr)(
-      absl::UnavailableError(absl::StrCat("cannot connect to ", host_.ToString(), ": ", std::string(why.message()))));
+      absl::Status(why.code(), absl::StrCat("cannot connect to ", host_.ToString(), ": ", why.message())));
 }
 
 }  // namespace eventvirtual

@@ -21,7 +21,8 @@ class StreamConnector {
  public:
   // `on_connected` is called once, on the loop, not before the constructor has returned: with a non-blocking,
   // close-on-exec descriptor that now belongs to the caller, or with UNAVAILABLE naming what was tried and the last
-  // error. `name_servers` is for tests, see NameLookup.
+  // error; PERMISSION_DENIED when the policy of destinations is against every address. `name_servers` is for tests, see
+  // NameLookup.
   StreamConnector(Loop& loop, const HostPort& host, absl::Duration timeout,
                   absl::AnyInvocable<void(absl::StatusOr<int>) &&> on_connected, const std::string& name_servers = "");
   ~StreamConnector();  // cancels

@@ -6,6 +6,9 @@
 
 #include <cerrno>
 
+#include "transports/io/destination_gate.h"
+#include "transports/io/errno_text.h"
+
 namespace eventvirtual {
 namespace {
 
@@ -16,23 +19,23 @@ void SetOption(int fd, int level, int name, int value) { setsockopt(fd, level, n
 
 }  // namespace
 
-int PrepareStreamSocket(int fd, const sockaddr& /*address*/) {
+absl::Status PrepareStreamSocket(int fd, const sockaddr& address) {
+  if (absl::Status status = CheckPeer(address, SOCK_STREAM); !status.ok()) return status;
   SetOption(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   SetOption(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kUserTimeoutMs);
   SetOption(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   SetOption(fd, IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
   SetOption(fd, IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveSeconds);
-  return 0;
+  return absl::OkStatus();
 }
 
-int OpenStreamSocket(const sockaddr& address) {
+absl::StatusOr<int> OpenStreamSocket(const sockaddr& address) {
   const int fd = socket(address.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return fd;
-  const int error = PrepareStreamSocket(fd, address);
-  if (error == 0) return fd;
+  if (fd < 0) return absl::UnavailableError(ErrnoText(errno));
+  absl::Status status = PrepareStreamSocket(fd, address);
+  if (status.ok()) return fd;
   close(fd);
-  errno = error;
-  return -1;
+  return status;
 }
 
 }  // namespace eventvirtual

@@ -4,6 +4,9 @@
 
 #include <sys/socket.h>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
 namespace eventvirtual {
 
 // Prepares `fd`, a socket for a connection to `address`, which has been looked up and is about to be connected to, by
@@ -11,11 +14,11 @@ namespace eventvirtual {
 // said. A library that takes no socket of ours is given a number, after one was opened to it here.
 //
 // Sets TCP_NODELAY, keepalive and TCP_USER_TIMEOUT (3 s: a half-open peer is noticed while we write; the system's own
-// time is a quarter of an hour). Gives 0, or an errno: do not connect.
-int PrepareStreamSocket(int fd, const sockaddr& address);
+// time is a quarter of an hour). PERMISSION_DENIED: the policy of destinations is against it; do not connect.
+absl::Status PrepareStreamSocket(int fd, const sockaddr& address);
 
-// A non-blocking, close-on-exec socket to `address`, prepared; -1 and errno when there is none.
-int OpenStreamSocket(const sockaddr& address);
+// A non-blocking, close-on-exec socket to `address`, prepared. UNAVAILABLE: what the kernel says.
+absl::StatusOr<int> OpenStreamSocket(const sockaddr& address);
 
 }  // namespace eventvirtual
 

@@ -10,9 +10,11 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/container/btree_map.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/mutex.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
@@ -56,20 +58,18 @@ absl::StatusCode CodeOf(rd_kafka_resp_err_t error) {
   }
 }
 
-// Makes every connection of every producer, also to the brokers that others name. On threads of librdkafka. 0, or an
-// errno.
-int ConnectSocket(int fd, const sockaddr* address, int length, const char* /*broker*/, void* /*link*/) {
-  if (const int error = PrepareStreamSocket(fd, *address); error != 0) return error;
-  return connect(fd, address, length) == 0 || errno == EINPROGRESS ? 0 : errno;
-}
-
 // A librdkafka producer of one topic. It may block when it is opened and closed, which a worker does; in between it
 // belongs to the loop.
+class KafkaLink;
+
 struct Producer {
+  KafkaLink* link = nullptr;  // for rd_kafka_poll(), which only the link calls
   rd_kafka_t* client = nullptr;
   rd_kafka_topic_t* topic = nullptr;
   // Readable when rd_kafka_poll() has something to say. librdkafka writes to it as long as the client lives.
   const int wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  Mutex mutex;
+  std::string refused ABSL_GUARDED_BY(mutex);
 
   ~Producer() {
     if (client != nullptr) {
@@ -95,6 +95,22 @@ struct Producer {
     rd_kafka_queue_io_event_enable(reports, wake_fd, &one, sizeof(one));
     rd_kafka_queue_destroy(reports);  // a reference
     return absl::OkStatus();
+  }
+
+  // Makes every connection, also to the brokers that others name. On threads of librdkafka. 0, or an errno.
+  static int Connect(int fd, const sockaddr* address, int length, const char* /*broker*/, void* producer) {
+    const absl::Status prepared = PrepareStreamSocket(fd, *address);
+    if (prepared.ok()) return connect(fd, address, length) == 0 || errno == EINPROGRESS ? 0 : errno;
+    Producer& self = *static_cast<Producer*>(producer);
+    MutexLock lock(&self.mutex);
+    self.refused = std::string(prepared.message());
+    return EACCES;
+  }
+
+  // Why the policy of destinations was against a broker's address; "" when it was against none.
+  std::string Refused() {
+    MutexLock lock(&mutex);
+    return refused;
   }
 
   // Asks a broker who leads the topic, once one answers.
@@ -133,14 +149,15 @@ class KafkaLink final : public Link {
     absl::StatusOr<KafkaConf> made = MakeKafkaConf(address_);
     EV_CHECK(made.ok());  // Canonicalize() has looked at it
     rd_kafka_conf_t* const conf = made->get();
-    rd_kafka_conf_set_opaque(conf, this);
-    rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* report, void* link) {
-      static_cast<KafkaLink*>(link)->OnReport(*report);
+    producer_->link = this;
+    rd_kafka_conf_set_opaque(conf, producer_.get());
+    rd_kafka_conf_set_dr_msg_cb(conf, [](rd_kafka_t*, const rd_kafka_message_t* report, void* producer) {
+      static_cast<Producer*>(producer)->link->OnReport(*report);
     });
-    rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int error, const char* reason, void* link) {
-      static_cast<KafkaLink*>(link)->OnError(static_cast<rd_kafka_resp_err_t>(error), reason);
+    rd_kafka_conf_set_error_cb(conf, [](rd_kafka_t*, int error, const char* reason, void* producer) {
+      static_cast<Producer*>(producer)->link->OnError(static_cast<rd_kafka_resp_err_t>(error), reason);
     });
-    rd_kafka_conf_set_connect_cb(conf, ConnectSocket);
+    rd_kafka_conf_set_connect_cb(conf, Producer::Connect);
     worker_->Run([this, box = box_, producer = producer_, conf = *std::move(made), topic = address_.topic]() mutable {
       absl::Status opened = producer->Open(std::move(conf), topic);
       box->Post([this, opened = std::move(opened)]() mutable { OnOpened(std::move(opened)); });
@@ -183,7 +200,12 @@ class KafkaLink final : public Link {
 
  private:
   absl::Status StatusOf(rd_kafka_resp_err_t error, absl::string_view what) const {
-    return absl::Status(CodeOf(error), absl::StrCat(name_, ": ", Printable(what)));
+    const absl::StatusCode code = CodeOf(error);
+    if (code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kDeadlineExceeded) {
+      const std::string refused = producer_->Refused();
+      if (!refused.empty()) return absl::PermissionDeniedError(absl::StrCat(name_, ": a broker's address: ", refused));
+    }
+    return absl::Status(code, absl::StrCat(name_, ": ", Printable(what)));
   }
 
   void OnOpened(absl::Status opened) {
@@ -310,7 +332,7 @@ class KafkaTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<KafkaAddress> address = ParseKafkaAddress(uri);
     if (!address.ok()) return address.status();
-    return TargetOf(*address, AckLevel::kDurable);
+    return TargetOf(*address, AckLevel::kDurable, address->brokers);
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -17,7 +17,6 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/api/trace_context.h"
-#include "transports/io/errno_text.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/printable.h"
@@ -121,12 +120,12 @@ class MqttLink final : public Link {
     if (next_ == addresses_.size()) return Close(last_error_);
     const SocketAddress& to = addresses_[next_++];
     const std::string text = to.ToString();
-    const int seen = OpenStreamSocket(reinterpret_cast<const sockaddr&>(to.storage));
-    if (seen < 0) {
-      last_error_ = absl::UnavailableError(absl::StrCat(text, ": ", ErrnoText(errno)));
+    const absl::StatusOr<int> seen = OpenStreamSocket(reinterpret_cast<const sockaddr&>(to.storage));
+    if (!seen.ok()) {
+      last_error_ = absl::Status(seen.status().code(), absl::StrCat(text, ": ", seen.status().message()));
       return TryNext();
     }
-    close(seen);
+    close(*seen);
     const size_t colon = text.rfind(':');
     std::string number = text.substr(0, colon);
     if (number.front() == '[') number = number.substr(1, number.size() - 2);
@@ -137,7 +136,9 @@ class MqttLink final : public Link {
       last_error_ = ErrorOf(error, text);
       return TryNext();
     }
-    PrepareStreamSocket(mosquitto_socket(client_), reinterpret_cast<const sockaddr&>(to.storage));
+    const absl::Status prepared =
+        PrepareStreamSocket(mosquitto_socket(client_), reinterpret_cast<const sockaddr&>(to.storage));
+    if (!prepared.ok()) return Close(prepared);  // the policy has changed meanwhile
     tried_ = text;
     watch_ = loop_.NewWatch(mosquitto_socket(client_), [this](Loop::Readiness ready) { OnSocket(ready); });
     timer_ = loop_.NewTimer([this] {
@@ -351,7 +352,7 @@ class MqttTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<MqttAddress> address = ParseMqttAddress(uri);
     if (!address.ok()) return address.status();
-    return TargetOf(*address, address->qos == 0 ? AckLevel::kWritten : AckLevel::kConfirmed);
+    return TargetOf(*address, address->qos == 0 ? AckLevel::kWritten : AckLevel::kConfirmed, {address->host});
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

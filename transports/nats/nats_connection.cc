@@ -1,6 +1,5 @@
 #include "transports/nats/nats_connection.h"
 
-#include <errno.h>
 #include <openssl/ssl.h>
 #include <simdjson.h>
 #include <unistd.h>
@@ -17,7 +16,6 @@
 #include "transports/api/check.h"
 #include "transports/api/encoding.h"
 #include "transports/api/trace_context.h"
-#include "transports/io/errno_text.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
 #include "transports/io/tls_files.h"
@@ -187,7 +185,7 @@ absl::StatusOr<std::unique_ptr<NatsConnection>> NatsConnection::Open(const NatsA
   absl::Status status;
   for (const SocketAddress& to : addresses) {
     status = connection->Connect(to, options->get(), reports);
-    if (status.code() != absl::StatusCode::kUnavailable) break;
+    if (!absl::IsUnavailable(status) && !absl::IsPermissionDenied(status)) break;
   }
   if (status.ok()) status = connection->ListenForAnswers(reports);
   if (status.ok()) return connection;
@@ -197,9 +195,11 @@ absl::StatusOr<std::unique_ptr<NatsConnection>> NatsConnection::Open(const NatsA
 
 absl::Status NatsConnection::Connect(const SocketAddress& to, natsOptions* options, const Reports& reports) {
   // libnats takes no socket of ours: this one is there to have the address seen where all are.
-  const int seen = OpenStreamSocket(reinterpret_cast<const sockaddr&>(to.storage));
-  if (seen < 0) return absl::UnavailableError(absl::StrCat(to.ToString(), ": ", ErrnoText(errno)));
-  close(seen);
+  const absl::StatusOr<int> seen = OpenStreamSocket(reinterpret_cast<const sockaddr&>(to.storage));
+  if (!seen.ok()) {
+    return absl::Status(seen.status().code(), absl::StrCat(to.ToString(), ": ", seen.status().message()));
+  }
+  close(*seen);
   // On a thread of libnats, once for a connection that was made.
   const natsConnectionHandler on_closed = [](natsConnection* connection, void* closure) {
     const std::unique_ptr<Reports> reports(static_cast<Reports*>(closure));

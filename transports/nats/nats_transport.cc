@@ -244,7 +244,7 @@ class NatsTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<NatsAddress> address = ParseNatsAddress(uri);
     if (!address.ok()) return address.status();
-    return TargetOf(*address, address->jetstream ? AckLevel::kDurable : AckLevel::kWritten);
+    return TargetOf(*address, address->jetstream ? AckLevel::kDurable : AckLevel::kWritten, {address->host});
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

@@ -293,7 +293,7 @@ class RedisTransport final : public Transport {
   absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
     const absl::StatusOr<RedisAddress> address = ParseRedisAddress(uri);
     if (!address.ok()) return address.status();
-    return TargetOf(*address, AckLevel::kConfirmed);
+    return TargetOf(*address, AckLevel::kConfirmed, {address->host});
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

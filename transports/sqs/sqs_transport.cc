@@ -118,8 +118,11 @@ class SqsTransport final : public Transport {
     const absl::StatusOr<SqsAddress> address = ParseSqsAddress(uri);
     if (!address.ok()) return address.status();
     const std::string text = address->ToString();
-    return Target{
-        .canonical = text, .masked = text, .ack_level = AckLevel::kDurable, .attempt_timeout = address->peer.timeout};
+    return Target{.canonical = text,
+                  .masked = text,
+                  .ack_level = AckLevel::kDurable,
+                  .attempt_timeout = address->peer.timeout,
+                  .hosts = {address->peer.address}};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

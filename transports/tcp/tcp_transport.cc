@@ -290,6 +290,7 @@ class TcpTransport final : public Transport {
     target.masked = target.canonical;
     target.ack_level = peer->reliable ? AckLevel::kConfirmed : AckLevel::kWritten;
     target.attempt_timeout = peer->timeout;
+    target.hosts = {peer->address};
     return target;
   }
 

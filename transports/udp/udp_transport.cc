@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/encoding.h"
 #include "transports/io/datagram_link.h"
+#include "transports/io/destination_gate.h"
 #include "transports/io/errno_text.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/self_connection.h"
@@ -81,10 +82,17 @@ class UdpLink final : public DatagramLink {
       return Close(absl::UnavailableError(absl::StrCat(name(), ": ", std::string(addresses.status().message()))));
     }
     // The first address that this host has a route to; whether somebody listens there only the first send can tell.
+    absl::Status why;
     for (const SocketAddress& address : *addresses) {
+      const absl::Status allowed = CheckPeer(reinterpret_cast<const sockaddr&>(address.storage), SOCK_DGRAM);
+      if (!allowed.ok()) {
+        if (why.ok()) why = absl::PermissionDeniedError(absl::StrCat(name(), ": ", allowed.message()));
+        continue;
+      }
       if (const int fd = ConnectTo(address); fd >= 0) return Ready(fd);
+      why = absl::UnavailableError(absl::StrCat(name(), ": ", ErrnoText(errno)));
     }
-    Close(absl::UnavailableError(absl::StrCat(name(), ": ", ErrnoText(errno))));
+    Close(why);
   }
 
   NameLookup lookup_;
@@ -106,7 +114,11 @@ class UdpTransport final : public Transport {
     AddEncoding(peer->encoding, &options);
     if (peer->timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(peer->timeout));
     const std::string text = absl::StrCat("udp:", peer->address.ToString(), options.text());
-    return Target{.canonical = text, .masked = text, .ack_level = ack_level(), .attempt_timeout = peer->timeout};
+    return Target{.canonical = text,
+                  .masked = text,
+                  .ack_level = ack_level(),
+                  .attempt_timeout = peer->timeout,
+                  .hosts = {peer->address}};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

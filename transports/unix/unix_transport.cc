@@ -5,7 +5,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/encoding.h"
 #include "transports/io/datagram_link.h"
+#include "transports/io/destination_gate.h"
 #include "transports/io/errno_text.h"
 
 namespace eventvirtual {
@@ -62,6 +62,9 @@ absl::Status ConnectError(const std::string& name, int error) {
     case EACCES:
       return absl::PermissionDeniedError(
           absl::StrCat(text, "; this process needs write permission on the socket and search permission on its path"));
+    case ELOOP:
+      return absl::PermissionDeniedError(
+          absl::StrCat(text, "; beneath an allowed directory no symbolic link is followed: name the socket itself"));
     default:
       return absl::UnavailableError(text);
   }
@@ -78,13 +81,12 @@ class UnixLink final : public DatagramLink {
 
  private:
   void Start() {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    std::memcpy(address.sun_path, path_.data(), path_.size());
+    absl::Status refused;
     const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) return Ready(fd);
+    if (fd >= 0 && ConnectUnix(fd, path_, &refused) == 0) return Ready(fd);
     const int error = errno;
     if (fd >= 0) close(fd);
+    if (!refused.ok()) return Close(absl::PermissionDeniedError(absl::StrCat(name(), ": ", refused.message())));
     Close(ConnectError(name(), error));
   }
 
@@ -108,7 +110,11 @@ class UnixTransport final : public Transport {
     AddEncoding(peer->encoding, &options);
     if (peer->timeout != kAttemptTimeout) options.Add("timeout", absl::FormatDuration(peer->timeout));
     const std::string text = absl::StrCat("unix:", peer->path, options.text());
-    return Target{.canonical = text, .masked = text, .ack_level = ack_level(), .attempt_timeout = peer->timeout};
+    return Target{.canonical = text,
+                  .masked = text,
+                  .ack_level = ack_level(),
+                  .attempt_timeout = peer->timeout,
+                  .path = peer->path};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

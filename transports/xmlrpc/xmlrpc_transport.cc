@@ -106,7 +106,8 @@ class XmlrpcTransport final : public Transport {
     return Target{.canonical = TextOf(*procedure, /*masked=*/false),
                   .masked = TextOf(*procedure, /*masked=*/true),
                   .ack_level = AckLevel::kConfirmed,
-                  .attempt_timeout = procedure->peer.timeout};
+                  .attempt_timeout = procedure->peer.timeout,
+                  .hosts = {procedure->peer.address}};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
