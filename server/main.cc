@@ -3,13 +3,19 @@
 #include <time.h>
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/destinations/destination_file.h"
+#include "server/journal/journal.h"
 #include "server/log/log.h"
 #include "server/options.h"
+#include "server/sandbox/sandbox.h"
 #include "server/server.h"
 #include "server/systemd.h"
 
@@ -18,6 +24,31 @@ namespace {
 
 constexpr timespec kLook = {.tv_sec = 1, .tv_nsec = 0};    // how often it is seen whether files have changed
 constexpr absl::Duration kLogPatience = absl::Seconds(1);  // with whoever reads stderr, when the process ends
+
+// What files this process still opens: those that its options name, and those of subscribers.
+SandboxPaths PathsOf(const Options& options) {
+  SandboxPaths paths;
+  paths.writable = DestinationFile::DirectoriesOf(options.destinations, options.allow_directory);
+  if (!options.data_dir.empty()) paths.writable.push_back(options.data_dir);
+  const auto folder_of = [](absl::string_view file) { return std::string(file.substr(0, file.rfind('/'))); };
+  for (const auto* addresses : {&options.listen, &options.ingest, &options.mi, &options.enroll}) {
+    for (absl::string_view address : *addresses) {
+      if (absl::ConsumePrefix(&address, "unix:")) paths.writable.push_back(folder_of(address));
+    }
+  }
+  // Where the socket for OpenSIPS' answers is, if it may not be beside OpenSIPS' own.
+  if (!options.enroll.empty()) paths.writable.push_back("/tmp");
+  // The folder: who changes such a file puts another in its place.
+  if (!options.destinations.empty()) paths.readable.push_back(folder_of(options.destinations));
+  return paths;
+}
+
+// Before there is another thread: it holds for the calling one and those to come.
+SandboxGaps CloseIn(const Options& options) {
+  if (!options.sandbox) return {"--nosandbox", "--nosandbox"};
+  if (!options.data_dir.empty()) Journal::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
+  return EnterSandbox(PathsOf(options));
+}
 
 void TellSystemd(absl::string_view state) {
   const absl::Status told = NotifySystemd(state);
@@ -43,7 +74,11 @@ int main(int argc, char** argv) {
   sigaddset(&stop, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 
+  const SandboxGaps gaps = CloseIn(options);
   StartLog(options.log_format);
+  if (!gaps.files.empty()) Log(LogLevel::kWarning, "files are not closed off", {{"why", gaps.files}});
+  if (!gaps.system_calls.empty())
+    Log(LogLevel::kWarning, "system calls are not closed off", {{"why", gaps.system_calls}});
 
   absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
   if (!server.ok()) {

@@ -65,8 +65,9 @@ ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscribe
 ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
 ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
 ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
-ABSL_FLAG(int64_t, rpc_memory, 256 << 20,
-          "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
+ABSL_FLAG(
+    int64_t, rpc_memory, 256 << 20,
+    "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
 ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one per processor, at most 4; up to 64");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long a stop waits for events that are on their way; 0s to 10m");
@@ -76,6 +77,9 @@ ABSL_FLAG(std::string, events, "",
           "comma list of event names that exist; with --strict_events no other may be subscribed");
 ABSL_FLAG(std::string, transport_defaults, "",
           "options of subscribers that do not name them: comma list like tcp:reliable=1&timeout=500ms");
+ABSL_FLAG(bool, sandbox, true,
+          "as far as this kernel can: open files only where they belong, run no program, dump no memory; --nosandbox: "
+          "may do all that its user may");
 ABSL_FLAG(std::string, log_level, "info", "least level that is logged: debug, info, warning, error");
 ABSL_FLAG(std::string, log_format, "text", "of the log on stderr: text (logfmt), or json (one object per line)");
 ABSL_FLAG(std::string, config, "", "file with lines `name = value` of these same flags; the command line wins");
@@ -211,6 +215,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("threads", options.threads, 0, 64, &faults);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
   CheckBounds("drain_timeout", options.drain_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
+  options.sandbox = absl::GetFlag(FLAGS_sandbox);
   options.strict_events = absl::GetFlag(FLAGS_strict_events);
   options.events = List(absl::GetFlag(FLAGS_events));
   for (const std::string& entry : List(absl::GetFlag(FLAGS_transport_defaults))) {

@@ -43,6 +43,7 @@ struct Options {
   bool strict_events = false;
   std::vector<std::string> events;
   std::vector<std::pair<std::string, std::string>> transport_defaults;  // scheme, query
+  bool sandbox = true;
   LogLevel log_level = LogLevel::kInfo;
   LogFormat log_format = LogFormat::kText;
 };

@@ -36,6 +36,15 @@ absl::StatusOr<std::unique_ptr<DestinationFile>> DestinationFile::Load(const std
   return file;
 }
 
+std::vector<std::string> DestinationFile::DirectoriesOf(const std::string& path,
+                                                        const std::vector<std::string>& directories) {
+  std::vector<std::string> all = directories;
+  const absl::StatusOr<std::string> text = DestinationFile(path, {}, "").Read();
+  const auto policy = DestinationPolicy::Parse(text.ok() ? *text : "");
+  if (policy.ok()) all.insert(all.end(), policy->directories().begin(), policy->directories().end());
+  return all;
+}
+
 absl::StatusOr<std::string> DestinationFile::Read() const {
   if (path_.empty()) return "";
   const int fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);

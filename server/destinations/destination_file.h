@@ -22,6 +22,9 @@ class DestinationFile {
                                                                const std::string& data_dir);
   ~DestinationFile();
 
+  // The directories that Load() would allow; of what it would refuse, as far as it can be read. Blocks.
+  static std::vector<std::string> DirectoriesOf(const std::string& path, const std::vector<std::string>& directories);
+
   // Reads the file again and puts it in force if it says something else: at once, or unless `at_once` when it has been
   // the same twice in a row, so that one who is still writing it is left to finish. A file that cannot be read or
   // understood changes nothing. Either is logged, once. Blocks.

@@ -394,14 +394,20 @@ Journal::Journal(std::shared_ptr<Writer> writer) : writer_(std::move(writer)), w
   worker_.Run([writer = writer_] { writer->Work(); });
 }
 
-absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& directory, Sync sync, uint64_t max_bytes) {
+absl::Status Journal::MakeDirectory(const std::string& directory) {
   namespace fs = std::filesystem;
   std::error_code error;
   if (!fs::exists(directory, error)) {
     fs::create_directories(directory, error);
     if (!error) fs::permissions(directory, fs::perms::owner_all, error);
   }
-  const fs::path real = error ? fs::path() : fs::canonical(directory, error);
+  return error ? absl::UnavailableError(absl::StrCat(directory, ": ", error.message())) : absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& directory, Sync sync, uint64_t max_bytes) {
+  if (absl::Status status = MakeDirectory(directory); !status.ok()) return status;
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(directory, error);
   if (error) return absl::UnavailableError(absl::StrCat(directory, ": ", error.message()));
   const std::string path = real / "journal.db";
   const auto new_writer = [&path, max_bytes] {

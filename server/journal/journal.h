@@ -41,6 +41,9 @@ class Journal {
   };
   using Done = absl::AnyInvocable<void(absl::Status) &&>;
 
+  // Makes `directory`, for the owner alone, unless it is there. UNAVAILABLE names it. Blocks.
+  static absl::Status MakeDirectory(const std::string& directory);
+
   // Opens DIRECTORY/journal.db, or creates it; blocks. One that was not closed in order is checked as a whole. A
   // damaged one is moved aside (journal.db.damaged-1 …) with a line in the log, and an empty one takes its place.
   // FAILED_PRECONDITION: another process has it, or a newer version wrote it. UNAVAILABLE, RESOURCE_EXHAUSTED: it

@@ -43,6 +43,9 @@ class DestinationPolicy {
   // INVALID_ARGUMENT unless `path` is absolute, and without "..".
   absl::Status AllowDirectory(absl::string_view path);
 
+  // Those that are allowed, without a '/' at the end.
+  const std::vector<std::string>& directories() const { return directories_; }
+
   absl::Status CheckScheme(absl::string_view scheme) const;
 
   // "127.0.0.1:80", "[::1]:80"; an address of IPv4 in one of IPv6 as what it is.
