@@ -21,7 +21,7 @@ demo() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
 
-  bazel-bin/server/eventvirtuald --http="$(free_http)" "${flags[@]}" &
+  bazel-bin/server/eventvirtuald --http="$(free_http)" --allow_directory=/tmp,/var/log "${flags[@]}" &
   server=$!
   wait_for_server
   if $once; then

@@ -8,8 +8,8 @@ readonly BUILD_PACKAGES=(
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 readonly TEST_PACKAGES=(
-  bash-completion ca-certificates chromium chromium-driver golang-go kcat mandoc maven mosquitto nats-server nginx-light
-  nodejs openjdk-17-jre-headless openssl prometheus protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika
+  bash-completion ca-certificates chromium chromium-driver golang-go iproute2 kcat mandoc maven mosquitto nats-server nftables
+  nginx-light nodejs openjdk-17-jre-headless openssl prometheus protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika
   python3-protobuf python3-selenium python3-venv rabbitmq-server redis-server systemd util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)

@@ -24,11 +24,11 @@ TABLE_BEGINS, TABLE_ENDS = "<!-- flags: python3 deploy/reference.py write -->\n"
 Flag = collections.namedtuple("Flag", "name meaning default")
 
 # Those that an operator looks for first; the others follow in the order of --help.
-FIRST = ("listen", "ingest", "mi", "enroll", "http", "data_dir")
+FIRST = ("listen", "ingest", "mi", "enroll", "http", "data_dir", "destinations", "allow_directory")
 # Makes no sense inside the file that it names.
 NOT_IN_FILE = ("config",)
 # What the packaged service has, other than by default.
-PACKAGED = {"data_dir": "/var/lib/eventvirtual", "http": "127.0.0.1:7063"}
+PACKAGED = {"allow_directory": "/var/log,/var/spool", "data_dir": "/var/lib/eventvirtual", "http": "127.0.0.1:7063"}
 
 CONFIGURATION_HEAD = """\
 # eventvirtuald --config=FILE

@@ -21,8 +21,9 @@ ROOT = os.getcwd()  # the runfiles of the test
 SERVER = os.path.join(ROOT, "server/eventvirtuald")
 EVCTL = os.path.join(ROOT, "client/evctl")
 GRPCURL = os.environ.get("GRPCURL") or shutil.which("grpcurl")
-# The search for leaks needs a second process, which looks into the first.
-SANITIZED = ["--nosandbox"] if "ASAN_OPTIONS" in os.environ else []
+# What every service of the tests is started with: their files lie in /tmp, and what searches for leaks under AddressSanitizer is
+# a second process, which looks into the first.
+FLAGS = ["--allow_directory=/tmp"] + (["--nosandbox"] if "ASAN_OPTIONS" in os.environ else [])
 
 
 def generate_stubs():
@@ -127,7 +128,7 @@ class Service:
         self.unix = "unix:" + os.path.join(self.dir, "ev.sock")
         self.log = open(os.path.join(self.dir, "log"), "w+")
         self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, "--http=127.0.0.1:0",
-                                         "--allow_directory=/tmp", *SANITIZED, *flags], stderr=self.log)
+                                         *FLAGS, *flags], stderr=self.log)
         line = eventually(self._ready_line, "the server is ready")
         self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
         self.address = self.fields["listen"].split(",")[0]

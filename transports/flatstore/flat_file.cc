@@ -51,7 +51,7 @@ absl::Status FileError(int error, absl::string_view what, absl::string_view path
       break;
     case ELOOP:
       code = absl::StatusCode::kFailedPrecondition;
-      advice = "; a symbolic link is on the way, which is not followed: name the file it leads to";
+      advice = "; it is or lies behind a symbolic link, which is not followed: name the file it points to";
       break;
     case ENXIO:
       code = absl::StatusCode::kFailedPrecondition;
@@ -115,7 +115,10 @@ int RenameWithoutReplacing(int directory, const std::string& from, const std::st
   return renameat(directory, from.c_str(), directory, to.c_str()) == 0 ? 0 : errno;
 }
 
-std::string LastPart(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+std::string LastPart(const std::string& path) {
+  const std::string last = path.substr(path.rfind('/') + 1);
+  return last.empty() ? "." : last;
+}
 
 }  // namespace
 
