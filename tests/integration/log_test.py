@@ -13,7 +13,7 @@ import unittest
 
 import grpc
 
-from service import SERVER, Service, event, event_grpc, eventually, free_port, subscription, subscription_grpc
+from service import FLAGS, SERVER, Service, event, event_grpc, eventually, free_port, subscription, subscription_grpc
 from service_test import ReliablePeer
 
 
@@ -24,7 +24,7 @@ class Piped:
         self.port = free_port()
         self.reader, self.writer = os.pipe()
         fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
-        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:%d" % self.port, *flags], stderr=self.writer)
+        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:%d" % self.port, *FLAGS, *flags], stderr=self.writer)
         self.channel = grpc.insecure_channel("127.0.0.1:%d" % self.port)
         grpc.channel_ready_future(self.channel).result(timeout=20)
         self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
