@@ -1,6 +1,10 @@
 #include "server/journal/journal.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <filesystem>
 #include <optional>
@@ -17,6 +21,7 @@
 #include "server/log/log.h"
 #include "transports/api/completion.h"
 #include "transports/api/mutex.h"
+#include "transports/io/errno_text.h"
 
 namespace eventvirtual {
 namespace {
@@ -55,6 +60,27 @@ constexpr const char* kMigrations[kVersion] = {
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+// What was made in `folder` is there after a loss of power, too.
+absl::Status SyncFolder(const std::string& folder) {
+  const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return absl::UnavailableError(ErrnoText(errno));
+  const int error = fsync(fd) == 0 ? 0 : errno;
+  close(fd);
+  return error == 0 ? absl::OkStatus() : absl::UnavailableError(ErrnoText(error));
+}
+
+// Makes `folder`, for its owner alone, and those above it, unless they are there. SQLite syncs what is in it.
+absl::Status MakeFolder(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::exists(folder, error) || error) return error ? absl::UnavailableError(error.message()) : absl::OkStatus();
+  const fs::path above = fs::absolute(folder).parent_path();
+  if (absl::Status status = MakeFolder(above); !status.ok()) return status;
+  fs::create_directory(folder, error);
+  if (!error) fs::permissions(folder, fs::perms::owner_all, error);
+  return error ? absl::UnavailableError(error.message()) : SyncFolder(above);
 }
 
 // `path` and what SQLite keeps beside it, out of the way; where to.
@@ -396,13 +422,10 @@ Journal::Journal(std::shared_ptr<Writer> writer) : writer_(std::move(writer)), w
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& directory, Sync sync, uint64_t max_bytes) {
   namespace fs = std::filesystem;
+  if (absl::Status status = MakeFolder(directory); !status.ok()) return Named(status, directory);
   std::error_code error;
-  if (!fs::exists(directory, error)) {
-    fs::create_directories(directory, error);
-    if (!error) fs::permissions(directory, fs::perms::owner_all, error);
-  }
-  const fs::path real = error ? fs::path() : fs::canonical(directory, error);
-  if (error) return absl::UnavailableError(absl::StrCat(directory, ": ", error.message()));
+  const fs::path real = fs::canonical(directory, error);
+  if (error) return Named(absl::UnavailableError(error.message()), directory);
   const std::string path = real / "journal.db";
   const auto new_writer = [&path, max_bytes] {
     auto writer = std::make_shared<Writer>();
