@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <functional>
@@ -68,7 +69,8 @@ class Story {
     journal_ = *std::move(opened);
     ++past_.life;
     Check();
-    for (int i = 0; i < 3; ++i) Append(absl::StrCat("event ", past_.life, " ", i, " ", std::string(i == 1 ? 9000 : 20, 'x')));
+    for (int i = 0; i < 3; ++i)
+      Append(absl::StrCat("event ", past_.life, " ", i, " ", std::string(i == 1 ? 9000 : 20, 'x')));
     Save(absl::StrCat("subscription ", past_.life));
     EraseOne();
     Append(absl::StrCat("event ", past_.life, " last"));
@@ -103,8 +105,8 @@ class Story {
     }
   }
 
-  // `ask` gets what is to be called with the answer, which this gives. Meanwhile the journal has no time to wait for its
-  // second to be over.
+  // `ask` gets what is to be called with the answer, which this gives. Meanwhile the journal has no time to wait for
+  // its second to be over.
   absl::Status Wait(const std::function<void(std::function<void(absl::Status)>)>& ask) {
     const absl::Time deadline = absl::Now() + kPatience;
     std::optional<absl::Status> answer;
@@ -199,11 +201,9 @@ class FailingDiskTest : public testing::Test {
   void Kill() {
     fs::create_directories(folder_ / "killed");
     Story story(folder_ / "template/data", {});
-    EXPECT_TRUE(story
-                    .Live([&] {
-                      fs::copy(folder_ / "template/data", folder_ / "killed/data", fs::copy_options::recursive);
-                    })
-                    .ok());
+    EXPECT_TRUE(
+        story.Live([&] { fs::copy(folder_ / "template/data", folder_ / "killed/data", fs::copy_options::recursive); })
+            .ok());
     killed_ = story.past();
   }
 
@@ -214,22 +214,29 @@ class FailingDiskTest : public testing::Test {
     fs::create_directories(root);
     if (killed) fs::copy(folder_ / "killed", root, fs::copy_options::recursive);
     Story story(root + "/data", killed ? killed_ : Past());
+    Past at_cut;
     bool struck = false;
     {
       Disk disk(root, static_cast<uint32_t>(fault.nth));
+      const auto cut = [&] {
+        disk.CutNow();
+        at_cut = story.past();
+      };
       disk.Plant(fault);
       if (mended != Mended::kWithTheProcess) story.mend = [&disk] { disk.Heal(); };
       (void)story.Live();
       if (mended != Mended::kAtOnce) disk.Heal();
-      struck = disk.struck();
-      if (absl::Status status = story.Live(); !status.ok() && !disk.struck()) ADD_FAILURE() << status;
+      const bool survived = disk.struck();
+      // Who starts after a sync that failed sees what was not synced.
+      const absl::Status second = story.Live(mended == Mended::kWithTheProcess ? cut : std::function<void()>());
+      EXPECT_TRUE(second.ok() || !survived) << second;
       struck = disk.struck();
       disk.Heal();
-      EXPECT_TRUE(story.Live([&disk] { disk.CutNow(); }).ok());
+      EXPECT_TRUE(story.Live(disk.cut() ? std::function<void()>() : cut).ok());
       disk.WriteImage(image);
     }
     EXPECT_FALSE(fs::exists(root + "/data/journal.db.damaged-1"));
-    Story later(image + "/data", story.past());
+    Story later(image + "/data", at_cut);
     const Disk healthy(image, 0);
     EXPECT_TRUE(later.Live().ok());
     EXPECT_FALSE(fs::exists(image + "/data/journal.db.damaged-1")) << "after the loss of power";
@@ -239,14 +246,16 @@ class FailingDiskTest : public testing::Test {
     return struck;
   }
 
-  // The first, the second, the third call …, until a whole story has none that fails.
+  // The first, the second, the third call …, until a whole story has none that fails. In CI the first error stands for
+  // all: of the others each third call fails, and is mended at once.
   void FailEach(Disk::Call call, std::initializer_list<int> errors) {
     Kill();
     for (int error : errors) {
+      const bool thin = error != *errors.begin() && std::getenv("SOAK") == nullptr;
       int reached[2] = {};
       for (bool killed : {false, true}) {
         for (Mended mended : {Mended::kAtOnce, Mended::kWhenItIsSeen, Mended::kWithTheProcess}) {
-          for (uint64_t nth = 1;; ++nth) {
+          for (uint64_t nth = 1;; nth += thin ? 3 : 1) {
             SCOPED_TRACE(absl::StrCat(NameOf(call), " ", nth, ": ", ErrnoText(error), killed ? ", after a kill" : "",
                                       ", mended ", static_cast<int>(mended)));
             const bool struck = LiveOver({call, nth, error, mended != Mended::kAtOnce}, mended, killed);
@@ -254,7 +263,8 @@ class FailingDiskTest : public testing::Test {
             if (!struck || HasFailure()) break;
           }
           if (HasFailure()) return;
-          if (error == 0 || error == EINTR) break;  // one that stays is an endless loop of SQLite, and no disk
+          // An interruption that stays is an endless loop of SQLite, and no disk.
+          if (error == 0 || error == EINTR || thin) break;
         }
       }
       EXPECT_GT(reached[0], 1) << "else there was nothing to fail";
@@ -268,7 +278,7 @@ class FailingDiskTest : public testing::Test {
 };
 
 TEST_F(FailingDiskTest, AWriteThatFailsOrIsShortLosesNothingThatWasAcknowledged) {
-  FailEach(Disk::Call::kWrite, {ENOSPC, EIO, EINTR, 0});
+  FailEach(Disk::Call::kWrite, {EIO, ENOSPC, EINTR, 0});
 }
 TEST_F(FailingDiskTest, ASyncThatFailsIsNeverAnAcknowledgementNorThatOfALaterOne) {
   FailEach(Disk::Call::kSync, {EIO, ENOSPC, EINTR});
@@ -276,9 +286,7 @@ TEST_F(FailingDiskTest, ASyncThatFailsIsNeverAnAcknowledgementNorThatOfALaterOne
 TEST_F(FailingDiskTest, AFileThatCannotBeOpenedStopsNoLaterStart) {
   FailEach(Disk::Call::kOpen, {EMFILE, ENOSPC, EIO, EINTR});
 }
-TEST_F(FailingDiskTest, AFileThatCannotBeReadIsNotTakenForADamagedOne) {
-  FailEach(Disk::Call::kRead, {EIO, EINTR, 0});
-}
+TEST_F(FailingDiskTest, AFileThatCannotBeReadIsNotTakenForADamagedOne) { FailEach(Disk::Call::kRead, {EIO, EINTR, 0}); }
 TEST_F(FailingDiskTest, AFileThatCannotBeCutIsNoLoss) { FailEach(Disk::Call::kTruncate, {EIO, EINTR}); }
 
 // The folders above it are made, too.
