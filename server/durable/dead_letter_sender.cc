@@ -22,8 +22,8 @@ constexpr size_t kPageBytes = 1 << 20;
 
 MessageRef DeadLetterMessage(const Message& event, const SavedDeadLetter& letter) {
   absl::InlinedVector<Param, 16> params(event.params().begin(), event.params().end());
-  const bool named =
-      params.empty() || std::any_of(params.begin(), params.end(), [](const Param& param) { return !param.name.empty(); });
+  const bool named = params.empty() ||
+                     std::any_of(params.begin(), params.end(), [](const Param& param) { return !param.name.empty(); });
   const std::string subscription = absl::StrCat(Subscription::kNamePrefix, letter.subscription);
   for (Param param : {Param{"dead_letter_reason", absl::string_view(letter.reason)},
                       Param{"dead_letter_attempts", int64_t{letter.attempts}},

@@ -18,8 +18,8 @@ namespace eventvirtual {
 
 // An event that is given up is first a dead letter in the journal, so nothing is lost whenever the process dies. Those
 // whose subscription has a dead_letter_uri are read back here, sent there by an ordinary endpoint, in one attempt each,
-// and erased when it has succeeded. One that fails stays a dead letter like any other, and has both reasons. What was on
-// its way when the process ended is sent by the next: it may come twice.
+// and erased when it has succeeded. One that fails stays a dead letter like any other, and has both reasons. What was
+// on its way when the process ended is sent by the next: it may come twice.
 //
 // Up to kAtOnce are out, in their order; those that follow wait for the last of them. So a destination that hangs
 // delays the others by its attempt timeout.

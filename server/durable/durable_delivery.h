@@ -110,7 +110,7 @@ class DurableDelivery final : private Registry::Observer {
   const std::shared_ptr<Inbox> inbox_;
 
   // On the loop.
-  absl::AnyInvocable<void()> dead_letters_committed_;  // null: nobody wants to know
+  absl::AnyInvocable<void()> dead_letters_committed_;              // null: nobody wants to know
   absl::flat_hash_map<uint32_t, std::unique_ptr<Entry>> entries_;  // by the number of the queue
   std::vector<uint32_t> touched_;
   std::deque<uint32_t> hungry_;

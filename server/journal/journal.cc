@@ -51,7 +51,8 @@ constexpr const char* kMigrations[kVersion] = {
          id INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER, subscription TEXT, event TEXT, reason TEXT,
          attempts INTEGER, last_attempts BLOB, record BLOB);
        CREATE TABLE raised(number INTEGER PRIMARY KEY, id TEXT, raised INTEGER, matched INTEGER);)",
-    // A queue outlives its subscription, so it says where its dead letters go; one of them, where it is still to be sent.
+    // A queue outlives its subscription, so it says where its dead letters go; one of them, where it is still to be
+    // sent.
     R"(ALTER TABLE queues ADD COLUMN dead_letter_uri TEXT NOT NULL DEFAULT '';
        ALTER TABLE dead_letters ADD COLUMN destination TEXT NOT NULL DEFAULT '';
        CREATE INDEX unsent ON dead_letters(id) WHERE destination != '';)",

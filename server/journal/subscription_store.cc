@@ -46,8 +46,8 @@ void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall)
     }
     spec.created = std::min(now, now - (wall - saved.created));
     if (saved.expires != absl::InfiniteFuture()) spec.expires = now + (saved.expires - wall);
-    spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age, saved.max_attempts,
-                     saved.queue != 0, saved.dead_letter_uri};
+    spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age,
+                     saved.max_attempts,     saved.queue != 0,    saved.dead_letter_uri};
     spec.queue = saved.queue;
     spec.labels = saved.labels;
     status = registry_.Subscribe(spec).status();

@@ -39,11 +39,11 @@ SubscriptionTable::SubscriptionTable(Database& database, Statement save, Stateme
 
 absl::StatusOr<SubscriptionTable> SubscriptionTable::Prepare(Database& database) {
   std::vector<Statement> statements;
-  for (const char* sql :
-       {"INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "INSERT INTO queues VALUES(?, ?, ?) ON CONFLICT(number) DO UPDATE SET dead_letter_uri = excluded.dead_letter_uri",
-        "DELETE FROM subscriptions WHERE id = ?",
-        "INSERT OR REPLACE INTO labels VALUES(?, ?, ?)", "DELETE FROM labels WHERE subscription = ?"}) {
+  for (const char* sql : {"INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          "INSERT INTO queues VALUES(?, ?, ?) ON CONFLICT(number) DO UPDATE SET dead_letter_uri = "
+                          "excluded.dead_letter_uri",
+                          "DELETE FROM subscriptions WHERE id = ?", "INSERT OR REPLACE INTO labels VALUES(?, ?, ?)",
+                          "DELETE FROM labels WHERE subscription = ?"}) {
     absl::StatusOr<Statement> prepared = Statement::Prepare(database, sql);
     if (!prepared.ok()) return prepared.status();
     statements.push_back(*std::move(prepared));

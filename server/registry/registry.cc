@@ -178,9 +178,10 @@ void Registry::SetOptions(const SubscriptionSpec& spec, Target dead_letters, Sub
   subscription->max_event_age.Store(spec.delivery.max_event_age);
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
   const bool has_extras = !spec.labels.empty() || !dead_letters.canonical.empty();
-  subscription->extras = has_extras ? std::make_unique<const Subscription::Extras>(
-                                          Subscription::Extras{spec.labels, std::move(dead_letters)})
-                                    : nullptr;
+  subscription->extras =
+      has_extras
+          ? std::make_unique<const Subscription::Extras>(Subscription::Extras{spec.labels, std::move(dead_letters)})
+          : nullptr;
 }
 
 // PARALLEL may name the same subscribers in another order.
@@ -452,9 +453,12 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.socket = subscription.socket();
   info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
-  info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
-                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed),
-                   subscription.durable, ""};
+  info.delivery = {subscription.failover_timeout.Load(),
+                   subscription.total_timeout.Load(),
+                   subscription.max_event_age.Load(),
+                   subscription.max_attempts.load(std::memory_order_relaxed),
+                   subscription.durable,
+                   ""};
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(

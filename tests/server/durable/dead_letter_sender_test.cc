@@ -35,9 +35,15 @@ class DeadLetterSenderTest : public testing::Test {
     sender_->Wake();
     life_->Settle();
   }
-  // As after kill -9: what is out has no end.
+  // As after kill -9: nobody hears any more how what is out ends.
   void End() {
+    if (life_ == nullptr) return;
     sender_.reset();
+    life_->store.reset();
+    life_->durable.reset();
+    life_->world.pool.CloseAll();
+    life_->world.loop.RunUntilIdle();
+    life_->loop.Run();
     life_.reset();
   }
 
@@ -67,7 +73,7 @@ class DeadLetterSenderTest : public testing::Test {
 };
 
 TEST_F(DeadLetterSenderTest, WhatIsGivenUpIsSentWithReasonAttemptsAndSubscriptionAndThenNotKept) {
-  const std::string name = Subscribe("fake:me:s3cr3t@dead");
+  const std::string name = Subscribe("fake:me:s3cr3t@dead?timeout=1h");
   GiveUp(7, 7);
   ASSERT_TRUE(life_->Has("dead"));
   EXPECT_EQ(JsonAt("dead"), absl::StrCat(R"({"jsonrpc":"2.0","method":"E","params":{"n":7,"dead_letter_reason":)",
@@ -82,13 +88,14 @@ TEST_F(DeadLetterSenderTest, WhatIsGivenUpIsSentWithReasonAttemptsAndSubscriptio
 }
 
 TEST_F(DeadLetterSenderTest, WhatTheDestinationDoesNotTakeIsKeptWithBothReasonsAndNotSentAgain) {
-  Subscribe("fake:me:s3cr3t@dead");
+  Subscribe("fake:me:s3cr3t@dead?timeout=1h");
   GiveUp(1, 1);
   life_->End("dead", absl::UnavailableError("the spool is full"));
   std::vector<SavedDeadLetter> letters = life_->DeadLetters();
   ASSERT_THAT(letters, SizeIs(1));
-  EXPECT_THAT(letters[0].reason, AllOf(HasSubstr("max_attempts: all 1 have failed; its dead_letter_uri (fake:me:***@dead)"),
-                                       HasSubstr("the spool is full"), Not(HasSubstr("s3cr3t"))));
+  EXPECT_THAT(letters[0].reason,
+              AllOf(HasSubstr("max_attempts: all 1 have failed; its dead_letter_uri (fake:me:***@dead"),
+                    HasSubstr("the spool is full"), Not(HasSubstr("s3cr3t"))));
   EXPECT_EQ(sender_->counts().failed, 1u);
   Begin();
   EXPECT_FALSE(life_->Has("dead"));
@@ -99,7 +106,7 @@ TEST_F(DeadLetterSenderTest, WhatTheDestinationDoesNotTakeIsKeptWithBothReasonsA
 
 TEST_F(DeadLetterSenderTest, OneWhoIsDownIsNoReasonToLoseOne) {
   life_->world.fake->at("dead").connect_error = absl::UnavailableError("connection refused");
-  Subscribe("fake:dead");
+  Subscribe("fake:dead?timeout=1h");
   GiveUp(1, 3);
   life_->Advance(absl::Minutes(2));
   const std::vector<SavedDeadLetter> letters = life_->DeadLetters();
@@ -108,7 +115,7 @@ TEST_F(DeadLetterSenderTest, OneWhoIsDownIsNoReasonToLoseOne) {
 }
 
 TEST_F(DeadLetterSenderTest, WhatWasOnItsWayWhenTheProcessDiedIsSentByTheNext) {
-  Subscribe("fake:dead");
+  Subscribe("fake:dead?timeout=1h");
   GiveUp(1, 2);
   ASSERT_TRUE(life_->Has("dead"));
   Begin();
@@ -121,7 +128,7 @@ TEST_F(DeadLetterSenderTest, WhatWasOnItsWayWhenTheProcessDiedIsSentByTheNext) {
 }
 
 TEST_F(DeadLetterSenderTest, AStopLeavesWhatFailsToTheNextLife) {
-  Subscribe("fake:dead");
+  Subscribe("fake:dead?timeout=1h");
   GiveUp(1, 1);
   sender_->Stop();
   life_->Settle();
@@ -133,7 +140,7 @@ TEST_F(DeadLetterSenderTest, AStopLeavesWhatFailsToTheNextLife) {
 }
 
 TEST_F(DeadLetterSenderTest, TheQueueOfOneThatEndsGoesThereInItsOrder) {
-  const std::string name = Subscribe("fake:dead");
+  const std::string name = Subscribe("fake:dead?timeout=1h");
   for (int i = 1; i <= 300; ++i) life_->Raise("E", i);
   life_->Settle();
   ASSERT_TRUE(life_->world.registry.Unsubscribe(name).ok());
@@ -149,14 +156,14 @@ TEST_F(DeadLetterSenderTest, TheQueueOfOneThatEndsGoesThereInItsOrder) {
 TEST_F(DeadLetterSenderTest, OneThatExpiredWhileTheServiceWasDownStillHasIts) {
   SubscriptionSpec spec = life_->world.Spec("E", "fake:a?timeout=1h");
   spec.delivery.durable = true;
-  spec.delivery.dead_letter_uri = "fake:dead";
+  spec.delivery.dead_letter_uri = "fake:dead?timeout=1h";
   spec.expires = life_->world.loop.Now() + absl::Hours(1);
   ASSERT_TRUE(life_->world.registry.Subscribe(spec).ok());
   life_->Raise("E", 1);
   life_->Settle();
   // Its row goes as the start of the next life would make it go: its time is over.
-  life_->journal->Erase(std::string(absl::StripPrefix(life_->world.registry.List("", 0, 1).subscriptions[0].name,
-                                                      Subscription::kNamePrefix)));
+  life_->journal->Erase(std::string(
+      absl::StripPrefix(life_->world.registry.List("", 0, 1).subscriptions[0].name, Subscription::kNamePrefix)));
   life_->Settle();
   Begin();
   ASSERT_TRUE(life_->Has("dead"));
@@ -182,7 +189,7 @@ TEST_F(DeadLetterSenderTest, ItIsAnOptionThatARefreshChangesAndThatARestartKeeps
 
 TEST_F(DeadLetterSenderTest, WhatCannotBeADestinationIsRefusedWhenItIsSubscribed) {
   SubscriptionSpec spec = life_->world.Spec("E", "fake:a");
-  spec.delivery.dead_letter_uri = "fake:dead";
+  spec.delivery.dead_letter_uri = "fake:dead?timeout=1h";
   absl::Status refused = life_->world.registry.Subscribe(spec).status();
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(refused.message(), HasSubstr("delivery.dead_letter_uri: only durable"));
