@@ -34,7 +34,7 @@ constexpr absl::Duration kLongestWait = absl::Milliseconds(2);
 constexpr int kMaxDamaged = 9;                // files that are kept
 constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
 constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
-constexpr int64_t kVersion = 2;               // of the tables; `PRAGMA user_version`
+constexpr int64_t kVersion = 3;               // of the tables; `PRAGMA user_version`
 constexpr int kCheckpointPages = 4000;        // of the log of changes, some 16 MB, before they go into the file
 
 // What makes a database of version n one of n + 1. Times are nanoseconds since the epoch, durations nanoseconds; NULL
@@ -56,6 +56,11 @@ constexpr const char* kMigrations[kVersion] = {
          id INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER, subscription TEXT, event TEXT, reason TEXT,
          attempts INTEGER, last_attempts BLOB, record BLOB);
        CREATE TABLE raised(number INTEGER PRIMARY KEY, id TEXT, raised INTEGER, matched INTEGER);)",
+    // A queue outlives its subscription, so it says where its dead letters go; one of them, where it is still to be
+    // sent.
+    R"(ALTER TABLE queues ADD COLUMN dead_letter_uri TEXT NOT NULL DEFAULT '';
+       ALTER TABLE dead_letters ADD COLUMN destination TEXT NOT NULL DEFAULT '';
+       CREATE INDEX unsent ON dead_letters(id) WHERE destination != '';)",
 };
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
