@@ -2,6 +2,7 @@
 
 #include <event2/event.h>
 #include <grpc/support/log.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
@@ -146,6 +147,10 @@ struct Server::Parts {
     return loops;
   }
 
+  AdminServer::Readiness CurrentReadiness() const {
+    return {health.serving(), journal == nullptr ? absl::OkStatus() : journal->health()};
+  }
+
   absl::Status Enroll() {
     if (options.enroll.empty()) return absl::OkStatus();
     absl::StatusOr<std::vector<std::unique_ptr<MiClient>>> clients = MiClientsOf(options.enroll);
@@ -252,6 +257,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams));
+  grpc::ResourceQuota quota("rpc");
+  quota.Resize(static_cast<size_t>(options.rpc_memory));
+  builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // or a second server would silently share the port
   std::deque<int> ports(options.listen.size(), -1);
   for (size_t i = 0; i < options.listen.size(); ++i) {
@@ -314,13 +323,20 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{parts.registry,      parts.dispatcher,   parts.calls,   parts.enroller,
-                                parts.journal.get(), parts.ingest.get(), parts.mi.get()};
-    parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, *parts.operator_loop);
+    const MetricSources sources{parts.registry,
+                                parts.dispatcher,
+                                parts.calls,
+                                parts.enroller,
+                                parts.journal.get(),
+                                parts.dead_letter_sender.get(),
+                                parts.ingest.get(),
+                                parts.mi.get()};
+    parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
+    parts.board.ShowJournal(parts.journal.get());
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
-        options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);
+        options.http, *parts.operator_loop, [&parts] { return parts.CurrentReadiness(); }, routes);
     if (!listening.ok()) {
       return absl::Status(listening.status().code(),
                           absl::StrCat("--http: ", std::string(listening.status().message())));
