@@ -2,8 +2,8 @@
 
 #include <event2/event.h>
 #include <grpc/support/log.h>
-#include <grpcpp/resource_quota.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <sys/socket.h>
@@ -323,14 +323,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{parts.registry,
-                                parts.dispatcher,
-                                parts.calls,
-                                parts.enroller,
-                                parts.journal.get(),
-                                parts.dead_letter_sender.get(),
-                                parts.ingest.get(),
-                                parts.mi.get()};
+    const MetricSources sources{parts.registry,     parts.dispatcher,    parts.calls,
+                                parts.enroller,     parts.journal.get(), parts.dead_letter_sender.get(),
+                                parts.ingest.get(), parts.mi.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);

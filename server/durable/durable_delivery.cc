@@ -194,8 +194,8 @@ void DurableDelivery::TakeAudit(size_t foremost, absl::AnyInvocable<void(Durable
                       [](const Entry* a, const Entry* b) { return a->queue.oldest() < b->queue.oldest(); });
     for (size_t i = 0; i < shown; ++i) {
       const Entry& entry = *waiting[i];
-      audit.foremost.push_back({absl::StrCat(Subscription::kNamePrefix, entry.id), entry.events, age(entry),
-                                entry.queue.failing()});
+      audit.foremost.push_back(
+          {absl::StrCat(Subscription::kNamePrefix, entry.id), entry.events, age(entry), entry.queue.failing()});
     }
     std::move(done)(std::move(audit));
   });

@@ -40,7 +40,7 @@ struct DurableAudit {
     absl::Duration oldest;  // how long ago the oldest of them was committed
     bool failing = false;   // its last round has failed
   };
-  std::vector<Queue> foremost;  // those whose oldest event is the oldest
+  std::vector<Queue> foremost;                   // those whose oldest event is the oldest
   uint64_t events = 0, queues = 0, failing = 0;  // of all queues that are not empty
   absl::Duration oldest;
 };

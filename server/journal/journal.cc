@@ -133,7 +133,7 @@ struct Journal::Writer {
   absl::Status last_failure ABSL_GUARDED_BY(mutex);
   absl::Time refusing_until ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
   bool committing ABSL_GUARDED_BY(mutex) = false;
-  JournalCounts counts ABSL_GUARDED_BY(mutex);      // but for what counts() adds
+  JournalCounts counts ABSL_GUARDED_BY(mutex);        // but for what counts() adds
   uint64_t refused_bytes ABSL_GUARDED_BY(mutex) = 0;  // of the event that was refused when it became full
   size_t in_commit ABSL_GUARDED_BY(mutex) = 0;
   bool closing ABSL_GUARDED_BY(mutex) = false;
@@ -233,8 +233,8 @@ struct Journal::Writer {
   absl::Status Write(Batch& batch) {
     if (batch.probe) {
       // Another value each time: SQLite does not write what is there already.
-      absl::Status status =
-          database->Run(absl::StrCat("INSERT OR REPLACE INTO state VALUES('tried', ", absl::ToUnixNanos(absl::Now()), ")"));
+      absl::Status status = database->Run(
+          absl::StrCat("INSERT OR REPLACE INTO state VALUES('tried', ", absl::ToUnixNanos(absl::Now()), ")"));
       if (!status.ok()) return status;
     }
     for (const auto& [id, subscription] : batch.subscriptions) {

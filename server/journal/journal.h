@@ -29,7 +29,7 @@ struct JournalCounts {
   bool failing = false;                       // the last commit failed
   bool full = false;                          // an event was refused for the size of the file, and would be still
   uint64_t bytes = 0;                         // of the file and its log of changes
-  uint64_t used = 0, max_bytes = 0;           // of the file, without what is free in it; from where on it takes no event
+  uint64_t used = 0, max_bytes = 0;  // of the file, without what is free in it; from where on it takes no event
   uint64_t dead_letters = 0;
   uint64_t dropped_dead_letters = 0;  // the oldest, since there were too many
 };
@@ -37,8 +37,8 @@ struct JournalCounts {
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
 // arrive in the time of one. Where events come one after the other it waits a little for the next, for a quarter of the
 // last commit and 2 ms at most. A change that cannot be written is tried again, every second, until it
-// succeeds; an event that cannot be written is refused. While it cannot write, it tries to each second even if nobody asks,
-// so that it knows when it can.
+// succeeds; an event that cannot be written is refused. While it cannot write, it tries to each second even if nobody
+// asks, so that it knows when it can.
 //
 // Callbacks come on the journal's thread, or where they are given to it, and must not block.
 class Journal {

@@ -36,8 +36,9 @@ inline constexpr size_t kShownEndpoints = 100;
 // So many durable subscriptions likewise: those whose events have waited longest.
 inline constexpr size_t kShownQueues = 100;
 
-// All of it, in Prometheus' text format (version 0.0.4); `durable` is null where nothing is durable. Nothing is counted here: each number is one that the service
-// keeps anyway, and asking costs who raises nothing. Takes some hundred nanoseconds for each subscription.
+// All of it, in Prometheus' text format (version 0.0.4); `durable` is null where nothing is durable. Nothing is counted
+// here: each number is one that the service keeps anyway, and asking costs who raises nothing. Takes some hundred
+// nanoseconds for each subscription.
 std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints,
                         const DurableAudit* durable);
 

@@ -26,7 +26,11 @@ class AdminTest : public testing::Test {
                         std::move(reply).Send({200, "text/plain", "more"});
                       }});
     return AdminServer::Listen(
-        addresses, loop_, [this] { return AdminServer::Readiness{ready_.load(), trouble_}; }, std::move(routes));
+        addresses, loop_,
+        [this] {
+          return AdminServer::Readiness{ready_.load(), trouble_};
+        },
+        std::move(routes));
   }
   static HttpClient::Response Get(HttpClient& client, const std::string& path) {
     return client.Ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n");
