@@ -249,6 +249,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.operators.ShowDeadLetters(parts.dead_letters.get());
     for (const RaisedId& id : parts.journal->TakeRaisedIds()) parts.events.Restore(id.id, id.raised, id.matched);
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
+    parts.subscriptions.CountBy(parts.durable.get());
+    parts.subscriptions.TellExpired(parts.store->TakeExpired());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
 

@@ -201,6 +201,13 @@ void DurableDelivery::TakeAudit(size_t foremost, absl::AnyInvocable<void(Durable
   });
 }
 
+void DurableDelivery::CountQueue(uint32_t number, absl::AnyInvocable<void(uint64_t events) &&> done) {
+  Inbox::AddTask(inbox_, [number, done = std::move(done)](DurableDelivery& self) mutable {
+    const auto found = self.entries_.find(number);
+    std::move(done)(found == self.entries_.end() ? 0 : found->second->events);
+  });
+}
+
 void DurableDelivery::OnChange(Registry::Change change, const Subscription& subscription,
                                absl::FunctionRef<SubscriptionInfo()>) {
   const uint32_t queue = subscription.queue;

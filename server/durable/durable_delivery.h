@@ -71,6 +71,10 @@ class DurableDelivery final : private Registry::Observer {
   // `done` on the loop. Any thread.
   void TakeAudit(size_t foremost, absl::AnyInvocable<void(DurableAudit) &&> done);
 
+  // How many events a queue holds. Calls `done` on the loop; what is said of its subscription after this call comes
+  // after it. Any thread.
+  void CountQueue(uint32_t number, absl::AnyInvocable<void(uint64_t events) &&> done);
+
   // From here on no round is started: what is queued is for the next life. Any thread.
   void Stop();
 
