@@ -6,16 +6,13 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <deque>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
 #include "server/admin/metrics_page.h"
@@ -43,13 +40,13 @@
 #include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
+#include "server/rpc/listeners.h"
 #include "server/rpc/operator_service.h"
 #include "server/rpc/subscription_service.h"
 #include "transports/all.h"
 #include "transports/api/catalog.h"
 #include "transports/io/event_loop.h"
 #include "transports/io/run_on_loop.h"
-#include "transports/io/socket_file.h"
 #include "transports/stream/listeners.h"
 
 namespace eventvirtual {
@@ -70,6 +67,15 @@ RegistryLimits RegistryLimitsOf(const Options& options) {
   limits.strict_events = options.strict_events;
   limits.events = options.events;
   return limits;
+}
+
+ListenOptions ListenOptionsOf(const Options& options) {
+  ListenOptions listen;
+  listen.addresses = options.listen;
+  listen.socket_group = options.socket_group;
+  listen.max_connections = static_cast<size_t>(options.max_connections);
+  listen.max_connections_per_peer = static_cast<size_t>(options.max_connections_per_peer);
+  return listen;
 }
 
 EndpointLimits EndpointLimitsOf(const Options& options) {
@@ -197,6 +203,8 @@ struct Server::Parts {
   std::unique_ptr<MiServer> mi;
   std::unique_ptr<MetricsPage> metrics;
   std::unique_ptr<AdminServer> admin;
+  std::unique_ptr<EventLoop> accept_loop;  // of its own: a flood of connections delays no event
+  std::unique_ptr<Listeners> grpc_listeners;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
   std::vector<std::string> ingesting;
@@ -263,18 +271,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   grpc::ResourceQuota quota("rpc");
   quota.Resize(static_cast<size_t>(options.rpc_memory));
   builder.SetResourceQuota(quota);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // or a second server would silently share the port
-  std::deque<int> ports(options.listen.size(), -1);
-  for (size_t i = 0; i < options.listen.size(); ++i) {
-    absl::string_view path = options.listen[i];
-    if (absl::ConsumePrefix(&path, "unix:")) {
-      if (absl::Status status = RemoveDeadSocketFile(std::string(path), SOCK_STREAM); !status.ok()) {
-        return absl::UnavailableError(
-            absl::StrCat("--listen: cannot serve on \"", options.listen[i], "\": ", std::string(status.message())));
-      }
-    }
-    builder.AddListeningPort(options.listen[i], grpc::InsecureServerCredentials(), &ports[i]);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(absl::ToInt64Milliseconds(options.handshake_timeout)));
+  absl::StatusOr<std::unique_ptr<Listeners>> listeners = Listeners::Bind(ListenOptionsOf(options), &builder);
+  if (!listeners.ok()) {
+    return absl::Status(listeners.status().code(),
+                        absl::StrCat("--listen: ", std::string(listeners.status().message())));
   }
+  parts.grpc_listeners = *std::move(listeners);
   builder.RegisterService(&parts.subscriptions);
   builder.RegisterService(&parts.events);
   builder.RegisterService(&parts.operators);
@@ -285,22 +289,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                parts.loops[0], &parts.calls, &builder);
   }
   parts.grpc = builder.BuildAndStart();
-  for (size_t i = 0; i < options.listen.size(); ++i) {
-    const std::string& address = options.listen[i];
-    if (ports[i] <= 0) {
-      return absl::UnavailableError(absl::StrCat("--listen: cannot serve on \"", address,
-                                                 "\": it is in use, not an address of this host, or not of the form "
-                                                 "host:port or unix:/path"));
-    }
-    parts.listening.push_back(absl::StartsWith(address, "unix:")
-                                  ? address
-                                  : absl::StrCat(address.substr(0, address.rfind(':')), ":", ports[i]));
-  }
   if (parts.grpc == nullptr) return absl::UnavailableError("--listen: gRPC could not be started");
+  parts.listening = parts.grpc_listeners->addresses();
+  parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
+  parts.grpc_listeners->Start(*parts.accept_loop);
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
     ingest.addresses = options.ingest;
+    ingest.off_host = options.ingest_off_host;
+    ingest.socket_group = options.socket_group;
     ingest.reply_padding = static_cast<size_t>(options.ingest_reply_padding);
     ingest.event_param = options.ingest_event_param;
     absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
@@ -314,7 +312,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
 
   if (!options.mi.empty() || !options.http.empty()) parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
   if (!options.mi.empty()) {
-    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}};
+    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}, options.socket_group};
     absl::StatusOr<std::unique_ptr<MiServer>> listening =
         MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
     if (!listening.ok()) {
@@ -325,9 +323,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{parts.registry,     parts.dispatcher,    parts.calls,
-                                parts.enroller,     parts.journal.get(), parts.dead_letter_sender.get(),
-                                parts.ingest.get(), parts.mi.get()};
+    const MetricSources sources{parts.registry,
+                                parts.dispatcher,
+                                parts.calls,
+                                parts.grpc_listeners->counts(),
+                                parts.enroller,
+                                parts.journal.get(),
+                                parts.dead_letter_sender.get(),
+                                parts.ingest.get(),
+                                parts.mi.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
@@ -372,6 +376,7 @@ void Server::Drain() {
   }
   parts.events.EndWatches();
   parts.health.EndWatches();
+  if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
   parts.reports.Stop();

@@ -1,6 +1,10 @@
 #include "server/journal/journal.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <filesystem>
 #include <optional>
@@ -17,6 +21,7 @@
 #include "server/log/log.h"
 #include "transports/api/completion.h"
 #include "transports/api/mutex.h"
+#include "transports/io/errno_text.h"
 
 namespace eventvirtual {
 namespace {
@@ -60,6 +65,37 @@ constexpr const char* kMigrations[kVersion] = {
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+// The names in `folder` and of all folders above it are there after a loss of power, too. SQLite syncs its own and
+// takes no notice of whether it could.
+absl::Status SyncFolders(std::filesystem::path folder) {
+  for (;; folder = folder.parent_path()) {
+    const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
+    if (fd >= 0) close(fd);
+    // What we may not read we have not made; and some file systems have no sync for folders.
+    if (error != 0 && error != EACCES && error != EINVAL) return absl::UnavailableError(ErrnoText(error));
+    if (folder == folder.root_path()) return absl::OkStatus();
+  }
+}
+
+// Writes the file once more as it is, and syncs it. What a process could not sync before it died can be read and need
+// not be on the disk, and a sync now would not bring it there: for the kernel it is written.
+absl::Status WriteAgain(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT ? absl::OkStatus() : absl::UnavailableError(ErrnoText(errno));
+  std::string bytes(1 << 20, '\0');
+  off_t at = 0;
+  ssize_t count = 0;
+  while ((count = pread(fd, bytes.data(), bytes.size(), at)) > 0) {
+    count = pwrite(fd, bytes.data(), static_cast<size_t>(count), at);
+    if (count < 0) break;
+    at += count;
+  }
+  const int error = count < 0 || fdatasync(fd) != 0 ? errno : 0;
+  close(fd);
+  return error == 0 ? absl::OkStatus() : absl::UnavailableError(ErrnoText(error));
 }
 
 // `path` and what SQLite keeps beside it, out of the way; where to.
@@ -151,7 +187,11 @@ struct Journal::Writer {
           absl::StrCat("PRAGMA wal_autocheckpoint = ", kCheckpointPages)}) {
       if (absl::Status status = database->Run(pragma); !status.ok()) return status;
     }
-    if (absl::Status status = Migrate(); !status.ok()) return status;
+    const absl::StatusOr<std::string> version = database->Ask("PRAGMA user_version");
+    if (!version.ok()) return version.status();
+    // SQLite has locked the file and read its log, and nothing is written yet.
+    if (absl::Status status = WriteAgain(path + "-wal"); !status.ok()) return status;
+    if (absl::Status status = Migrate(*version); !status.ok()) return status;
     absl::StatusOr<std::string> closed_in_order =
         database->Ask("SELECT value FROM state WHERE name = 'closed_in_order'");
     if (!closed_in_order.ok()) return closed_in_order.status();
@@ -164,12 +204,10 @@ struct Journal::Writer {
     return database->Run("UPDATE state SET value = '0' WHERE name = 'closed_in_order'");
   }
 
-  absl::Status Migrate() {
-    const absl::StatusOr<std::string> text = database->Ask("PRAGMA user_version");
-    if (!text.ok()) return text.status();
+  absl::Status Migrate(const std::string& from) {
     int64_t version = 0;
-    if (!absl::SimpleAtoi(*text, &version) || version < 0 || version > kVersion) {
-      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", *text, "; this one knows ",
+    if (!absl::SimpleAtoi(from, &version) || version < 0 || version > kVersion) {
+      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", from, "; this one knows ",
                                                         kVersion, "); use that one, or another --data_dir"));
     }
     for (; version < kVersion; ++version) {
@@ -453,6 +491,10 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
   };
   std::shared_ptr<Writer> writer = new_writer();
   absl::Status opened = writer->Open(sync);
+  if (absl::IsDataLoss(opened)) {  // a read that failed looks like damage, too, and may succeed now
+    writer = new_writer();
+    opened = writer->Open(sync);
+  }
   if (absl::IsDataLoss(opened)) {
     writer = new_writer();
     const absl::StatusOr<std::string> aside = MoveAside(path);
@@ -461,6 +503,7 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
         {{"file", path}, {"moved_to", *aside}, {"error", opened.message()}});
     opened = writer->Open(sync);
   }
+  if (opened.ok()) opened = SyncFolders(real);
   if (!opened.ok()) {
     const bool held = absl::IsFailedPrecondition(opened) && absl::StrContains(opened.message(), "locked");
     return Named(
