@@ -1,6 +1,10 @@
 #include "server/journal/journal.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <filesystem>
 #include <optional>
@@ -17,6 +21,7 @@
 #include "server/log/log.h"
 #include "transports/api/completion.h"
 #include "transports/api/mutex.h"
+#include "transports/io/errno_text.h"
 
 namespace eventvirtual {
 namespace {
@@ -29,7 +34,7 @@ constexpr absl::Duration kLongestWait = absl::Milliseconds(2);
 constexpr int kMaxDamaged = 9;                // files that are kept
 constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
 constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
-constexpr int64_t kVersion = 2;               // of the tables; `PRAGMA user_version`
+constexpr int64_t kVersion = 3;               // of the tables; `PRAGMA user_version`
 constexpr int kCheckpointPages = 4000;        // of the log of changes, some 16 MB, before they go into the file
 
 // What makes a database of version n one of n + 1. Times are nanoseconds since the epoch, durations nanoseconds; NULL
@@ -51,10 +56,46 @@ constexpr const char* kMigrations[kVersion] = {
          id INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER, subscription TEXT, event TEXT, reason TEXT,
          attempts INTEGER, last_attempts BLOB, record BLOB);
        CREATE TABLE raised(number INTEGER PRIMARY KEY, id TEXT, raised INTEGER, matched INTEGER);)",
+    // A queue outlives its subscription, so it says where its dead letters go; one of them, where it is still to be
+    // sent.
+    R"(ALTER TABLE queues ADD COLUMN dead_letter_uri TEXT NOT NULL DEFAULT '';
+       ALTER TABLE dead_letters ADD COLUMN destination TEXT NOT NULL DEFAULT '';
+       CREATE INDEX unsent ON dead_letters(id) WHERE destination != '';)",
 };
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+// The names in `folder` and of all folders above it are there after a loss of power, too. SQLite syncs its own and
+// takes no notice of whether it could.
+absl::Status SyncFolders(std::filesystem::path folder) {
+  for (;; folder = folder.parent_path()) {
+    const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
+    if (fd >= 0) close(fd);
+    // What we may not read we have not made; and some file systems have no sync for folders.
+    if (error != 0 && error != EACCES && error != EINVAL) return absl::UnavailableError(ErrnoText(error));
+    if (folder == folder.root_path()) return absl::OkStatus();
+  }
+}
+
+// Writes the file once more as it is, and syncs it. What a process could not sync before it died can be read and need
+// not be on the disk, and a sync now would not bring it there: for the kernel it is written.
+absl::Status WriteAgain(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT ? absl::OkStatus() : absl::UnavailableError(ErrnoText(errno));
+  std::string bytes(1 << 20, '\0');
+  off_t at = 0;
+  ssize_t count = 0;
+  while ((count = pread(fd, bytes.data(), bytes.size(), at)) > 0) {
+    count = pwrite(fd, bytes.data(), static_cast<size_t>(count), at);
+    if (count < 0) break;
+    at += count;
+  }
+  const int error = count < 0 || fdatasync(fd) != 0 ? errno : 0;
+  close(fd);
+  return error == 0 ? absl::OkStatus() : absl::UnavailableError(ErrnoText(error));
 }
 
 // `path` and what SQLite keeps beside it, out of the way; where to.
@@ -94,8 +135,9 @@ struct Journal::Writer {
     std::deque<Edit> edits;
     std::vector<Done> waiting;
     std::vector<absl::AnyInvocable<void(EventTable&) &&>> looks;
+    bool probe = false;  // the last commit failed: one is to be made, whatever there is to write
     size_t changes() const { return subscriptions.size() + events.size() + edits.size(); }
-    bool writes() const { return !subscriptions.empty() || !events.empty() || !edits.empty(); }
+    bool writes() const { return probe || !subscriptions.empty() || !events.empty() || !edits.empty(); }
     bool empty() const { return !writes() && waiting.empty() && looks.empty(); }
   };
 
@@ -106,6 +148,7 @@ struct Journal::Writer {
   std::optional<SubscriptionTable> subscriptions;
   std::optional<EventTable> events;
   std::optional<Statement> pages, free_pages;
+  LatencyHistogram commit_durations;  // any thread reads
   std::vector<SavedSubscription> loaded;
   std::vector<Backlog> backlogs;
   std::vector<RaisedId> raised;
@@ -115,6 +158,7 @@ struct Journal::Writer {
   bool failing = false;
   size_t last_events = 0;  // that the last commit had, and how long it took
   absl::Duration last_took;
+  absl::Time last_end;
 
   Mutex mutex;
   CondVar changed;
@@ -126,7 +170,8 @@ struct Journal::Writer {
   absl::Status last_failure ABSL_GUARDED_BY(mutex);
   absl::Time refusing_until ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
   bool committing ABSL_GUARDED_BY(mutex) = false;
-  JournalCounts counts ABSL_GUARDED_BY(mutex);
+  JournalCounts counts ABSL_GUARDED_BY(mutex);        // but for what counts() adds
+  uint64_t refused_bytes ABSL_GUARDED_BY(mutex) = 0;  // of the event that was refused when it became full
   size_t in_commit ABSL_GUARDED_BY(mutex) = 0;
   bool closing ABSL_GUARDED_BY(mutex) = false;
   bool closed ABSL_GUARDED_BY(mutex) = false;
@@ -143,7 +188,11 @@ struct Journal::Writer {
           absl::StrCat("PRAGMA wal_autocheckpoint = ", kCheckpointPages)}) {
       if (absl::Status status = database->Run(pragma); !status.ok()) return status;
     }
-    if (absl::Status status = Migrate(); !status.ok()) return status;
+    const absl::StatusOr<std::string> version = database->Ask("PRAGMA user_version");
+    if (!version.ok()) return version.status();
+    // SQLite has locked the file and read its log, and nothing is written yet.
+    if (absl::Status status = WriteAgain(path + "-wal"); !status.ok()) return status;
+    if (absl::Status status = Migrate(*version); !status.ok()) return status;
     absl::StatusOr<std::string> closed_in_order =
         database->Ask("SELECT value FROM state WHERE name = 'closed_in_order'");
     if (!closed_in_order.ok()) return closed_in_order.status();
@@ -156,12 +205,10 @@ struct Journal::Writer {
     return database->Run("UPDATE state SET value = '0' WHERE name = 'closed_in_order'");
   }
 
-  absl::Status Migrate() {
-    const absl::StatusOr<std::string> text = database->Ask("PRAGMA user_version");
-    if (!text.ok()) return text.status();
+  absl::Status Migrate(const std::string& from) {
     int64_t version = 0;
-    if (!absl::SimpleAtoi(*text, &version) || version < 0 || version > kVersion) {
-      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", *text, "; this one knows ",
+    if (!absl::SimpleAtoi(from, &version) || version < 0 || version > kVersion) {
+      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", from, "; this one knows ",
                                                         kVersion, "); use that one, or another --data_dir"));
     }
     for (; version < kVersion; ++version) {
@@ -206,6 +253,7 @@ struct Journal::Writer {
     MutexLock lock(&mutex);
     next_sequence = last_sequence + 1;
     used = UsedBytes();
+    counts.dead_letters = events->dead_letters();
     return absl::OkStatus();
   }
 
@@ -222,6 +270,12 @@ struct Journal::Writer {
   }
 
   absl::Status Write(Batch& batch) {
+    if (batch.probe) {
+      // Another value each time: SQLite does not write what is there already.
+      absl::Status status = database->Run(
+          absl::StrCat("INSERT OR REPLACE INTO state VALUES('tried', ", absl::ToUnixNanos(absl::Now()), ")"));
+      if (!status.ok()) return status;
+    }
     for (const auto& [id, subscription] : batch.subscriptions) {
       absl::Status status = subscription.has_value() ? subscriptions->Save(*subscription) : subscriptions->Erase(id);
       if (!status.ok()) return status;
@@ -264,11 +318,12 @@ struct Journal::Writer {
     }
   }
 
-  // Events have come during the last commit, and those whose turn that was are about to raise their next: to wait a
-  // little for them makes one commit of two. Callers in two halves that take turns would have half the rate.
-  void AwaitCompany() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    const absl::Time deadline = absl::Now() + std::min(last_took / kPartOfCommit, kLongestWait);
-    company = pending.events.size() + last_events;
+  // Those whose turn the last commit was are about to raise their next: to wait a little for them, besides the events
+  // that have `come` during it, makes one commit of two. Callers in two halves that take turns would have half the
+  // rate; so would those who wait for a commit in which nothing but what they raised before is erased.
+  void AwaitCompany(size_t come) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const absl::Time deadline = last_end + std::min(last_took / kPartOfCommit, kLongestWait);
+    company = come + last_events;
     while (last_events > 0 && pending.events.size() < company && !closing) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) break;
@@ -282,8 +337,10 @@ struct Journal::Writer {
     Batch batch;
     MutexLock lock(&mutex);
     committing = false;
-    if (!pending.events.empty()) AwaitCompany();
-    while (pending.empty() && !closing) changed.Wait(&mutex);
+    const size_t come = pending.events.size();
+    while (pending.empty() && !closing && !failing) changed.Wait(&mutex);
+    AwaitCompany(come);
+    pending.probe = failing && !closing;
     committing = pending.writes();
     in_commit = pending.changes();
     std::swap(batch, pending);
@@ -317,7 +374,9 @@ struct Journal::Writer {
         const absl::Time begin = absl::Now();
         status = Commit(batch);
         last_events = batch.events.size();
-        last_took = absl::Now() - begin;
+        last_end = absl::Now();
+        last_took = last_end - begin;
+        if (status.ok()) commit_durations.Add(last_took, 1);
         if (!status.ok()) status = Named(status, path);
         TellHealth(status);
       }
@@ -334,6 +393,10 @@ struct Journal::Writer {
         in_commit = 0;
         counts.failing = failing;
         ++(failing ? counts.failed_commits : counts.commits);
+        counts.refused += failing ? batch.events.size() : 0;
+        counts.dead_letters = events->dead_letters();
+        counts.dropped_dead_letters = events->dropped_dead_letters();
+        SetFull(counts.full && TooFullFor(refused_bytes));
       }
       for (NewEvent& event : batch.events) {
         if (status.ok()) {
@@ -371,16 +434,36 @@ struct Journal::Writer {
     database.reset();  // the last connection writes the log of changes into the file
   }
 
+  bool TooFullFor(uint64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return used + unwritten + bytes > max_bytes;
+  }
+
+  absl::Status Full() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(path, " has ", used, " bytes, and may have ", max_bytes,
+                     " (--journal_max_bytes); it takes events again when subscribers have taken some: try later"));
+  }
+
+  void SetFull(bool full) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (full == std::exchange(counts.full, full)) return;
+    if (full) {
+      Log(LogLevel::kError, "the journal is full; events of durable subscriptions are refused",
+          {{"error", Full().message()}});
+    } else {
+      Log(LogLevel::kInfo, "the journal has room again", {{"file", path}});
+    }
+  }
+
   // Why an event of so many bytes is not taken now.
   absl::Status Refusal(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     if (closing) return absl::UnavailableError("the server is stopping");
     if (!last_failure.ok() && absl::Now() < refusing_until) {
       return absl::Status(last_failure.code(), absl::StrCat(last_failure.message(), "; it is tried again each second"));
     }
-    if (used + unwritten + bytes > max_bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(path, " has ", used, " bytes, and may have ", max_bytes,
-                       " (--journal_max_bytes); it takes events again when subscribers have taken some: try later"));
+    if (TooFullFor(bytes)) {
+      if (!counts.full) refused_bytes = bytes;
+      SetFull(true);
+      return Full();
     }
     if (unwritten + bytes > kMaxUnwritten) {
       return absl::ResourceExhaustedError(
@@ -418,6 +501,10 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
   };
   std::shared_ptr<Writer> writer = new_writer();
   absl::Status opened = writer->Open(sync);
+  if (absl::IsDataLoss(opened)) {  // a read that failed looks like damage, too, and may succeed now
+    writer = new_writer();
+    opened = writer->Open(sync);
+  }
   if (absl::IsDataLoss(opened)) {
     writer = new_writer();
     const absl::StatusOr<std::string> aside = MoveAside(path);
@@ -426,6 +513,7 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
         {{"file", path}, {"moved_to", *aside}, {"error", opened.message()}});
     opened = writer->Open(sync);
   }
+  if (opened.ok()) opened = SyncFolders(real);
   if (!opened.ok()) {
     const bool held = absl::IsFailedPrecondition(opened) && absl::StrContains(opened.message(), "locked");
     return Named(
@@ -484,6 +572,7 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
       if (waiting == 1 || waiting == writer_->company) writer_->changed.SignalAll();
       return;
     }
+    ++writer_->counts.refused;
   }
   std::move(done)(std::move(refusal));
 }
@@ -504,7 +593,8 @@ void Journal::Look(absl::AnyInvocable<void(EventTable&) &&> look) {
 
 absl::Status Journal::health() const {
   MutexLock lock(&writer_->mutex);
-  return Fresh(writer_->last_failure);
+  if (!writer_->last_failure.ok()) return Fresh(writer_->last_failure);
+  return writer_->counts.full ? writer_->Full() : absl::OkStatus();
 }
 
 JournalCounts Journal::counts() const {
@@ -513,7 +603,10 @@ JournalCounts Journal::counts() const {
     MutexLock lock(&writer_->mutex);
     counts = writer_->counts;
     counts.pending = writer_->pending.changes() + writer_->in_commit;
+    counts.used = writer_->used;
   }
+  counts.max_bytes = writer_->max_bytes;
+  counts.commit_durations = writer_->commit_durations.Read();
   for (const char* suffix : {"", "-wal"}) {
     std::error_code none;
     const std::uintmax_t size = std::filesystem::file_size(writer_->path + suffix, none);

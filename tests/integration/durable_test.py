@@ -231,6 +231,35 @@ class DurableTest(unittest.TestCase):
         self.assertIn("purged 1", service.evctl("dead-letters", "purge", "--event=E_LATE", "--force").stdout)
         self.assertEqual(listed("--event=E_LATE"), [])
 
+    def test_what_is_given_up_goes_to_the_dead_letter_uri_also_of_one_that_was_removed(self):
+        service = Service("--data_dir=" + self.data)
+        path = os.path.join(service.dir, "dead")
+        for words, message in ((["--durable", "--dead_letter_uri=pigeon:loft"], '"pigeon"'),
+                               (["--dead_letter_uri=flatstore:" + path], "only durable subscriptions")):
+            refused = service.evctl("subscribe", "E_CDR", "stream:billing", *words, check=False)
+            self.assertIn("delivery.dead_letter_uri: ", refused.stderr)
+            self.assertIn(message, refused.stderr)
+        made = service.evctl("subscribe", "E_CDR", "stream:billing", "--durable", "--dead_letter_uri=flatstore:" + path)
+        name = made.stdout.split()[1].rstrip(",")
+        for number in range(100):
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, number=str(number))
+        service.kill()
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        self.assertIn("flatstore:" + path, service.evctl("get", name, "-o", "json").stdout)
+        self.assertIn("100 events were not delivered; they go to flatstore:" + path,
+                      service.evctl("unsubscribe", name).stdout)
+
+        def lines():
+            with open(path) as file:
+                return file.read().splitlines()
+        eventually(lambda: os.path.exists(path) and len(lines()) >= 100, "they are in the file", 60)
+        fields = [line.split(",") for line in lines()]
+        self.assertEqual([f[1] for f in fields], [str(n) for n in range(100)], "in order, each once")
+        self.assertEqual({f[2] for f in fields}, {"unsubscribed"}, "the reason")
+        self.assertEqual({f[4] for f in fields}, {name})
+        eventually(lambda: not service.evctl("dead-letters", "list", "-o", "json").stdout, "none is kept")
+
     def test_opensips_is_answered_when_the_journal_has_it(self):
         service = Service("--data_dir=" + self.data, "--ingest=tcp:127.0.0.1:0")
         self.subscribe(service, "E_PIKE_BLOCKED", "stream:billing")
