@@ -4,7 +4,7 @@
 readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
   libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmicrohttpd-dev libmosquitto-dev libnats-dev
-  libnghttp2-dev libprotobuf-dev librabbitmq-dev librdkafka-dev libsimdjson-dev libsqlite3-dev libssl-dev
+  libnghttp2-dev libprotobuf-dev librabbitmq-dev librdkafka-dev libseccomp-dev libsimdjson-dev libsqlite3-dev libssl-dev
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
 )
 readonly TEST_PACKAGES=(

@@ -64,6 +64,9 @@ ABSL_FLAG(int64_t, queue_events, 10000, "events that may wait for one subscriber
 ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscriber; 4096 to 2^40");
 ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
 ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
+ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
+ABSL_FLAG(int64_t, rpc_memory, 256 << 20,
+          "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
 ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one per processor, at most 4; up to 64");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long a stop waits for events that are on their way; 0s to 10m");
@@ -200,6 +203,10 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("max_subscriptions", options.max_subscriptions, 1, 100000000, &faults);
   options.max_subscribers = absl::GetFlag(FLAGS_max_subscribers);
   CheckBounds("max_subscribers", options.max_subscribers, 1, 127, &faults);
+  options.max_streams = absl::GetFlag(FLAGS_max_streams);
+  CheckBounds("max_streams", options.max_streams, 1, 1000000, &faults);
+  options.rpc_memory = absl::GetFlag(FLAGS_rpc_memory);
+  CheckBounds("rpc_memory", options.rpc_memory, 1 << 24, int64_t{1} << 40, &faults);
   options.threads = absl::GetFlag(FLAGS_threads);
   CheckBounds("threads", options.threads, 0, 64, &faults);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);

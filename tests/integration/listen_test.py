@@ -201,7 +201,7 @@ class ListenTest(unittest.TestCase):
         self.deliver(service, "E_S")
         for _ in range(500):
             service.raise_event("E_S", wait=event.WAIT_ACCEPTED)
-        self.assertEqual(service.stop(), 0)
+        self.assertEqual(service.stop(calls_go_on=True), 0)
         listener.thread.join(timeout=20)
         self.assertEqual(len(listener.events), 501)
         self.assertEqual(listener.error.code(), grpc.StatusCode.UNAVAILABLE)

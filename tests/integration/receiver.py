@@ -1,7 +1,7 @@
 """A subscriber in a process of its own: receiver.py KIND ADDRESS RECORD.
 
-KIND: http, tcp (JSON-RPC with answers), udp (ADDRESS: a port) or unix (ADDRESS: a path). The first parameter of each
-event is written to the file RECORD, a line each, before the event is answered.
+KIND: http, tcp (JSON-RPC with answers), udp (ADDRESS: a port) or unix (ADDRESS: a path). The text of each event, which is
+JSON, is written to the file RECORD, a line each, before the event is answered.
 """
 
 import http.server
@@ -16,13 +16,13 @@ def main(kind, address, path):
     record = open(path, "a")
 
     def note(text):
-        print(next(iter(json.loads(text)["params"].values())), file=record, flush=True)
+        print(text, file=record, flush=True)
 
     class Web(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            note(self.rfile.read(int(self.headers["Content-Length"])))
+            note(self.rfile.read(int(self.headers["Content-Length"])).decode())
             self.send_response(204)
             self.end_headers()
 
@@ -59,7 +59,7 @@ def main(kind, address, path):
             os.unlink(address)  # of one that was killed
         receiver.bind(("127.0.0.1", int(address)) if kind == "udp" else address)
         while True:
-            note(receiver.recv(65536))
+            note(receiver.recv(65536).decode())
     else:
         sys.exit(__doc__)
 

@@ -198,9 +198,11 @@ class Service:
         self.channel.close()
         self.log.close()
 
-    def stop(self):
-        """SIGTERM; gives the exit code."""
+    def stop(self, calls_go_on=False):
+        """SIGTERM; gives the exit code. `channel` is closed before, unless its calls go on: the server waits for its clients to go."""
         self._close_books()
+        if not calls_go_on:
+            self.channel.close()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=30)
