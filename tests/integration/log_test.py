@@ -24,7 +24,8 @@ class Piped:
         self.port = free_port()
         self.reader, self.writer = os.pipe()
         fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
-        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:%d" % self.port, *flags], stderr=self.writer)
+        self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:%d" % self.port, "--allow_directory=/tmp", *flags],
+                                        stderr=self.writer)
         self.channel = grpc.insecure_channel("127.0.0.1:%d" % self.port)
         grpc.channel_ready_future(self.channel).result(timeout=20)
         self.subscriptions = subscription_grpc.SubscriptionServiceStub(self.channel)
