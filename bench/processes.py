@@ -64,7 +64,7 @@ class Service:
         begin = time.monotonic()
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", *flags], stderr=log)
+                [*on(cores), program("server/eventvirtuald"), "--listen=127.0.0.1:0", "--allow_directory=/", *flags], stderr=log)
         self.pid = self.process.pid
         line = self._ready_line()
         self.start_seconds = time.monotonic() - begin

@@ -272,9 +272,8 @@ class KafkaLink final : public Link {
       return Close(StatusOf(cause, text));
     }
     if (CodeOf(error) == absl::StatusCode::kUnauthenticated) return Close(StatusOf(error, reason));
-    // One that is needed, or librdkafka would not connect to it: its events would all wait for their timeouts.
-    if (ready_ && !producer_->Refused().empty()) return Close(StatusOf(error, reason));
-    if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+    // One that the policy refuses is needed, or librdkafka would not connect to it: its events would all time out.
+    if (error != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && producer_->Refused().empty()) {
       last_error_ = Printable(reason);
       return;
     }
