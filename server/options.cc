@@ -58,8 +58,9 @@ ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscribe
 ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
 ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
 ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
-ABSL_FLAG(int64_t, rpc_memory, 256 << 20,
-          "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
+ABSL_FLAG(
+    int64_t, rpc_memory, 256 << 20,
+    "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
 ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one per processor, at most 4; up to 64");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long a stop waits for events that are on their way; 0s to 10m");

@@ -278,7 +278,7 @@ class FailingDiskTest : public testing::Test {
 };
 
 TEST_F(FailingDiskTest, AWriteThatFailsOrIsShortLosesNothingThatWasAcknowledged) {
-  FailEach(Disk::Call::kWrite, {EIO, ENOSPC, EINTR, 0});
+  FailEach(Disk::Call::kWrite, {EIO, ENOSPC, EROFS, EINTR, 0});
 }
 TEST_F(FailingDiskTest, ASyncThatFailsIsNeverAnAcknowledgementNorThatOfALaterOne) {
   FailEach(Disk::Call::kSync, {EIO, ENOSPC, EINTR});
