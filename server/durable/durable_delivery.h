@@ -14,6 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -31,6 +32,19 @@ struct DurableLimits {
   uint64_t dead_letters = 100000;  // kept; then the oldest go
 };
 
+// What waits in the journal.
+struct DurableAudit {
+  struct Queue {
+    std::string subscription;  // its name, also when it has ended
+    uint64_t events = 0;
+    absl::Duration oldest;  // how long ago the oldest of them was committed
+    bool failing = false;   // its last round has failed
+  };
+  std::vector<Queue> foremost;                   // those whose oldest event is the oldest
+  uint64_t events = 0, queues = 0, failing = 0;  // of all queues that are not empty
+  absl::Duration oldest;
+};
+
 // Above the policy: each event is committed, then acknowledged, then delivered by Dispatcher::Deliver(), round by
 // round, as its DurableQueue decides. Works on `loop`; Dispatcher::Raise() comes here on any thread and never blocks.
 //
@@ -43,12 +57,23 @@ class DurableDelivery final : private Registry::Observer {
   DurableDelivery(Journal& journal, Registry& registry, Dispatcher& dispatcher, Loop& loop, DurableLimits limits = {});
   ~DurableDelivery();  // on the loop, or after it has stopped; nothing is out
 
+  // `committed` is called on the loop each time that events have become dead letters. Before Resume().
+  void TellOfDeadLetters(absl::AnyInvocable<void()> committed) { dead_letters_committed_ = std::move(committed); }
+
   // Goes on with what the journal holds. Queues whose subscription has ended meanwhile become dead letters, but for
   // those that are `left_alone`. Once, not on the loop.
   void Resume(const absl::flat_hash_set<uint32_t>& left_alone);
 
   // Takes an event of one subscription anew, as if it had been raised now. Any thread; never blocks.
   Ref<Commit> KeepAgain(const MessageRef& message, const Ref<const Subscription>& subscription);
+
+  // Goes over all queues that are not empty, some ten nanoseconds for each; `foremost` of them by themselves. Calls
+  // `done` on the loop. Any thread.
+  void TakeAudit(size_t foremost, absl::AnyInvocable<void(DurableAudit) &&> done);
+
+  // How many events a queue holds. Calls `done` on the loop; what is said of its subscription after this call comes
+  // after it. Any thread.
+  void CountQueue(uint32_t number, absl::AnyInvocable<void(uint64_t events) &&> done);
 
   // From here on no round is started: what is queued is for the next life. Any thread.
   void Stop();
@@ -63,6 +88,7 @@ class DurableDelivery final : private Registry::Observer {
     Ref<const Subscription> subscription;  // null: it ended in an earlier life
     std::string id;                        // of the subscription
     uint64_t counted_to = 0;               // of the events of an earlier life
+    uint64_t events = 0;                   // in the journal
     size_t loaded = 0, loaded_bytes = 0;   // as they are in the sums
     absl::Time wake = absl::InfiniteFuture();
     uint64_t buried_at_end = 0;
@@ -106,6 +132,7 @@ class DurableDelivery final : private Registry::Observer {
   const std::shared_ptr<Inbox> inbox_;
 
   // On the loop.
+  absl::AnyInvocable<void()> dead_letters_committed_;              // null: nobody wants to know
   absl::flat_hash_map<uint32_t, std::unique_ptr<Entry>> entries_;  // by the number of the queue
   std::vector<uint32_t> touched_;
   std::deque<uint32_t> hungry_;

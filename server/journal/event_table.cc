@@ -13,9 +13,7 @@ enum Sql {
   kErase,
   kSaveProgress,
   kRead,
-  kFirstOf,
-  kLastOf,
-  kSubscriptionOf,
+  kBacklogs,
   kEraseQueue,
   kBury,
   kDropOldest,
@@ -25,6 +23,8 @@ enum Sql {
   kPurgeOf,
   kLastLetter,
   kCountOf,
+  kListUnsent,
+  kKeepUnsent,
   kRemember,
   kForgetRaised,
   kRaisedSince,
@@ -35,11 +35,11 @@ constexpr const char* kSql[] = {
     "DELETE FROM events WHERE queue = ? AND sequence BETWEEN ? AND ?",
     "UPDATE events SET progress = ? WHERE queue = ? AND sequence = ?",
     "SELECT sequence, record, progress FROM events WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?",
-    "SELECT queue FROM events WHERE queue > ? ORDER BY queue LIMIT 1",
-    "SELECT max(sequence) FROM events WHERE queue = ?",
-    "SELECT subscription FROM queues WHERE number = ?",
+    "SELECT queue, max(sequence), count(*), (SELECT subscription FROM queues WHERE number = queue) FROM events "
+    "GROUP BY queue",
     "DELETE FROM queues WHERE number = ?",
-    "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, coalesce((SELECT dead_letter_uri FROM queues WHERE "
+    "number = ?), ''))",
     "DELETE FROM dead_letters WHERE id = (SELECT min(id) FROM dead_letters)",
     "SELECT * FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
     "SELECT * FROM dead_letters WHERE id > ? AND event = ? ORDER BY id LIMIT ?",
@@ -47,12 +47,37 @@ constexpr const char* kSql[] = {
     "DELETE FROM dead_letters WHERE event = ?",
     "SELECT max(id) FROM dead_letters",
     "SELECT count(*) FROM dead_letters WHERE event = ?",
+    "SELECT * FROM dead_letters WHERE destination != '' AND id > ? ORDER BY id LIMIT ?",
+    "UPDATE dead_letters SET destination = '', reason = ? WHERE id = ?",
     "INSERT OR REPLACE INTO raised VALUES(?, ?, ?, ?)",
     "DELETE FROM raised WHERE number = ?",
     "SELECT id, raised, matched FROM raised WHERE raised >= ? ORDER BY number",
 };
 
 int64_t Signed(uint64_t number) { return static_cast<int64_t>(number); }
+
+absl::StatusOr<std::vector<SavedDeadLetter>> ReadDeadLetters(Statement& rows, size_t max_bytes) {
+  std::vector<SavedDeadLetter> letters;
+  size_t bytes = 0;
+  absl::StatusOr<bool> row = rows.Step();
+  for (; row.ok() && *row; row = rows.Step()) {
+    SavedDeadLetter& letter = letters.emplace_back();
+    letter.id = static_cast<uint64_t>(rows.Number(0));
+    letter.created = absl::FromUnixNanos(rows.Number(1));
+    letter.subscription = rows.Text(2);
+    letter.event = rows.Text(3);
+    letter.reason = rows.Text(4);
+    letter.attempts = static_cast<uint32_t>(rows.Number(5));
+    letter.last_attempts = rows.Blob(6);
+    letter.record = rows.Blob(7);
+    letter.destination = rows.Text(8);
+    bytes += letter.record.size() + letter.last_attempts.size();
+    if (bytes >= max_bytes) break;
+  }
+  rows.Reset();
+  if (!row.ok()) return row.status();
+  return letters;
+}
 
 }  // namespace
 
@@ -112,26 +137,15 @@ absl::StatusOr<std::vector<QueuedEvent>> EventTable::Read(uint32_t queue, uint64
 
 absl::StatusOr<std::vector<Backlog>> EventTable::Backlogs() {
   std::vector<Backlog> backlogs;
-  for (int64_t queue = -1;;) {
-    Statement& first = statements_[kFirstOf].Bind(queue);
-    absl::StatusOr<bool> row = first.Step();
-    if (row.ok() && *row) queue = first.Number(0);
-    first.Reset();
-    if (!row.ok()) return row.status();
-    if (!*row) return backlogs;
-    Backlog& backlog = backlogs.emplace_back();
-    backlog.queue = static_cast<uint32_t>(queue);
-    Statement& last = statements_[kLastOf].Bind(queue);
-    row = last.Step();
-    if (row.ok()) backlog.last = static_cast<uint64_t>(last.Number(0));
-    last.Reset();
-    if (!row.ok()) return row.status();
-    Statement& owner = statements_[kSubscriptionOf].Bind(queue);
-    row = owner.Step();
-    if (row.ok() && *row) backlog.subscription = owner.Text(0);
-    owner.Reset();
-    if (!row.ok()) return row.status();
+  Statement& rows = statements_[kBacklogs];
+  absl::StatusOr<bool> row = rows.Step();
+  for (; row.ok() && *row; row = rows.Step()) {
+    backlogs.push_back({static_cast<uint32_t>(rows.Number(0)), rows.Text(3), static_cast<uint64_t>(rows.Number(1)),
+                        static_cast<uint64_t>(rows.Number(2))});
   }
+  rows.Reset();
+  if (!row.ok()) return row.status();
+  return backlogs;
 }
 
 absl::StatusOr<uint32_t> EventTable::LastQueue() {
@@ -170,7 +184,7 @@ absl::Status EventTable::Bury(uint32_t queue, uint64_t sequence, const SavedDead
   if (absl::Status status = Erase(queue, sequence, sequence); !status.ok()) return status;
   Statement& bury = statements_[kBury].Bind(absl::ToUnixNanos(letter.created)).Bind(letter.subscription);
   bury.Bind(letter.event).Bind(letter.reason).Bind(int64_t{letter.attempts}).BindBlob(letter.last_attempts);
-  if (absl::Status status = bury.BindBlob(letter.record).Run(); !status.ok()) return status;
+  if (absl::Status status = bury.BindBlob(letter.record).Bind(int64_t{queue}).Run(); !status.ok()) return status;
   ++dead_letters_;
   while (dead_letters_ > limit) {
     if (absl::Status status = statements_[kDropOldest].Run(); !status.ok()) return status;
@@ -185,25 +199,15 @@ absl::StatusOr<std::vector<SavedDeadLetter>> EventTable::ListDeadLetters(const s
   Statement& rows = statements_[event.empty() ? kList : kListOf].Bind(Signed(after));
   if (!event.empty()) rows.Bind(event);
   rows.Bind(Signed(limit));
-  std::vector<SavedDeadLetter> letters;
-  size_t bytes = 0;
-  absl::StatusOr<bool> row = rows.Step();
-  for (; row.ok() && *row; row = rows.Step()) {
-    SavedDeadLetter& letter = letters.emplace_back();
-    letter.id = static_cast<uint64_t>(rows.Number(0));
-    letter.created = absl::FromUnixNanos(rows.Number(1));
-    letter.subscription = rows.Text(2);
-    letter.event = rows.Text(3);
-    letter.reason = rows.Text(4);
-    letter.attempts = static_cast<uint32_t>(rows.Number(5));
-    letter.last_attempts = rows.Blob(6);
-    letter.record = rows.Blob(7);
-    bytes += letter.record.size() + letter.last_attempts.size();
-    if (bytes >= max_bytes) break;
-  }
-  rows.Reset();
-  if (!row.ok()) return row.status();
-  return letters;
+  return ReadDeadLetters(rows, max_bytes);
+}
+
+absl::StatusOr<std::vector<SavedDeadLetter>> EventTable::ListUnsent(uint64_t after, size_t limit, size_t max_bytes) {
+  return ReadDeadLetters(statements_[kListUnsent].Bind(Signed(after)).Bind(Signed(limit)), max_bytes);
+}
+
+absl::Status EventTable::KeepUnsent(uint64_t id, const std::string& reason) {
+  return statements_[kKeepUnsent].Bind(reason).Bind(Signed(id)).Run();
 }
 
 uint64_t EventTable::last_dead_letter() {

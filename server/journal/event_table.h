@@ -29,6 +29,7 @@ struct Backlog {
   uint32_t queue = 0;
   std::string subscription;  // the id of its subscription, which may have ended
   uint64_t last = 0;         // sequence
+  uint64_t events = 0;
 };
 
 // An event that was given up. Times are of the wall clock.
@@ -41,6 +42,7 @@ struct SavedDeadLetter {
   uint32_t attempts = 0;
   std::string last_attempts;  // for who writes them
   std::string record;
+  std::string destination;  // the URI that it is still to be sent to, with its password; taken from its queue by Bury()
 };
 
 // An event that a caller raised under an id of its own.
@@ -61,7 +63,7 @@ class EventTable {
   // Up to `limit` events behind `after`, in their order; fewer when they have `max_bytes` together, but for the first.
   absl::StatusOr<std::vector<QueuedEvent>> Read(uint32_t queue, uint64_t after, size_t limit, size_t max_bytes);
 
-  // The queues that are not empty, and the last sequence of all. Looks at two events of each queue, and at no more.
+  // The queues that are not empty. Goes over all events, some millions in a second.
   absl::StatusOr<std::vector<Backlog>> Backlogs();
   absl::StatusOr<uint32_t> LastQueue();      // that was ever given a subscription
   absl::Status EraseQueue(uint32_t number);  // its events are erased or buried already
@@ -77,6 +79,9 @@ class EventTable {
   // `event` alone unless that is empty.
   absl::StatusOr<std::vector<SavedDeadLetter>> ListDeadLetters(const std::string& event, uint64_t after, size_t limit,
                                                                size_t max_bytes);
+  // The same of those that are still to be sent.
+  absl::StatusOr<std::vector<SavedDeadLetter>> ListUnsent(uint64_t after, size_t limit, size_t max_bytes);
+  absl::Status KeepUnsent(uint64_t id, const std::string& reason);      // it is not to be sent any more
   uint64_t last_dead_letter();                                          // its id
   absl::StatusOr<uint64_t> CountDeadLetters(const std::string& event);  // "": all
   absl::Status EraseDeadLetter(uint64_t id);
