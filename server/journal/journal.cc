@@ -17,6 +17,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/journal/log_tail.h"
 #include "server/journal/sqlite.h"
 #include "server/log/log.h"
 #include "transports/api/completion.h"
@@ -67,6 +68,11 @@ absl::Status Named(const absl::Status& status, const std::string& path) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
 }
 
+// For who may come again with an event that could not be written.
+absl::Status Refused(const absl::Status& why) {
+  return absl::Status(why.code(), absl::StrCat(why.message(), "; it is tried again each second"));
+}
+
 // The names in `folder` and of all folders above it are there after a loss of power, too. SQLite syncs its own and
 // takes no notice of whether it could.
 absl::Status SyncFolders(std::filesystem::path folder) {
@@ -98,15 +104,22 @@ absl::Status WriteAgain(const std::string& path) {
   return error == 0 ? absl::OkStatus() : absl::UnavailableError(ErrnoText(error));
 }
 
+// Where to put a damaged `path`; of many the last is given up for it.
+std::string FreeName(const std::string& path) {
+  std::error_code error;
+  std::string name;
+  for (int number = 1; number <= kMaxDamaged; ++number) {
+    name = absl::StrCat(path, ".damaged-", number);
+    if (!std::filesystem::exists(name, error) && !std::filesystem::exists(name + "-wal", error)) break;
+  }
+  return name;
+}
+
 // `path` and what SQLite keeps beside it, out of the way; where to.
 absl::StatusOr<std::string> MoveAside(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
-  std::string aside;
-  for (int number = 1; number <= kMaxDamaged; ++number) {
-    aside = absl::StrCat(path, ".damaged-", number);
-    if (!fs::exists(aside, error)) break;
-  }
+  const std::string aside = FreeName(path);
   for (const char* suffix : {"-wal", "-shm"}) fs::rename(path + suffix, aside + suffix, error);  // may not be there
   fs::rename(path, aside, error);
   if (error) return absl::UnavailableError(absl::StrCat("cannot be moved to ", aside, ": ", error.message()));
@@ -191,6 +204,7 @@ struct Journal::Writer {
     const absl::StatusOr<std::string> version = database->Ask("PRAGMA user_version");
     if (!version.ok()) return version.status();
     // SQLite has locked the file and read its log, and nothing is written yet.
+    if (absl::Status status = TellOfLostCommits(); !status.ok()) return status;
     if (absl::Status status = WriteAgain(path + "-wal"); !status.ok()) return status;
     if (absl::Status status = Migrate(*version); !status.ok()) return status;
     absl::StatusOr<std::string> closed_in_order =
@@ -203,6 +217,22 @@ struct Journal::Writer {
     }
     if (absl::Status status = Load(); !status.ok()) return status;
     return database->Run("UPDATE state SET value = '0' WHERE name = 'closed_in_order'");
+  }
+
+  // What stands in the log and cannot be read is not there any more for SQLite, and soon overwritten.
+  absl::Status TellOfLostCommits() {
+    namespace fs = std::filesystem;
+    const std::string log = path + "-wal", aside = FreeName(path) + "-wal";
+    const absl::StatusOr<size_t> lost = UnreadableCommits(log);
+    if (!lost.ok()) return lost.status();
+    if (*lost <= 1) return absl::OkStatus();  // the one that was being written when the power went
+    std::error_code error;
+    fs::copy_file(log, aside, fs::copy_options::overwrite_existing, error);
+    Log(LogLevel::kError,
+        "the end of the journal's log is damaged, or was not on the disk when the power went; events of its commits "
+        "are lost",
+        {{"file", log}, {"commits", absl::StrCat(*lost)}, {"copied_to", error ? error.message() : aside}});
+    return absl::OkStatus();
   }
 
   absl::Status Migrate(const std::string& from) {
@@ -402,7 +432,7 @@ struct Journal::Writer {
         if (status.ok()) {
           std::move(event.done)(event.first);
         } else {
-          std::move(event.done)(Fresh(status));
+          std::move(event.done)(Refused(status));
         }
       }
       for (Edit& edit : batch.edits) {
@@ -458,7 +488,7 @@ struct Journal::Writer {
   absl::Status Refusal(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     if (closing) return absl::UnavailableError("the server is stopping");
     if (!last_failure.ok() && absl::Now() < refusing_until) {
-      return absl::Status(last_failure.code(), absl::StrCat(last_failure.message(), "; it is tried again each second"));
+      return Refused(last_failure);
     }
     if (TooFullFor(bytes)) {
       if (!counts.full) refused_bytes = bytes;

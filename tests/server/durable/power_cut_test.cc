@@ -257,6 +257,9 @@ class PowerCutTest : public testing::Test {
     const Disk::Counts counts = disk.counts();
     bytes_dropped_ += counts.unsynced_bytes_lost;
     EXPECT_FALSE(fs::exists(here + "/data/journal.db.damaged-1")) << "life " << number;
+    if (sync == Journal::Sync::kFull) {
+      EXPECT_FALSE(fs::exists(here + "/data/journal.db.damaged-1-wal")) << "life " << number;
+    }
     if (!HasFailure()) fs::remove_all(here);
   }
 
