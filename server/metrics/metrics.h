@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "server/access/access.h"
+#include "server/access/certificates.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/enroll/enroller.h"
@@ -27,6 +29,8 @@ struct MetricSources {
   const Journal* journal = nullptr;
   const Ingest* ingest = nullptr;
   const MiServer* mi = nullptr;
+  const Access* access = nullptr;
+  const Certificates* certificates = nullptr;
 };
 
 // So many endpoints are shown each by itself: those that fail first. What is added up by transport has all of them.
