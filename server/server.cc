@@ -21,6 +21,7 @@
 #include "server/admin/status.h"
 #include "server/admin/status_page.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/durable/dead_letter_sender.h"
 #include "server/durable/dead_letters.h"
 #include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
@@ -228,6 +229,7 @@ struct Server::Parts {
   Dispatcher dispatcher;
   std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
   std::unique_ptr<DurableDelivery> durable;
+  std::unique_ptr<DeadLetterSender> dead_letter_sender;
   std::unique_ptr<DeadLetters> dead_letters;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
@@ -290,6 +292,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.durable_loop = std::make_unique<EventLoop>("ev-durable");
     parts.durable =
         std::make_unique<DurableDelivery>(*parts.journal, parts.registry, parts.dispatcher, *parts.durable_loop);
+    parts.dead_letter_sender =
+        std::make_unique<DeadLetterSender>(*parts.journal, parts.catalog, parts.pool, *parts.durable_loop);
+    parts.durable->TellOfDeadLetters([sender = parts.dead_letter_sender.get()] { sender->Wake(); });
     parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
     parts.durable->Resume(parts.store->left_alone());
     parts.dead_letters = std::make_unique<DeadLetters>(
@@ -400,6 +405,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     return absl::Status(status.code(), absl::StrCat("--enroll: ", std::string(status.message())));
   }
 
+  if (parts.dead_letter_sender != nullptr) parts.dead_letter_sender->Wake();  // of an earlier life
   parts.health.SetServing(true);
   return server;
 }
@@ -414,7 +420,10 @@ void Server::Drain() {
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
-  if (parts.durable != nullptr) parts.durable->Stop();  // what is queued is for the next start
+  if (parts.durable != nullptr) {  // what is queued is for the next start
+    parts.durable->Stop();
+    parts.dead_letter_sender->Stop();
+  }
   // What has been raised still reaches those who listen, in half of the time at most: new raises may never end.
   if (parts.events.HasListeners()) {
     parts.dispatcher.AwaitIdle(std::max((deadline - absl::Now()) / 2, absl::ZeroDuration()));
@@ -445,6 +454,7 @@ void Server::Drain() {
     RunOnLoop(*parts.durable_loop, [&parts](const std::shared_ptr<void>&) {
       parts.dead_letters.reset();
       parts.durable.reset();
+      parts.dead_letter_sender.reset();
     });
   }
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);
