@@ -817,6 +817,9 @@ whose subscribers are all out is refused.
 constexpr absl::string_view kCommonHelp = R"(
 Everywhere:
   --server=ADDR    host:port or unix:/path; default $EVENTVIRTUAL_SERVER, else 127.0.0.1:7060
+  --tls_ca=FILE    use TLS; the server's certificate must be signed by one of these
+  --tls_cert=FILE --tls_key=FILE   show this certificate to the server
+  --token_file=FILE                show the token in it to the server
   -o text|json     json: one document per line
   --timeout=30s    how long to wait for an answer
 Exit: 0 done, 1 the server refused or a flag is wrong, 2 wrong words, 3 server unreachable,
