@@ -223,6 +223,12 @@ int Unsubscribe(const std::vector<std::string>& words) {
     PrintJson(response);
   } else {
     std::printf("ended %s\n", response.subscription().name().c_str());
+    if (response.undelivered_count() > 0) {
+      const std::string& uri = response.subscription().delivery().dead_letter_uri();
+      std::printf("%llu events were not delivered; they %s\n",
+                  static_cast<unsigned long long>(response.undelivered_count()),
+                  uri.empty() ? "become dead letters: evctl dead-letters" : absl::StrCat("go to ", uri).c_str());
+    }
   }
   return kOk;
 }
@@ -818,8 +824,9 @@ constexpr absl::string_view kCommonHelp = R"(
 Everywhere:
   --server=ADDR    host:port or unix:/path; default $EVENTVIRTUAL_SERVER, else 127.0.0.1:7060
   --tls_ca=FILE    use TLS; the server's certificate must be signed by one of these
-  --tls_cert=FILE --tls_key=FILE   show this certificate to the server
-  --token_file=FILE                show the token in it to the server
+  --tls_cert=FILE  show this certificate to the server
+  --tls_key=FILE   its key
+  --token_file=F   show the token in this file to the server
   -o text|json     json: one document per line
   --timeout=30s    how long to wait for an answer
 Exit: 0 done, 1 the server refused or a flag is wrong, 2 wrong words, 3 server unreachable,
