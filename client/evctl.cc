@@ -1,9 +1,12 @@
 // evctl: the command line of eventvirtual.
 #include <google/protobuf/util/json_util.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +16,7 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/usage_config.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -28,6 +32,10 @@
 
 ABSL_FLAG(std::string, server, "",
           "where eventvirtuald serves: host:port or unix:/path; default $EVENTVIRTUAL_SERVER, else 127.0.0.1:7060");
+ABSL_FLAG(std::string, tls_ca, "", "use TLS: file with the certificates, in PEM, one of which has signed the server's");
+ABSL_FLAG(std::string, tls_cert, "", "with --tls_ca: file with the certificate, in PEM, that is shown to the server");
+ABSL_FLAG(std::string, tls_key, "", "with --tls_cert: file with its key");
+ABSL_FLAG(std::string, token_file, "", "file with the token that is shown to the server");
 ABSL_FLAG(std::string, o, "text", "output: text, or json (one document per line)");
 ABSL_FLAG(absl::Duration, timeout, absl::Seconds(30), "how long to wait for an answer");
 ABSL_FLAG(absl::Duration, ttl, absl::ZeroDuration(), "subscribe: time to live; default 1h");
@@ -75,8 +83,38 @@ std::string ServerAddress() {
   return variable != nullptr && *variable != '\0' ? variable : "127.0.0.1:7060";
 }
 
+// The file that `flag` names, "" if it names none; ends the program if it cannot be read.
+std::string Content(const char* flag, const std::string& path) {
+  if (path.empty()) return "";
+  std::ifstream file(path, std::ios::binary);
+  std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file && !content.empty()) return content;
+  std::exit(Usage(absl::StrCat("--", flag, ": \"", path, "\" cannot be read, or is empty")));
+}
+
+// One call, with the token.
+class Call : public grpc::ClientContext {
+ public:
+  Call() {
+    static const std::string token = Content("token_file", absl::GetFlag(FLAGS_token_file));
+    if (!token.empty()) {
+      AddMetadata("authorization", absl::StrCat("Bearer ", std::string(absl::StripAsciiWhitespace(token))));
+    }
+  }
+};
+
 std::shared_ptr<grpc::Channel> Connect() {
-  return grpc::CreateChannel(ServerAddress(), grpc::InsecureChannelCredentials());
+  const std::string cert = absl::GetFlag(FLAGS_tls_cert), key = absl::GetFlag(FLAGS_tls_key);
+  if (absl::GetFlag(FLAGS_tls_ca).empty()) {
+    if (!cert.empty() || !key.empty()) std::exit(Usage("--tls_cert and --tls_key need --tls_ca"));
+    return grpc::CreateChannel(ServerAddress(), grpc::InsecureChannelCredentials());
+  }
+  if (cert.empty() != key.empty()) std::exit(Usage("give --tls_cert and --tls_key, or neither"));
+  grpc::SslCredentialsOptions tls;
+  tls.pem_root_certs = Content("tls_ca", absl::GetFlag(FLAGS_tls_ca));
+  tls.pem_cert_chain = Content("tls_cert", cert);
+  tls.pem_private_key = Content("tls_key", key);
+  return grpc::CreateChannel(ServerAddress(), grpc::SslCredentials(tls));
 }
 
 void SetDeadline(grpc::ClientContext* context) {
@@ -152,7 +190,7 @@ int Subscribe(const std::vector<std::string>& words) {
   if (const std::string uri = absl::GetFlag(FLAGS_dead_letter_uri); !uri.empty()) {
     request.mutable_subscription()->mutable_delivery()->set_dead_letter_uri(uri);
   }
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::SubscribeResponse response;
   const grpc::Status status = v1::SubscriptionService::NewStub(Connect())->Subscribe(&context, request, &response);
@@ -176,7 +214,7 @@ int Unsubscribe(const std::vector<std::string>& words) {
     request.mutable_match()->set_socket(words[1]);
     request.mutable_match()->set_filter(absl::GetFlag(FLAGS_filter));
   }
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::UnsubscribeResponse response;
   const grpc::Status status = v1::SubscriptionService::NewStub(Connect())->Unsubscribe(&context, request, &response);
@@ -199,7 +237,7 @@ int Get(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("get takes NAME");
   v1::GetSubscriptionRequest request;
   request.set_name(words[0]);
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::GetSubscriptionResponse response;
   const grpc::Status status =
@@ -221,7 +259,7 @@ int ListSubscriptions(const std::vector<std::string>& words) {
   request.set_event(absl::GetFlag(FLAGS_event));
   request.set_page_size(1000);
   do {
-    grpc::ClientContext context;
+    Call context;
     SetDeadline(&context);
     v1::ListSubscriptionsResponse response;
     const grpc::Status status = stub->ListSubscriptions(&context, request, &response);
@@ -243,7 +281,7 @@ int Watch(const std::vector<std::string>& words) {
   if (!words.empty()) return Usage("watch takes no words");
   v1::WatchSubscriptionsRequest request;
   request.set_event(absl::GetFlag(FLAGS_event));
-  grpc::ClientContext context;
+  Call context;
   const auto stub = v1::SubscriptionService::NewStub(Connect());
   const auto reader = stub->WatchSubscriptions(&context, request);
   v1::WatchSubscriptionsResponse response;
@@ -289,7 +327,7 @@ int Raise(const std::vector<std::string>& words) {
     return Usage("--wait is accepted, durable or delivered");
   }
   request.set_wait(wait == "delivered" ? v1::WAIT_DELIVERED : wait == "durable" ? v1::WAIT_DURABLE : v1::WAIT_ACCEPTED);
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::RaiseResponse response;
   const grpc::Status status = v1::EventService::NewStub(Connect())->Raise(&context, request, &response);
@@ -348,7 +386,7 @@ int Tail(const std::vector<std::string>& words) {
   v1::WatchDeliveriesRequest request;
   if (!words.empty()) request.set_event(words[0]);
   request.set_failures_only(absl::GetFlag(FLAGS_failures));
-  grpc::ClientContext context;
+  Call context;
   const auto stub = v1::EventService::NewStub(Connect());
   const auto reader = stub->WatchDeliveries(&context, request);
   reader->WaitForInitialMetadata();
@@ -374,7 +412,7 @@ int Explain(const std::vector<std::string>& words) {
   if (words.empty()) return Usage("explain takes EVENT and its parameters");
   v1::ExplainDeliveryRequest request;
   SetEvent(words, request.mutable_event());
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::ExplainDeliveryResponse response;
   const grpc::Status status = v1::OperatorService::NewStub(Connect())->ExplainDelivery(&context, request, &response);
@@ -404,7 +442,7 @@ int Events(const std::vector<std::string>& words) {
   request.set_page_size(1000);
   Table table({"EVENT", "RAISED", "SUBSCRIPTIONS"});
   do {
-    grpc::ClientContext context;
+    Call context;
     SetDeadline(&context);
     v1::ListEventsResponse response;
     const grpc::Status status = stub->ListEvents(&context, request, &response);
@@ -426,7 +464,7 @@ int Endpoints(const std::vector<std::string>& words) {
   request.set_page_size(1000);
   Table table({"ENDPOINT", "HEALTH", "OFFERED", "DELIVERED", "FAILED", "REFUSED", "QUEUED", "IN FLIGHT", "LAST ERROR"});
   do {
-    grpc::ClientContext context;
+    Call context;
     SetDeadline(&context);
     v1::ListEndpointsResponse response;
     const grpc::Status status = stub->ListEndpoints(&context, request, &response);
@@ -450,7 +488,7 @@ int Enrollments(const std::vector<std::string>& words) {
   v1::ListEnrollmentsRequest request;
   Table table({"OPENSIPS", "STATE", "INGEST", "EVENTS", "COME", "RESTARTS", "TAKEN OVER", "ERROR"});
   do {
-    grpc::ClientContext context;
+    Call context;
     SetDeadline(&context);
     v1::ListEnrollmentsResponse response;
     const grpc::Status status = stub->ListEnrollments(&context, request, &response);
@@ -474,7 +512,7 @@ int Enrollments(const std::vector<std::string>& words) {
 
 int Transports(const std::vector<std::string>& words) {
   if (!words.empty()) return Usage("transports takes no words");
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::ListTransportsResponse response;
   const grpc::Status status = v1::OperatorService::NewStub(Connect())->ListTransports(&context, {}, &response);
@@ -493,7 +531,7 @@ int Probe(const std::vector<std::string>& words) {
   v1::ProbeSubscriberRequest request;
   request.set_uri(words[0]);
   request.set_send_canary(absl::GetFlag(FLAGS_canary));
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::ProbeSubscriberResponse response;
   const grpc::Status status = v1::OperatorService::NewStub(Connect())->ProbeSubscriber(&context, request, &response);
@@ -520,7 +558,7 @@ int SetMode(const std::vector<std::string>& words, v1::SetEndpointModeRequest::M
   v1::SetEndpointModeRequest request;
   request.set_uri(words[0]);
   request.set_mode(mode);
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::SetEndpointModeResponse response;
   const grpc::Status status = v1::OperatorService::NewStub(Connect())->SetEndpointMode(&context, request, &response);
@@ -554,7 +592,7 @@ grpc::Status ForEachDeadLetter(Take take) {
   request.set_event(absl::GetFlag(FLAGS_event));
   request.set_page_size(1000);
   do {
-    grpc::ClientContext context;
+    Call context;
     SetDeadline(&context);
     v1::ListDeadLettersResponse response;
     const grpc::Status status = stub->ListDeadLetters(&context, request, &response);
@@ -598,7 +636,7 @@ int ReplayDeadLetters() {
   v1::ReplayDeadLettersRequest request;
   request.set_event(absl::GetFlag(FLAGS_event));
   request.set_max_per_second(absl::GetFlag(FLAGS_rate));
-  grpc::ClientContext context;  // takes as long as it takes
+  Call context;  // takes as long as it takes
   v1::ReplayDeadLettersResponse response;
   const grpc::Status status = v1::OperatorService::NewStub(Connect())->ReplayDeadLetters(&context, request, &response);
   if (!status.ok()) return Failed(status);
@@ -616,7 +654,7 @@ int PurgeDeadLetters() {
   v1::PurgeDeadLettersRequest request;
   request.set_event(absl::GetFlag(FLAGS_event));
   request.set_force(absl::GetFlag(FLAGS_force));
-  grpc::ClientContext context;
+  Call context;
   SetDeadline(&context);
   v1::PurgeDeadLettersResponse response;
   const grpc::Status status = v1::OperatorService::NewStub(Connect())->PurgeDeadLetters(&context, request, &response);
@@ -641,7 +679,7 @@ int DeadLetters(const std::vector<std::string>& words) {
 
 int Listen(const std::vector<std::string>& words) {
   if (words.size() != 1) return Usage("listen takes NAME");
-  grpc::ClientContext context;
+  Call context;
   const auto stub = v1::EventService::NewStub(Connect());
   const auto stream = stub->Listen(&context);
   v1::ListenRequest request;
@@ -785,6 +823,10 @@ whose subscribers are all out is refused.
 constexpr absl::string_view kCommonHelp = R"(
 Everywhere:
   --server=ADDR    host:port or unix:/path; default $EVENTVIRTUAL_SERVER, else 127.0.0.1:7060
+  --tls_ca=FILE    use TLS; the server's certificate must be signed by one of these
+  --tls_cert=FILE  show this certificate to the server
+  --tls_key=FILE   its key
+  --token_file=F   show the token in this file to the server
   -o text|json     json: one document per line
   --timeout=30s    how long to wait for an answer
 Exit: 0 done, 1 the server refused or a flag is wrong, 2 wrong words, 3 server unreachable,

@@ -30,7 +30,10 @@ SandboxPaths PathsOf(const Options& options) {
   SandboxPaths paths;
   paths.writable = DestinationFile::DirectoriesOf(options.destinations, options.allow_directory);
   if (!options.data_dir.empty()) paths.writable.push_back(options.data_dir);
-  const auto folder_of = [](absl::string_view file) { return std::string(file.substr(0, file.rfind('/'))); };
+  const auto folder_of = [](absl::string_view file) {
+    const size_t slash = file.rfind('/');
+    return slash == absl::string_view::npos ? "." : std::string(file.substr(0, slash + 1));
+  };
   for (const auto* addresses : {&options.listen, &options.ingest, &options.mi, &options.enroll}) {
     for (absl::string_view address : *addresses) {
       if (absl::ConsumePrefix(&address, "unix:")) paths.writable.push_back(folder_of(address));
@@ -38,8 +41,11 @@ SandboxPaths PathsOf(const Options& options) {
   }
   // Where the socket for OpenSIPS' answers is, if it may not be beside OpenSIPS' own.
   if (!options.enroll.empty()) paths.writable.push_back("/tmp");
-  // The folder: who changes such a file puts another in its place.
-  if (!options.destinations.empty()) paths.readable.push_back(folder_of(options.destinations));
+  // Their folders: who changes such a file puts another in its place.
+  for (const std::string& file : {options.destinations, options.access, options.tokens, options.tls_cert,
+                                  options.tls_key, options.tls_client_ca}) {
+    if (!file.empty()) paths.readable.push_back(folder_of(file));
+  }
   return paths;
 }
 

@@ -19,10 +19,25 @@
 #include "server/version.h"
 
 ABSL_FLAG(std::string, listen, "127.0.0.1:7060",
-          "where gRPC is served: comma list of host:port with a loopback address, and unix:/path");
+          "where gRPC is served: comma list of host:port with a loopback address, tls:host:port, and unix:/path");
 ABSL_FLAG(std::string, socket_group, "",
           "group, by name or number, that may use the unix sockets of --listen, --ingest and --mi, as their owner may; "
           "empty: that of the process");
+ABSL_FLAG(
+    std::string, tls_cert, "",
+    "for tls: addresses of --listen: file with our certificate and those that lead to its CA, in PEM; it, --tls_key "
+    "and --tls_client_ca are read again when they change");
+ABSL_FLAG(std::string, tls_key, "", "with --tls_cert: file with its key, in PEM, without a password");
+ABSL_FLAG(
+    std::string, tls_client_ca, "",
+    "with --tls_cert: file with the certificates, in PEM, one of which must have signed the certificate of a client; "
+    "with --tokens, clients without a certificate are let in, too");
+ABSL_FLAG(
+    std::string, access, "",
+    "file that says who may do what, in lines WHO ROLE [EVENT…]; read again when it changes; empty: whoever is on "
+    "this host or has a certificate of --tls_client_ca may do everything");
+ABSL_FLAG(std::string, tokens, "",
+          "with --access: file with the tokens of clients, in lines NAME SHA256; read again when it changes");
 ABSL_FLAG(int64_t, max_connections, 10000, "connections to --listen at once; those beyond are closed; 1 to 1000000");
 ABSL_FLAG(int64_t, max_connections_per_peer, 5000,
           "connections to --listen at once from one IPv4 address, IPv6 /64 or local user; 1 to 1000000");
@@ -195,6 +210,20 @@ Options ParseOptionsOrExit(int argc, char** argv) {
     if (!options.socket_group.has_value()) {
       faults.Add(absl::StrCat("--socket_group: there is no group \"", group, "\"; see /etc/group"));
     }
+  }
+  options.tls_cert = absl::GetFlag(FLAGS_tls_cert);
+  options.tls_key = absl::GetFlag(FLAGS_tls_key);
+  options.tls_client_ca = absl::GetFlag(FLAGS_tls_client_ca);
+  options.access = absl::GetFlag(FLAGS_access);
+  options.tokens = absl::GetFlag(FLAGS_tokens);
+  if (options.tls_cert.empty() != options.tls_key.empty()) faults.Add("--tls_cert, --tls_key: each needs the other");
+  if (options.tls_cert.empty() && !options.tls_client_ca.empty()) faults.Add("--tls_client_ca: it needs --tls_cert");
+  if (options.access.empty() && !options.tokens.empty()) {
+    faults.Add("--tokens: they need --access, which says what they are good for");
+  }
+  if (!options.tls_cert.empty() && options.tls_client_ca.empty() && options.tokens.empty()) {
+    faults.Add(
+        "--tls_cert: nobody could show who they are; give --tls_client_ca for certificates, or --access and --tokens");
   }
   options.max_connections = absl::GetFlag(FLAGS_max_connections);
   CheckBounds("max_connections", options.max_connections, 1, 1000000, &faults);

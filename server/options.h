@@ -19,6 +19,8 @@ namespace eventvirtual {
 struct Options {
   std::vector<std::string> listen = {"127.0.0.1:7060"};
   std::optional<gid_t> socket_group;
+  std::string tls_cert, tls_key, tls_client_ca;
+  std::string access, tokens;
   int64_t max_connections = 10000;
   int64_t max_connections_per_peer = 5000;
   absl::Duration handshake_timeout = absl::Seconds(10);

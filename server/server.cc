@@ -14,6 +14,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/access/access.h"
+#include "server/access/certificates.h"
 #include "server/admin/admin_server.h"
 #include "server/admin/metrics_page.h"
 #include "server/admin/status.h"
@@ -40,6 +42,8 @@
 #include "server/reports/health_log.h"
 #include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
+#include "server/rpc/gate.h"
+#include "server/rpc/guards.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/listeners.h"
 #include "server/rpc/operator_service.h"
@@ -54,8 +58,9 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxMessage = 4 << 20;                           // bytes of one RPC message
-constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
+constexpr int kMaxMessage = 4 << 20;                            // bytes of one RPC message
+constexpr absl::Duration kLookAgain = absl::Milliseconds(500);  // at files that may have changed
+constexpr absl::Duration kJournalPatience = absl::Seconds(5);   // with a disk, when the process ends
 
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
@@ -75,9 +80,21 @@ ListenOptions ListenOptionsOf(const Options& options) {
   ListenOptions listen;
   listen.addresses = options.listen;
   listen.socket_group = options.socket_group;
+  listen.client_certificate_required = options.tokens.empty();
   listen.max_connections = static_cast<size_t>(options.max_connections);
   listen.max_connections_per_peer = static_cast<size_t>(options.max_connections_per_peer);
   return listen;
+}
+
+// Only who may see everything is shown what the route has.
+void Guard(const Access& access, HttpRoute* route) {
+  route->handle = [&access, path = route->path, behind = std::move(route->handle)](const HttpRequest& request,
+                                                                                   HttpReply reply) {
+    const absl::Status allowed =
+        access.Ask({}, request.authorization, "loopback", path, {Role::kObserver, Role::kOperator});
+    if (allowed.ok()) return behind(request, std::move(reply));
+    std::move(reply).Send({403, "text/plain; charset=utf-8", absl::StrCat(std::string(allowed.message()), "\n")});
+  };
 }
 
 EndpointLimits EndpointLimitsOf(const Options& options) {
@@ -119,6 +136,16 @@ std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
 }
 
 }  // namespace
+
+// What is served instead of the services themselves.
+struct Guarded {
+  Guarded(SubscriptionService& subscriptions, EventService& events, OperatorService& operators, const Access& access)
+      : gate(access), subscriptions(subscriptions, gate), events(events, gate), operators(operators, gate) {}
+  const Gate gate;
+  GuardedSubscriptionService subscriptions;
+  GuardedEventService events;
+  GuardedOperatorService operators;
+};
 
 // In the order in which they are built; destroyed the other way round.
 struct Server::Parts {
@@ -163,6 +190,27 @@ struct Server::Parts {
       all.insert(all.end(), some->begin(), some->end());
     }
     return all;
+  }
+
+  absl::Status LoadAccess() {
+    if (!options.tls_cert.empty()) {
+      auto loaded = LoadCertificates(options.tls_cert, options.tls_key, options.tls_client_ca);
+      if (!loaded.ok()) return loaded.status();
+      certificates = *std::move(loaded);
+    }
+    if (options.access.empty() && certificates == nullptr) return absl::OkStatus();
+    auto loaded = Access::Load(options.access, options.tokens);
+    if (!loaded.ok()) return loaded.status();
+    access = *std::move(loaded);
+    return absl::OkStatus();
+  }
+
+  // On accept_loop: whether the files of access and TLS have changed, now and from time to time.
+  void LookAgain() {
+    if (certificates != nullptr) certificates->Look();
+    if (access != nullptr) access->Look();
+    if (look_again == nullptr) look_again = accept_loop->NewTimer([this] { LookAgain(); });
+    look_again->Arm(accept_loop->Now() + kLookAgain);
   }
 
   AdminServer::Readiness CurrentReadiness() const {
@@ -216,7 +264,11 @@ struct Server::Parts {
   std::unique_ptr<MiServer> mi;
   std::unique_ptr<MetricsPage> metrics;
   std::unique_ptr<AdminServer> admin;
-  std::unique_ptr<EventLoop> accept_loop;  // of its own: a flood of connections delays no event
+  std::unique_ptr<EventLoop> accept_loop;      // of its own: a flood of connections delays no event
+  std::shared_ptr<Certificates> certificates;  // null: no TLS
+  std::unique_ptr<Access> access;              // null: whoever is on this host may do everything
+  std::unique_ptr<Guarded> guarded;
+  std::unique_ptr<Loop::Timer> look_again;  // on accept_loop
   std::unique_ptr<Listeners> grpc_listeners;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
@@ -295,15 +347,25 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   builder.SetResourceQuota(quota);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(absl::ToInt64Milliseconds(options.handshake_timeout)));
-  absl::StatusOr<std::unique_ptr<Listeners>> listeners = Listeners::Bind(ListenOptionsOf(options), &builder);
+  if (absl::Status status = parts.LoadAccess(); !status.ok()) return status;
+  ListenOptions listen = ListenOptionsOf(options);
+  listen.certificates = parts.certificates;
+  absl::StatusOr<std::unique_ptr<Listeners>> listeners = Listeners::Bind(listen, &builder);
   if (!listeners.ok()) {
     return absl::Status(listeners.status().code(),
                         absl::StrCat("--listen: ", std::string(listeners.status().message())));
   }
   parts.grpc_listeners = *std::move(listeners);
-  builder.RegisterService(&parts.subscriptions);
-  builder.RegisterService(&parts.events);
-  builder.RegisterService(&parts.operators);
+  if (parts.access == nullptr) {
+    builder.RegisterService(&parts.subscriptions);
+    builder.RegisterService(&parts.events);
+    builder.RegisterService(&parts.operators);
+  } else {
+    parts.guarded = std::make_unique<Guarded>(parts.subscriptions, parts.events, parts.operators, *parts.access);
+    builder.RegisterService(&parts.guarded->subscriptions);
+    builder.RegisterService(&parts.guarded->events);
+    builder.RegisterService(&parts.guarded->operators);
+  }
   builder.RegisterService(&parts.health);
   if (!options.http.empty()) {
     CountCalls({v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
@@ -315,6 +377,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts.listening = parts.grpc_listeners->addresses();
   parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
   parts.grpc_listeners->Start(*parts.accept_loop);
+  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.LookAgain(); });
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
@@ -334,7 +397,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
 
   if (!options.mi.empty() || !options.http.empty()) parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
   if (!options.mi.empty()) {
-    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}, options.socket_group};
+    const MiOptions mi{
+        options.mi, {options.failover_timeout, options.attempt_timeout}, options.socket_group, parts.access.get()};
     absl::StatusOr<std::unique_ptr<MiServer>> listening =
         MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
     if (!listening.ok()) {
@@ -353,11 +417,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                                 parts.journal.get(),
                                 parts.dead_letter_sender.get(),
                                 parts.ingest.get(),
-                                parts.mi.get()};
+                                parts.mi.get(),
+                                parts.access.get(),
+                                parts.certificates.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
+    if (parts.access != nullptr) {
+      for (HttpRoute& route : routes) Guard(*parts.access, &route);
+    }
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
         options.http, *parts.operator_loop, [&parts] { return parts.CurrentReadiness(); }, routes);
     if (!listening.ok()) {
@@ -403,6 +472,9 @@ void Server::Drain() {
   parts.events.EndWatches();
   parts.health.EndWatches();
   if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
+  if (parts.accept_loop != nullptr) {
+    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.look_again.reset(); });
+  }
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
   parts.reports.Stop();

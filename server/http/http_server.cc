@@ -205,6 +205,8 @@ void HttpServer::Ask(const std::shared_ptr<Exchange>& exchange, absl::string_vie
       return;
     } else {
       HttpRequest request{exchange->body};
+      const char* const shown = MHD_lookup_connection_value(exchange->peer, MHD_HEADER_KIND, "Authorization");
+      if (shown != nullptr) request.authorization = shown;
       const auto add = [](void* arguments, MHD_ValueKind, const char* key, size_t key_size, const char* value,
                           size_t value_size) {
         static_cast<decltype(HttpRequest::arguments)*>(arguments)->emplace_back(

@@ -27,6 +27,8 @@ struct HttpRequest {
   absl::string_view body;
   std::vector<std::pair<absl::string_view, absl::string_view>> arguments;  // of the query, without their %-escapes
 
+  absl::string_view authorization;  // the header; "" if there is none
+
   // What the query says first of `name`; "" if nothing.
   absl::string_view Argument(absl::string_view name) const;
 };

@@ -316,6 +316,27 @@ void AddConnections(const ConnectionCounts& counts, Families* families) {
   }
 }
 
+void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
+  if (access != nullptr) {
+    const AccessCounts& counts = access->counts();
+    Family answers = families->Counter("eventvirtual_access_total", "Who asked to do something, and what they heard.");
+    for (const auto& [answer, count] :
+         {std::pair<const char*, const std::atomic<uint64_t>*>{"allowed", &counts.allowed},
+          {"unauthenticated", &counts.unauthenticated},
+          {"denied", &counts.denied}}) {
+      answers.Add({{"answer", answer}}, count->load(std::memory_order_relaxed));
+    }
+  }
+  if (access == nullptr && certificates == nullptr) return;
+  Family read = families->Counter("eventvirtual_files_read_total", "How often new contents of files came into force.");
+  if (access != nullptr) read.Add({{"files", "access"}}, access->changes());
+  if (certificates != nullptr) read.Add({{"files", "tls"}}, certificates->changes());
+  Family failing = families->Gauge("eventvirtual_files_failing",
+                                   "1: what the files hold now is wrong, what was before is in force.");
+  if (access != nullptr) failing.Add({{"files", "access"}}, access->failing() ? 1.0 : 0.0);
+  if (certificates != nullptr) failing.Add({{"files", "tls"}}, certificates->failing() ? 1.0 : 0.0);
+}
+
 // The names are those of the interceptors for Go and Java, so their dashboards fit.
 void AddCalls(const CallCounts& calls, Families* families) {
   static constexpr const char* kCodes[CallCounts::kCodes] = {
@@ -369,6 +390,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
+  AddAccess(sources.access, sources.certificates, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);
   AddProcess(&families);

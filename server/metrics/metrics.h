@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "server/access/access.h"
+#include "server/access/certificates.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/durable/dead_letter_sender.h"
 #include "server/durable/durable_delivery.h"
@@ -30,6 +32,8 @@ struct MetricSources {
   const DeadLetterSender* dead_letters = nullptr;
   const Ingest* ingest = nullptr;
   const MiServer* mi = nullptr;
+  const Access* access = nullptr;
+  const Certificates* certificates = nullptr;
 };
 
 // So many endpoints are shown each by itself: those that fail first. What is added up by transport has all of them.

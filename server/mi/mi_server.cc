@@ -22,6 +22,10 @@ constexpr absl::Duration kLinger = absl::Seconds(1);
 constexpr absl::string_view kDefaultPath = "/mi";
 constexpr absl::string_view kUnreadable = "400 Parse_error";  // OpenSIPS' own words, and no JSON
 
+std::string Forbidden(const absl::Status& status) {
+  return MiErrorText({-32000, "Server error", std::string(status.message())}, "null");
+}
+
 bool IsPath(absl::string_view path) {
   return absl::c_all_of(path, [](char c) { return absl::ascii_isgraph(c) && c != '?' && c != '#' && c != '%'; });
 }
@@ -70,6 +74,9 @@ absl::Status MiServer::Open(const std::string& address) {
       HttpLimits limits;
       limits.max_body = kMaxRequest;
       const auto handle = [this](const HttpRequest& request, HttpReply reply) {
+        if (const absl::Status allowed = Allow(Caller::Way::kLoopback, request.authorization); !allowed.ok()) {
+          return std::move(reply).Send({403, "application/json", Forbidden(allowed)});
+        }
         Answer(commands_.Handle(request.body, kMaxHttpAnswer), [reply = std::move(reply)](std::string text) mutable {
           const int status = text.empty() ? 204 : 200;
           std::move(reply).Send({status, text.empty() ? "" : "application/json", std::move(text)});
@@ -79,15 +86,24 @@ absl::Status MiServer::Open(const std::string& address) {
                                                    std::vector<HttpRoute>{{"POST", path, handle}}, limits));
     } else {
       const size_t place = datagrams_.size();
-      datagrams_.push_back(std::make_unique<DatagramSocket>(*std::move(bound), loop_, kMaxRequest,
-                                                            [this, place] { ReadDatagrams(datagrams_[place].get()); }));
+      datagrams_.push_back(std::make_unique<DatagramSocket>(*std::move(bound), loop_, kMaxRequest, [this, place, unix] {
+        ReadDatagrams(datagrams_[place].get(), unix ? Caller::Way::kUnix : Caller::Way::kLoopback);
+      }));
     }
   });
   return absl::OkStatus();
 }
 
-void MiServer::ReadDatagrams(DatagramSocket* socket) {
-  socket->Receive([this, socket](const Datagram& datagram) {
+absl::Status MiServer::Allow(Caller::Way way, absl::string_view authorization) const {
+  if (access_ == nullptr) return absl::OkStatus();
+  Caller caller;
+  caller.way = way;
+  return access_->Ask(caller, authorization, "management interface", "a management command", {Role::kOperator});
+}
+
+void MiServer::ReadDatagrams(DatagramSocket* socket, Caller::Way way) {
+  socket->Receive([this, socket, way](const Datagram& datagram) {
+    if (const absl::Status allowed = Allow(way, ""); !allowed.ok()) return socket->Answer(datagram, Forbidden(allowed));
     MiAnswer answer;
     answer.unreadable = datagram.cut;
     if (!datagram.cut) answer = commands_.Handle(datagram.bytes, kMaxDatagramAnswer);

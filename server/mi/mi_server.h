@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "server/access/access.h"
 #include "server/http/http_server.h"
 #include "server/journal/journal.h"
 #include "server/mi/mi_commands.h"
@@ -31,6 +32,7 @@ struct MiOptions {
   std::vector<std::string> addresses;
   MiDefaults defaults;
   std::optional<gid_t> socket_group = std::nullopt;  // see BoundSocket::Unix()
+  const Access* access = nullptr;                    // who asks must be operator; null: whoever is on this host may ask
 };
 
 // HTTP: one request by POST, answered with status 200, also when the answer is an error; 204 to a notification.
@@ -59,10 +61,13 @@ class MiServer {
         registry_(registry),
         journal_(journal),
         socket_group_(options.socket_group),
+        access_(options.access),
         commands_(registry, dispatcher, options.defaults) {}
 
   absl::Status Open(const std::string& address);
-  void ReadDatagrams(DatagramSocket* socket);
+  void ReadDatagrams(DatagramSocket* socket, Caller::Way way);
+  // Whether who has connected so, and shows that, may ask.
+  absl::Status Allow(Caller::Way way, absl::string_view authorization) const;
   using Send = absl::AnyInvocable<void(std::string text) &&>;
   // Calls `send` with the answer's text when it may leave.
   void Answer(MiAnswer answer, Send send);
@@ -72,6 +77,7 @@ class MiServer {
   Registry& registry_;
   Journal* const journal_;
   const std::optional<gid_t> socket_group_;
+  const Access* const access_;
   std::vector<std::string> addresses_;
 
   // On the loop, all that follows.

@@ -1,14 +1,17 @@
 #include "server/rpc/listeners.h"
 
+#include <grpcpp/security/server_credentials.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "server/rpc/tls_credentials.h"
 #include "transports/io/run_on_loop.h"
 
 namespace eventvirtual {
@@ -34,7 +37,7 @@ absl::Status Listeners::Open(const std::string& address, grpc::ServerBuilder* bu
   absl::string_view rest = address;
   const bool unix = absl::ConsumePrefix(&rest, "unix:");
   const bool tls = !unix && absl::ConsumePrefix(&rest, "tls:");
-  if (tls && options_.tls == nullptr) {
+  if (tls && options_.certificates == nullptr) {
     return absl::InvalidArgumentError("it needs a certificate: give --tls_cert and --tls_key");
   }
   std::string host_port(rest);
@@ -58,7 +61,8 @@ absl::Status Listeners::Open(const std::string& address, grpc::ServerBuilder* bu
   listener->unix = unix;
   listener->entrance = builder->experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      tls ? options_.tls : grpc::InsecureServerCredentials());
+      tls ? TlsCredentials(options_.certificates, options_.client_certificate_required)
+          : grpc::InsecureServerCredentials());
   listeners_.push_back(std::move(listener));
   return absl::OkStatus();
 }

@@ -2,7 +2,6 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_LISTENERS_H_
 #define EVENTVIRTUAL_SERVER_RPC_LISTENERS_H_
 
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server_builder.h>
 #include <sys/types.h>
 
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/access/certificates.h"
 #include "server/metrics/connection_counts.h"
 #include "transports/api/loop.h"
 #include "transports/io/acceptor.h"
@@ -24,8 +24,9 @@ namespace eventvirtual {
 struct ListenOptions {
   // "host:port", a loopback address; "tls:host:port", any; "unix:/path". Numeric hosts, or localhost.
   std::vector<std::string> addresses;
-  std::shared_ptr<grpc::ServerCredentials> tls;  // null: "tls:" is refused
-  std::optional<gid_t> socket_group;             // see BoundSocket::Unix()
+  std::shared_ptr<const Certificates> certificates;  // null: "tls:" is refused
+  bool client_certificate_required = true;           // see TlsCredentials()
+  std::optional<gid_t> socket_group;                 // see BoundSocket::Unix()
   size_t max_connections = 10000;
   size_t max_connections_per_peer = 5000;  // see ConnectionCaps
 };

@@ -118,7 +118,7 @@ class CompletionTest(unittest.TestCase):
         self.assertEqual(self.complete("completion", "b"), ["bash"])
 
     def test_flags_are_those_of_the_command_and_the_common_ones(self):
-        self.assertEqual(self.complete("subscribe", "--t"), ["--ttl=", "--timeout="])
+        self.assertEqual(self.complete("subscribe", "--t"), ["--ttl=", "--tls_ca=", "--tls_cert=", "--tls_key=", "--token_file=", "--timeout="])
         self.assertEqual(self.complete("--timeout", "subscribe", "E", "--n"), ["--never_expires"])
         self.assertEqual(self.complete("raise", "--w"), ["--wait="])
         self.assertEqual(self.complete("events", "--w"), [])

@@ -92,7 +92,10 @@ class MetricsTest(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
         # All there is: each part has its metrics.
-        self.service = Service("--ingest=udp:127.0.0.1:0,tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi",
+        access = os.path.join(self.dir, "access")
+        with open(access, "w") as file:
+            file.write("loopback operator\n")
+        self.service = Service("--access=" + access, "--ingest=udp:127.0.0.1:0,tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi",
                                "--data_dir=" + os.path.join(self.dir, "data"),
                                "--enroll=http://127.0.0.1:%d/mi" % free_port())
 

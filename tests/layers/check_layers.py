@@ -99,6 +99,8 @@ def broken_rule(user, used):
             return "protobuf and gRPC stop at server/rpc and client"
         if within(used, "server/rpc") and not within(user, "server/rpc"):
             return "only server/server.cc sees server/rpc"
+        if within(user, "server/access") and within(used, "server") and not within(used, "server/access", "server/log"):
+            return "server/access sees server/log only"
         if within(user, "server/endpoint") and within(used, "server") and not within(used, "server/endpoint"):
             return "server/endpoint sees transports/api only"
         if within(user, "server/registry") and within(used, "server") and not within(

@@ -1,0 +1,55 @@
+// Gate: asks who calls a method of gRPC, and whether they may.
+#ifndef EVENTVIRTUAL_SERVER_RPC_GATE_H_
+#define EVENTVIRTUAL_SERVER_RPC_GATE_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <initializer_list>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "server/access/access.h"
+#include "server/rpc/wire.h"
+
+namespace eventvirtual {
+
+// Any thread.
+class Gate {
+ public:
+  explicit Gate(const Access& access) : access_(access) {}  // which outlives it
+
+  // Access::Ask() with what is known of the call: its connection, certificate and metadata.
+  absl::Status Ask(const grpc::CallbackServerContext& context, absl::string_view what,
+                   std::initializer_list<Role> roles, const std::string* event) const;
+
+ private:
+  const Access& access_;
+};
+
+// What the services in front, which generate_guards.py writes, answer with.
+extern const std::string* const kAnyEvent;  // all events
+
+inline grpc::ServerUnaryReactor* RefuseUnary(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+template <typename Response>
+class RefusedWriter final : public grpc::ServerWriteReactor<Response> {
+ public:
+  explicit RefusedWriter(const absl::Status& status) { this->Finish(ToGrpc(status)); }
+  void OnDone() override { delete this; }
+};
+
+template <typename Request, typename Response>
+class RefusedStream final : public grpc::ServerBidiReactor<Request, Response> {
+ public:
+  explicit RefusedStream(const absl::Status& status) { this->Finish(ToGrpc(status)); }
+  void OnDone() override { delete this; }
+};
+
+}  // namespace eventvirtual
+
+#endif  // EVENTVIRTUAL_SERVER_RPC_GATE_H_
