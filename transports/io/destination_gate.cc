@@ -114,7 +114,9 @@ std::vector<OwnListener> OwnListenersAt(const std::string& text) {
     return {own};
   }
   if (absl::ConsumePrefix(&rest, "udp:")) own.type = SOCK_DGRAM;
-  if (!absl::ConsumePrefix(&rest, "tcp:")) absl::ConsumePrefix(&rest, "http:");
+  for (const absl::string_view prefix : {"tcp:", "tls:", "http:"}) {
+    if (absl::ConsumePrefix(&rest, prefix)) break;
+  }
   rest = rest.substr(0, rest.find('/'));
   const absl::StatusOr<HostPort> host = ParseHostPort(rest);
   if (!host.ok()) return {};  // not bound yet (port 0), or refused by who listens there
