@@ -158,6 +158,7 @@ struct Journal::Writer {
   bool failing = false;
   size_t last_events = 0;  // that the last commit had, and how long it took
   absl::Duration last_took;
+  absl::Time last_end;
 
   Mutex mutex;
   CondVar changed;
@@ -317,11 +318,12 @@ struct Journal::Writer {
     }
   }
 
-  // Events have come during the last commit, and those whose turn that was are about to raise their next: to wait a
-  // little for them makes one commit of two. Callers in two halves that take turns would have half the rate.
-  void AwaitCompany() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    const absl::Time deadline = absl::Now() + std::min(last_took / kPartOfCommit, kLongestWait);
-    company = pending.events.size() + last_events;
+  // Those whose turn the last commit was are about to raise their next: to wait a little for them, besides the events
+  // that have `come` during it, makes one commit of two. Callers in two halves that take turns would have half the
+  // rate; so would those who wait for a commit in which nothing but what they raised before is erased.
+  void AwaitCompany(size_t come) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const absl::Time deadline = last_end + std::min(last_took / kPartOfCommit, kLongestWait);
+    company = come + last_events;
     while (last_events > 0 && pending.events.size() < company && !closing) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) break;
@@ -335,8 +337,9 @@ struct Journal::Writer {
     Batch batch;
     MutexLock lock(&mutex);
     committing = false;
-    if (!pending.events.empty()) AwaitCompany();
+    const size_t come = pending.events.size();
     while (pending.empty() && !closing && !failing) changed.Wait(&mutex);
+    AwaitCompany(come);
     pending.probe = failing && !closing;
     committing = pending.writes();
     in_commit = pending.changes();
@@ -371,7 +374,8 @@ struct Journal::Writer {
         const absl::Time begin = absl::Now();
         status = Commit(batch);
         last_events = batch.events.size();
-        last_took = absl::Now() - begin;
+        last_end = absl::Now();
+        last_took = last_end - begin;
         if (status.ok()) commit_durations.Add(last_took, 1);
         if (!status.ok()) status = Named(status, path);
         TellHealth(status);
