@@ -46,25 +46,28 @@ void Acceptor::Accept() {
       take_(fd);
       continue;
     }
+    // The kernel looks for a descriptor first, and for a connection then: there may be none.
+    if ((errno == EMFILE || errno == ENFILE) && Shed()) continue;
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     if (errno == EINTR || errno == ECONNABORTED) continue;
-    if ((errno == EMFILE || errno == ENFILE) && Shed()) continue;
     // Trying again at once would only spin.
     watch_->Want({});
     return retry_->Arm(loop_.Now() + kPause);
   }
 }
 
-// False: the reserve is gone, taken by another thread between two calls, or there is no memory for a socket.
+// False, with errno: there is no connection, or the reserve is gone, taken by another thread between two calls.
 bool Acceptor::Shed() {
   if (reserve_ < 0) return false;
   close(std::exchange(reserve_, -1));
   const int fd = accept4(listening_.fd(), nullptr, nullptr, SOCK_CLOEXEC);
+  const int error = errno;
   if (fd >= 0) {
     close(fd);
     on_shed_();
   }
   reserve_ = Reserve();
+  errno = error;
   return fd >= 0;
 }
 

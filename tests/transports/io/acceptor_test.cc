@@ -52,17 +52,18 @@ class AcceptorTest : public testing::Test {
   ~AcceptorTest() override {
     OnLoop(loop_, [this] { acceptor_.reset(); });
     for (const int fd : open_) close(fd);
+    for (const int fd : clients_) close(fd);
   }
   void Take(int fd) {
     open_.push_back(fd);
-    taken_.Set();
+    (open_.size() == 1 ? first_taken_ : later_taken_).Set();
   }
 
   // A socket that is connected when the listener's backlog has it.
   int Socket() {
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     EXPECT_GE(fd, 0);
-    open_.push_back(fd);
+    clients_.push_back(fd);
     return fd;
   }
   void Connect(int fd) {
@@ -79,14 +80,18 @@ class AcceptorTest : public testing::Test {
 
   TemporaryFolder folder_;
   const std::string path_ = folder_ / "socket";
-  Signal taken_;
+  Signal first_taken_, later_taken_;
   std::atomic<int> shed_{0};
   std::vector<int> open_;  // on the loop, while there is an acceptor
+  std::vector<int> clients_;
   EventLoop loop_{"acceptor-test"};
   std::unique_ptr<Acceptor> acceptor_;
 };
 
 TEST_F(AcceptorTest, WithoutDescriptorsClientsAreToldAndTheNextIsServedAtOnceWhenThereAreSome) {
+  // All code has run once before: UBSan opens a pipe to look at an object of a type that it has not seen yet.
+  Connect(Socket());
+  ASSERT_TRUE(first_taken_.Wait());
   for (int flood = 1; flood <= 50; ++flood) {
     const int first = Socket(), second = Socket();
     {
@@ -100,7 +105,7 @@ TEST_F(AcceptorTest, WithoutDescriptorsClientsAreToldAndTheNextIsServedAtOnceWhe
     ASSERT_EQ(shed_, 2 * flood);
   }
   Connect(Socket());
-  EXPECT_TRUE(taken_.Wait());
+  EXPECT_TRUE(later_taken_.Wait());
 }
 
 TEST_F(AcceptorTest, ASocketFileIsForItsOwnerAndGroup) {
