@@ -38,6 +38,7 @@ ABSL_FLAG(std::string, filter, "",
 ABSL_FLAG(absl::Duration, failover_timeout, absl::InfiniteDuration(),
           "subscribe: how long a failed subscriber is skipped; default: the server's");
 ABSL_FLAG(bool, durable, false, "subscribe: keep each event on the server's disk until it is delivered");
+ABSL_FLAG(std::string, dead_letter_uri, "", "subscribe, with --durable: who gets events that are given up");
 ABSL_FLAG(uint32_t, rate, 0, "dead-letters replay: so many in a second at most; 0: as fast as it goes");
 ABSL_FLAG(bool, force, false, "dead-letters purge: really");
 ABSL_FLAG(std::string, event, "", "list, watch, dead-letters: this event alone");
@@ -148,6 +149,9 @@ int Subscribe(const std::vector<std::string>& words) {
     wire->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(cool)));
   }
   if (absl::GetFlag(FLAGS_durable)) request.mutable_subscription()->mutable_delivery()->set_durable(true);
+  if (const std::string uri = absl::GetFlag(FLAGS_dead_letter_uri); !uri.empty()) {
+    request.mutable_subscription()->mutable_delivery()->set_dead_letter_uri(uri);
+  }
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::SubscribeResponse response;
@@ -680,6 +684,7 @@ same again refreshes its expiry.
   --failover_timeout=30s   how long a failed subscriber is skipped
   --filter=CONDITIONS      only events whose parameters are so, as "aor=*@example.org && count>3"
   --durable                keep each event on the server's disk until it is delivered (needs --data_dir there)
+  --dead_letter_uri=URI    with --durable: events that are given up are sent there, instead of being kept on the server
 
   evctl subscribe E_CDR "virtual:FAILOVER rabbitmq:guest:guest@127.0.0.1/cdr flatstore:/var/log/cdr.log" --ttl=24h
 )",

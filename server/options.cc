@@ -1,5 +1,7 @@
 #include "server/options.h"
 
+#include <grp.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -11,13 +13,25 @@
 #include "absl/flags/usage_config.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/version.h"
 
-ABSL_FLAG(std::string, listen, "127.0.0.1:7060", "where gRPC is served: comma list of host:port and unix:/path");
+ABSL_FLAG(std::string, listen, "127.0.0.1:7060",
+          "where gRPC is served: comma list of host:port with a loopback address, and unix:/path");
+ABSL_FLAG(std::string, socket_group, "",
+          "group, by name or number, that may use the unix sockets of --listen, --ingest and --mi, as their owner may; "
+          "empty: that of the process");
+ABSL_FLAG(int64_t, max_connections, 10000, "connections to --listen at once; those beyond are closed; 1 to 1000000");
+ABSL_FLAG(int64_t, max_connections_per_peer, 5000,
+          "connections to --listen at once from one IPv4 address, IPv6 /64 or local user; 1 to 1000000");
+ABSL_FLAG(absl::Duration, handshake_timeout, absl::Seconds(10),
+          "how long a connection to --listen may take until it speaks HTTP/2; 100ms to 2m");
 ABSL_FLAG(std::string, ingest, "",
           "where OpenSIPS' own events are taken: comma list of udp:host:port, unix:/path (datagram), tcp:host:port");
+ABSL_FLAG(bool, ingest_off_host, false,
+          "let --ingest have addresses that other hosts reach: in the clear, and nobody is asked who they are");
 ABSL_FLAG(int64_t, ingest_reply_padding, 4096,
           "bytes to which answers on a busy tcp ingest connection are padded, as OpenSIPS' reader needs it; 0: never");
 ABSL_FLAG(std::string, ingest_event_param, "",
@@ -99,6 +113,12 @@ class Faults {
 
 std::vector<std::string> List(const std::string& text) { return absl::StrSplit(text, ',', absl::SkipWhitespace()); }
 
+std::optional<gid_t> GroupOf(const std::string& text) {
+  if (uint32_t number = 0; absl::SimpleAtoi(text, &number)) return number;
+  const group* const found = getgrnam(text.c_str());
+  return found == nullptr ? std::nullopt : std::optional<gid_t>(found->gr_gid);
+}
+
 void LoadConfig(const std::string& path, Faults* faults) {
   std::ifstream file(path);
   if (!file) return faults->Add(absl::StrCat("--config: cannot read \"", path, "\""));
@@ -167,7 +187,20 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   Options options;
   options.listen = List(absl::GetFlag(FLAGS_listen));
   if (options.listen.empty()) faults.Add("--listen: at least one address is needed");
+  if (const std::string group = absl::GetFlag(FLAGS_socket_group); !group.empty()) {
+    options.socket_group = GroupOf(group);
+    if (!options.socket_group.has_value()) {
+      faults.Add(absl::StrCat("--socket_group: there is no group \"", group, "\"; see /etc/group"));
+    }
+  }
+  options.max_connections = absl::GetFlag(FLAGS_max_connections);
+  CheckBounds("max_connections", options.max_connections, 1, 1000000, &faults);
+  options.max_connections_per_peer = absl::GetFlag(FLAGS_max_connections_per_peer);
+  CheckBounds("max_connections_per_peer", options.max_connections_per_peer, 1, 1000000, &faults);
+  options.handshake_timeout = absl::GetFlag(FLAGS_handshake_timeout);
+  CheckBounds("handshake_timeout", options.handshake_timeout, absl::Milliseconds(100), absl::Minutes(2), &faults);
   options.ingest = List(absl::GetFlag(FLAGS_ingest));
+  options.ingest_off_host = absl::GetFlag(FLAGS_ingest_off_host);
   options.ingest_reply_padding = absl::GetFlag(FLAGS_ingest_reply_padding);
   CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);

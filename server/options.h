@@ -2,7 +2,10 @@
 #ifndef EVENTVIRTUAL_SERVER_OPTIONS_H_
 #define EVENTVIRTUAL_SERVER_OPTIONS_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,7 +18,12 @@ namespace eventvirtual {
 // Units, defaults and bounds stand at the flags in options.cc; `eventvirtuald --help` prints them.
 struct Options {
   std::vector<std::string> listen = {"127.0.0.1:7060"};
+  std::optional<gid_t> socket_group;
+  int64_t max_connections = 10000;
+  int64_t max_connections_per_peer = 5000;
+  absl::Duration handshake_timeout = absl::Seconds(10);
   std::vector<std::string> ingest;
+  bool ingest_off_host = false;
   int64_t ingest_reply_padding = 4096;
   std::string ingest_event_param;
   std::vector<std::string> mi;

@@ -6,16 +6,13 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <deque>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/admin/admin_server.h"
 #include "server/admin/metrics_page.h"
@@ -23,6 +20,7 @@
 #include "server/admin/status_page.h"
 #include "server/destinations/destination_file.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/durable/dead_letter_sender.h"
 #include "server/durable/dead_letters.h"
 #include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
@@ -43,6 +41,7 @@
 #include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/health_service.h"
+#include "server/rpc/listeners.h"
 #include "server/rpc/operator_service.h"
 #include "server/rpc/subscription_service.h"
 #include "transports/all.h"
@@ -50,7 +49,6 @@
 #include "transports/io/destination_gate.h"
 #include "transports/io/event_loop.h"
 #include "transports/io/run_on_loop.h"
-#include "transports/io/socket_file.h"
 #include "transports/stream/listeners.h"
 
 namespace eventvirtual {
@@ -71,6 +69,15 @@ RegistryLimits RegistryLimitsOf(const Options& options) {
   limits.strict_events = options.strict_events;
   limits.events = options.events;
   return limits;
+}
+
+ListenOptions ListenOptionsOf(const Options& options) {
+  ListenOptions listen;
+  listen.addresses = options.listen;
+  listen.socket_group = options.socket_group;
+  listen.max_connections = static_cast<size_t>(options.max_connections);
+  listen.max_connections_per_peer = static_cast<size_t>(options.max_connections_per_peer);
+  return listen;
 }
 
 EndpointLimits EndpointLimitsOf(const Options& options) {
@@ -187,6 +194,7 @@ struct Server::Parts {
   Dispatcher dispatcher;
   std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
   std::unique_ptr<DurableDelivery> durable;
+  std::unique_ptr<DeadLetterSender> dead_letter_sender;
   std::unique_ptr<DeadLetters> dead_letters;
   FailureReports reports;  // the loops have stopped before it goes
   HealthLog health_log;
@@ -204,6 +212,8 @@ struct Server::Parts {
   std::unique_ptr<MiServer> mi;
   std::unique_ptr<MetricsPage> metrics;
   std::unique_ptr<AdminServer> admin;
+  std::unique_ptr<EventLoop> accept_loop;  // of its own: a flood of connections delays no event
+  std::unique_ptr<Listeners> grpc_listeners;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
   std::vector<std::string> ingesting;
@@ -252,6 +262,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.durable_loop = std::make_unique<EventLoop>("ev-durable");
     parts.durable =
         std::make_unique<DurableDelivery>(*parts.journal, parts.registry, parts.dispatcher, *parts.durable_loop);
+    parts.dead_letter_sender =
+        std::make_unique<DeadLetterSender>(*parts.journal, parts.catalog, parts.pool, *parts.durable_loop);
+    parts.durable->TellOfDeadLetters([sender = parts.dead_letter_sender.get()] { sender->Wake(); });
     parts.store = std::make_unique<SubscriptionStore>(*parts.journal, parts.registry);
     parts.durable->Resume(parts.store->left_alone());
     parts.dead_letters = std::make_unique<DeadLetters>(
@@ -274,18 +287,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   grpc::ResourceQuota quota("rpc");
   quota.Resize(static_cast<size_t>(options.rpc_memory));
   builder.SetResourceQuota(quota);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // or a second server would silently share the port
-  std::deque<int> ports(options.listen.size(), -1);
-  for (size_t i = 0; i < options.listen.size(); ++i) {
-    absl::string_view path = options.listen[i];
-    if (absl::ConsumePrefix(&path, "unix:")) {
-      if (absl::Status status = RemoveDeadSocketFile(std::string(path), SOCK_STREAM); !status.ok()) {
-        return absl::UnavailableError(
-            absl::StrCat("--listen: cannot serve on \"", options.listen[i], "\": ", std::string(status.message())));
-      }
-    }
-    builder.AddListeningPort(options.listen[i], grpc::InsecureServerCredentials(), &ports[i]);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(absl::ToInt64Milliseconds(options.handshake_timeout)));
+  absl::StatusOr<std::unique_ptr<Listeners>> listeners = Listeners::Bind(ListenOptionsOf(options), &builder);
+  if (!listeners.ok()) {
+    return absl::Status(listeners.status().code(),
+                        absl::StrCat("--listen: ", std::string(listeners.status().message())));
   }
+  parts.grpc_listeners = *std::move(listeners);
   builder.RegisterService(&parts.subscriptions);
   builder.RegisterService(&parts.events);
   builder.RegisterService(&parts.operators);
@@ -296,22 +305,16 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                parts.loops[0], &parts.calls, &builder);
   }
   parts.grpc = builder.BuildAndStart();
-  for (size_t i = 0; i < options.listen.size(); ++i) {
-    const std::string& address = options.listen[i];
-    if (ports[i] <= 0) {
-      return absl::UnavailableError(absl::StrCat("--listen: cannot serve on \"", address,
-                                                 "\": it is in use, not an address of this host, or not of the form "
-                                                 "host:port or unix:/path"));
-    }
-    parts.listening.push_back(absl::StartsWith(address, "unix:")
-                                  ? address
-                                  : absl::StrCat(address.substr(0, address.rfind(':')), ":", ports[i]));
-  }
   if (parts.grpc == nullptr) return absl::UnavailableError("--listen: gRPC could not be started");
+  parts.listening = parts.grpc_listeners->addresses();
+  parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
+  parts.grpc_listeners->Start(*parts.accept_loop);
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
     ingest.addresses = options.ingest;
+    ingest.off_host = options.ingest_off_host;
+    ingest.socket_group = options.socket_group;
     ingest.reply_padding = static_cast<size_t>(options.ingest_reply_padding);
     ingest.event_param = options.ingest_event_param;
     absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
@@ -325,7 +328,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
 
   if (!options.mi.empty() || !options.http.empty()) parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
   if (!options.mi.empty()) {
-    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}};
+    const MiOptions mi{options.mi, {options.failover_timeout, options.attempt_timeout}, options.socket_group};
     absl::StatusOr<std::unique_ptr<MiServer>> listening =
         MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
     if (!listening.ok()) {
@@ -336,8 +339,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{parts.registry,      parts.dispatcher,   parts.calls,   parts.enroller,
-                                parts.journal.get(), parts.ingest.get(), parts.mi.get()};
+    const MetricSources sources{parts.registry, parts.dispatcher,    parts.calls,        parts.grpc_listeners->counts(),
+                                parts.enroller, parts.journal.get(), parts.ingest.get(), parts.mi.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, *parts.operator_loop);
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
@@ -357,6 +360,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     return absl::Status(status.code(), absl::StrCat("--enroll: ", std::string(status.message())));
   }
 
+  if (parts.dead_letter_sender != nullptr) parts.dead_letter_sender->Wake();  // of an earlier life
   parts.health.SetServing(true);
   return server;
 }
@@ -373,7 +377,10 @@ void Server::Drain() {
   parts.subscriptions.EndWatches();
   parts.events.EndStreams();
   parts.prober.Stop();
-  if (parts.durable != nullptr) parts.durable->Stop();  // what is queued is for the next start
+  if (parts.durable != nullptr) {  // what is queued is for the next start
+    parts.durable->Stop();
+    parts.dead_letter_sender->Stop();
+  }
   // What has been raised still reaches those who listen, in half of the time at most: new raises may never end.
   if (parts.events.HasListeners()) {
     parts.dispatcher.AwaitIdle(std::max((deadline - absl::Now()) / 2, absl::ZeroDuration()));
@@ -381,6 +388,7 @@ void Server::Drain() {
   }
   parts.events.EndWatches();
   parts.health.EndWatches();
+  if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));
   parts.reports.Stop();
@@ -400,6 +408,7 @@ void Server::Drain() {
     RunOnLoop(*parts.durable_loop, [&parts](const std::shared_ptr<void>&) {
       parts.dead_letters.reset();
       parts.durable.reset();
+      parts.dead_letter_sender.reset();
     });
   }
   if (parts.journal != nullptr) parts.journal->Close(kJournalPatience);

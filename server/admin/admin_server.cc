@@ -27,7 +27,12 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(const std::vect
                     }});
   std::unique_ptr<AdminServer> server(new AdminServer(loop));
   for (const std::string& address : addresses) {
-    absl::StatusOr<BoundSocket> bound = BoundSocket::Internet(address, SOCK_STREAM);
+    absl::StatusOr<BoundSocket> bound = BoundSocket::Internet(address, SOCK_STREAM, BoundSocket::Reach::kLoopback);
+    if (absl::IsPermissionDenied(bound.status())) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "cannot listen on \"", address, "\": ", std::string(bound.status().message()),
+          "; nobody is asked who they are here: for other hosts, put a proxy with TLS that does in front"));
+    }
     if (!bound.ok()) {
       return absl::Status(
           bound.status().code(),

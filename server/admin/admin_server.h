@@ -21,7 +21,7 @@ namespace eventvirtual {
 // holds no password. Its handlers take a while with very many subscriptions: give it a loop on which no event waits.
 class AdminServer {
  public:
-  // Listens on each of `addresses` ("host:port" with a numeric host; port 0: any that is free), and works on `loop`
+  // Listens on each of `addresses` ("host:port" with a loopback address; port 0: any that is free), and works on `loop`
   // from then on. UNAVAILABLE or INVALID_ARGUMENT name the address. Not on the loop. `ready` is asked on the loop with
   // each request to /readyz.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Listen(const std::vector<std::string>& addresses, Loop& loop,

@@ -139,7 +139,7 @@ bool Delivery::StartParallel(absl::Time now, const SubscriberSet& delivered, abs
     const Admission admission = subscriber.endpoint->Offer(*raise_->message(), this, position, now, deadline);
     if (admission == Admission::kAccepted) continue;
     ++refused;
-    *refusal = RefusalOf(static_cast<uint8_t>(position), admission);
+    *refusal = subscriber.endpoint->RefusalOf(admission);
     if (raise_->keeps_records()) {
       Record(position, static_cast<uint8_t>(position), AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
     }
@@ -178,22 +178,13 @@ bool Delivery::Advance(absl::Time now, absl::Status* refusal) {
     const absl::Time deadline = std::min(now + AttemptTimeoutOf(subscription_->subscribers[position]), deadline_);
     const Admission admission = endpoint.Offer(*raise_->message(), this, index, now, deadline);
     if (admission == Admission::kAccepted) return true;  // its outcome may already be at work on another thread
-    *refusal = RefusalOf(position, admission);
+    *refusal = endpoint.RefusalOf(admission);
     if (raise_->keeps_records()) {
       Record(0, position, AttemptRecord::Result::kRefused, *refusal, absl::ZeroDuration());
     }
   }
   End(DeliveryResult::Outcome::kFailed);
   return false;
-}
-
-absl::Status Delivery::RefusalOf(uint8_t position, Admission admission) const {
-  const Endpoint& endpoint = *subscription_->subscribers[position].endpoint;
-  if (admission == Admission::kFull) {
-    return absl::ResourceExhaustedError(absl::StrCat("the queue of ", endpoint.target().masked, " is full"));
-  }
-  return absl::UnavailableError(
-      absl::StrCat(endpoint.target().masked, " is down: ", std::string(endpoint.last_error().message())));
 }
 
 void Delivery::OnOutcome(uint32_t tag, Outcome outcome) {

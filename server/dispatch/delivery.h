@@ -66,7 +66,6 @@ class Delivery final : public Endpoint::Client {
   // One of PARALLEL's attempts has ended; the last ends the delivery.
   void EndParallel(uint32_t successes, DeliveryResult::Outcome without_success);
   bool Advance(absl::Time now, absl::Status* refusal);  // offers to the next in the plan until one accepts, or ends
-  absl::Status RefusalOf(uint8_t position, Admission admission) const;
   // Only if the raise keeps records.
   void Record(uint32_t tag, uint8_t position, AttemptRecord::Result result, absl::Status status,
               absl::Duration duration);

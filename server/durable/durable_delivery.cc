@@ -379,6 +379,7 @@ void DurableDelivery::Write(uint32_t number, Entry& entry, DurableQueue::Steps* 
       },
       [inbox = inbox_, number, changes] {
         Inbox::AddTask(inbox, [number, changes](DurableDelivery& self) {
+          if (!changes->bury.empty() && self.dead_letters_committed_) self.dead_letters_committed_();
           const auto found = self.entries_.find(number);
           if (found == self.entries_.end()) return;
           Entry& entry = *found->second;

@@ -14,6 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -42,6 +43,9 @@ class DurableDelivery final : private Registry::Observer {
   // is closed before. `Resume()` follows when the subscriptions are restored.
   DurableDelivery(Journal& journal, Registry& registry, Dispatcher& dispatcher, Loop& loop, DurableLimits limits = {});
   ~DurableDelivery();  // on the loop, or after it has stopped; nothing is out
+
+  // `committed` is called on the loop each time that events have become dead letters. Before Resume().
+  void TellOfDeadLetters(absl::AnyInvocable<void()> committed) { dead_letters_committed_ = std::move(committed); }
 
   // Goes on with what the journal holds. Queues whose subscription has ended meanwhile become dead letters, but for
   // those that are `left_alone`. Once, not on the loop.
@@ -106,6 +110,7 @@ class DurableDelivery final : private Registry::Observer {
   const std::shared_ptr<Inbox> inbox_;
 
   // On the loop.
+  absl::AnyInvocable<void()> dead_letters_committed_;              // null: nobody wants to know
   absl::flat_hash_map<uint32_t, std::unique_ptr<Entry>> entries_;  // by the number of the queue
   std::vector<uint32_t> touched_;
   std::deque<uint32_t> hungry_;

@@ -242,6 +242,13 @@ absl::Status Endpoint::last_error() const {
   return Fresh(stats_.last_error);
 }
 
+absl::Status Endpoint::RefusalOf(Admission admission) const {
+  if (admission == Admission::kFull) {
+    return absl::ResourceExhaustedError(absl::StrCat("the queue of ", target_.masked, " is full"));
+  }
+  return absl::UnavailableError(absl::StrCat(target_.masked, " is down: ", last_error().message()));
+}
+
 EndpointBooks Endpoint::books() const {
   // Read in the opposite order to that in which they are counted, so that no difference is negative.
   const uint64_t ok = ok_.Read(), failed = failed_.Read(), timed_out = timed_out_.Read(), unwanted = unwanted_.Read();

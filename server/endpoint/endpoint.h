@@ -170,6 +170,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 
   // Why Offer() would say kDown, or why the last attempt failed. Masked. Any thread.
   absl::Status last_error() const;
+  // What to tell whoever was answered by kFull or kDown. Masked. Any thread.
+  absl::Status RefusalOf(Admission admission) const;
 
   EndpointStats stats() const;  // any thread
 

@@ -320,7 +320,10 @@ class Ingest::Connection {
 class Ingest::StreamListener final : public Listener {
  public:
   StreamListener(BoundSocket bound, Ingest& ingest)
-      : ingest_(ingest), acceptor_(std::move(bound), ingest.loop_, [this](int fd) { Take(fd); }) {}
+      : ingest_(ingest),
+        acceptor_(
+            std::move(bound), ingest.loop_, [this](int fd) { Take(fd); },
+            [this] { ingest_.tallies_[kTcp].turned_away.Add(1); }) {}
 
   void Finish(const std::shared_ptr<void>& hold) override {
     acceptor_.Stop();
@@ -352,9 +355,17 @@ absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& opti
     const bool tcp = !udp && absl::ConsumePrefix(&rest, "tcp:");
     const bool unix = !udp && !tcp && absl::ConsumePrefix(&rest, "unix:");
     absl::StatusOr<BoundSocket> bound = absl::InvalidArgumentError("write udp:host:port, tcp:host:port or unix:/path");
-    if (udp) bound = BoundSocket::Internet(rest, SOCK_DGRAM);
-    if (tcp) bound = BoundSocket::Internet(rest, SOCK_STREAM);
-    if (unix) bound = BoundSocket::UnixDatagram(rest);
+    const BoundSocket::Reach reach = options.off_host ? BoundSocket::Reach::kAny : BoundSocket::Reach::kLoopback;
+    if (udp) bound = BoundSocket::Internet(rest, SOCK_DGRAM, reach);
+    if (tcp) bound = BoundSocket::Internet(rest, SOCK_STREAM, reach);
+    if (unix) bound = BoundSocket::Unix(rest, SOCK_DGRAM, options.socket_group);
+    if (absl::IsPermissionDenied(bound.status())) {
+      bound = absl::InvalidArgumentError(absl::StrCat(
+          std::string(bound.status().message()),
+          ", and OpenSIPS' events come in the clear, from whoever sends them: run this service next to OpenSIPS, or "
+          "bring "
+          "them here through a tunnel; --ingest_off_host listens all the same, in a network that you trust"));
+    }
     if (!bound.ok()) {
       return absl::Status(bound.status().code(),
                           absl::StrCat("cannot listen on \"", address, "\": ", std::string(bound.status().message())));

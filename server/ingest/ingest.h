@@ -2,9 +2,12 @@
 #ifndef EVENTVIRTUAL_SERVER_INGEST_INGEST_H_
 #define EVENTVIRTUAL_SERVER_INGEST_INGEST_H_
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +24,9 @@ struct IngestOptions {
   size_t reply_padding = 4096;         // bytes of an answer while more than one request is open; 0: never padded
   size_t max_object_bytes = 1 << 20;   // of one event; a longer datagram is ignored
   size_t max_connections = 1024;
-  std::string event_param;  // see OpensipsEventParser
+  std::string event_param;            // see OpensipsEventParser
+  bool off_host = false;              // also addresses that other hosts reach; nobody is asked who they are
+  std::optional<gid_t> socket_group;  // see BoundSocket::Unix()
 };
 
 // What listeners of one kind have taken since the start.

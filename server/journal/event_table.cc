@@ -25,6 +25,8 @@ enum Sql {
   kPurgeOf,
   kLastLetter,
   kCountOf,
+  kListUnsent,
+  kKeepUnsent,
   kRemember,
   kForgetRaised,
   kRaisedSince,
@@ -39,7 +41,8 @@ constexpr const char* kSql[] = {
     "SELECT max(sequence) FROM events WHERE queue = ?",
     "SELECT subscription FROM queues WHERE number = ?",
     "DELETE FROM queues WHERE number = ?",
-    "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, coalesce((SELECT dead_letter_uri FROM queues WHERE "
+    "number = ?), ''))",
     "DELETE FROM dead_letters WHERE id = (SELECT min(id) FROM dead_letters)",
     "SELECT * FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
     "SELECT * FROM dead_letters WHERE id > ? AND event = ? ORDER BY id LIMIT ?",
@@ -47,12 +50,37 @@ constexpr const char* kSql[] = {
     "DELETE FROM dead_letters WHERE event = ?",
     "SELECT max(id) FROM dead_letters",
     "SELECT count(*) FROM dead_letters WHERE event = ?",
+    "SELECT * FROM dead_letters WHERE destination != '' AND id > ? ORDER BY id LIMIT ?",
+    "UPDATE dead_letters SET destination = '', reason = ? WHERE id = ?",
     "INSERT OR REPLACE INTO raised VALUES(?, ?, ?, ?)",
     "DELETE FROM raised WHERE number = ?",
     "SELECT id, raised, matched FROM raised WHERE raised >= ? ORDER BY number",
 };
 
 int64_t Signed(uint64_t number) { return static_cast<int64_t>(number); }
+
+absl::StatusOr<std::vector<SavedDeadLetter>> ReadDeadLetters(Statement& rows, size_t max_bytes) {
+  std::vector<SavedDeadLetter> letters;
+  size_t bytes = 0;
+  absl::StatusOr<bool> row = rows.Step();
+  for (; row.ok() && *row; row = rows.Step()) {
+    SavedDeadLetter& letter = letters.emplace_back();
+    letter.id = static_cast<uint64_t>(rows.Number(0));
+    letter.created = absl::FromUnixNanos(rows.Number(1));
+    letter.subscription = rows.Text(2);
+    letter.event = rows.Text(3);
+    letter.reason = rows.Text(4);
+    letter.attempts = static_cast<uint32_t>(rows.Number(5));
+    letter.last_attempts = rows.Blob(6);
+    letter.record = rows.Blob(7);
+    letter.destination = rows.Text(8);
+    bytes += letter.record.size() + letter.last_attempts.size();
+    if (bytes >= max_bytes) break;
+  }
+  rows.Reset();
+  if (!row.ok()) return row.status();
+  return letters;
+}
 
 }  // namespace
 
@@ -170,7 +198,7 @@ absl::Status EventTable::Bury(uint32_t queue, uint64_t sequence, const SavedDead
   if (absl::Status status = Erase(queue, sequence, sequence); !status.ok()) return status;
   Statement& bury = statements_[kBury].Bind(absl::ToUnixNanos(letter.created)).Bind(letter.subscription);
   bury.Bind(letter.event).Bind(letter.reason).Bind(int64_t{letter.attempts}).BindBlob(letter.last_attempts);
-  if (absl::Status status = bury.BindBlob(letter.record).Run(); !status.ok()) return status;
+  if (absl::Status status = bury.BindBlob(letter.record).Bind(int64_t{queue}).Run(); !status.ok()) return status;
   ++dead_letters_;
   while (dead_letters_ > limit) {
     if (absl::Status status = statements_[kDropOldest].Run(); !status.ok()) return status;
@@ -185,25 +213,15 @@ absl::StatusOr<std::vector<SavedDeadLetter>> EventTable::ListDeadLetters(const s
   Statement& rows = statements_[event.empty() ? kList : kListOf].Bind(Signed(after));
   if (!event.empty()) rows.Bind(event);
   rows.Bind(Signed(limit));
-  std::vector<SavedDeadLetter> letters;
-  size_t bytes = 0;
-  absl::StatusOr<bool> row = rows.Step();
-  for (; row.ok() && *row; row = rows.Step()) {
-    SavedDeadLetter& letter = letters.emplace_back();
-    letter.id = static_cast<uint64_t>(rows.Number(0));
-    letter.created = absl::FromUnixNanos(rows.Number(1));
-    letter.subscription = rows.Text(2);
-    letter.event = rows.Text(3);
-    letter.reason = rows.Text(4);
-    letter.attempts = static_cast<uint32_t>(rows.Number(5));
-    letter.last_attempts = rows.Blob(6);
-    letter.record = rows.Blob(7);
-    bytes += letter.record.size() + letter.last_attempts.size();
-    if (bytes >= max_bytes) break;
-  }
-  rows.Reset();
-  if (!row.ok()) return row.status();
-  return letters;
+  return ReadDeadLetters(rows, max_bytes);
+}
+
+absl::StatusOr<std::vector<SavedDeadLetter>> EventTable::ListUnsent(uint64_t after, size_t limit, size_t max_bytes) {
+  return ReadDeadLetters(statements_[kListUnsent].Bind(Signed(after)).Bind(Signed(limit)), max_bytes);
+}
+
+absl::Status EventTable::KeepUnsent(uint64_t id, const std::string& reason) {
+  return statements_[kKeepUnsent].Bind(reason).Bind(Signed(id)).Run();
 }
 
 uint64_t EventTable::last_dead_letter() {

@@ -41,6 +41,7 @@ struct SavedDeadLetter {
   uint32_t attempts = 0;
   std::string last_attempts;  // for who writes them
   std::string record;
+  std::string destination;  // the URI that it is still to be sent to, with its password; taken from its queue by Bury()
 };
 
 // An event that a caller raised under an id of its own.
@@ -77,6 +78,9 @@ class EventTable {
   // `event` alone unless that is empty.
   absl::StatusOr<std::vector<SavedDeadLetter>> ListDeadLetters(const std::string& event, uint64_t after, size_t limit,
                                                                size_t max_bytes);
+  // The same of those that are still to be sent.
+  absl::StatusOr<std::vector<SavedDeadLetter>> ListUnsent(uint64_t after, size_t limit, size_t max_bytes);
+  absl::Status KeepUnsent(uint64_t id, const std::string& reason);      // it is not to be sent any more
   uint64_t last_dead_letter();                                          // its id
   absl::StatusOr<uint64_t> CountDeadLetters(const std::string& event);  // "": all
   absl::Status EraseDeadLetter(uint64_t id);

@@ -1,6 +1,10 @@
 #include "server/journal/journal.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <filesystem>
 #include <optional>
@@ -17,6 +21,7 @@
 #include "server/log/log.h"
 #include "transports/api/completion.h"
 #include "transports/api/mutex.h"
+#include "transports/io/errno_text.h"
 
 namespace eventvirtual {
 namespace {
@@ -29,7 +34,7 @@ constexpr absl::Duration kLongestWait = absl::Milliseconds(2);
 constexpr int kMaxDamaged = 9;                // files that are kept
 constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
 constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
-constexpr int64_t kVersion = 2;               // of the tables; `PRAGMA user_version`
+constexpr int64_t kVersion = 3;               // of the tables; `PRAGMA user_version`
 constexpr int kCheckpointPages = 4000;        // of the log of changes, some 16 MB, before they go into the file
 
 // What makes a database of version n one of n + 1. Times are nanoseconds since the epoch, durations nanoseconds; NULL
@@ -51,10 +56,46 @@ constexpr const char* kMigrations[kVersion] = {
          id INTEGER PRIMARY KEY AUTOINCREMENT, created INTEGER, subscription TEXT, event TEXT, reason TEXT,
          attempts INTEGER, last_attempts BLOB, record BLOB);
        CREATE TABLE raised(number INTEGER PRIMARY KEY, id TEXT, raised INTEGER, matched INTEGER);)",
+    // A queue outlives its subscription, so it says where its dead letters go; one of them, where it is still to be
+    // sent.
+    R"(ALTER TABLE queues ADD COLUMN dead_letter_uri TEXT NOT NULL DEFAULT '';
+       ALTER TABLE dead_letters ADD COLUMN destination TEXT NOT NULL DEFAULT '';
+       CREATE INDEX unsent ON dead_letters(id) WHERE destination != '';)",
 };
 
 absl::Status Named(const absl::Status& status, const std::string& path) {
   return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+// The names in `folder` and of all folders above it are there after a loss of power, too. SQLite syncs its own and
+// takes no notice of whether it could.
+absl::Status SyncFolders(std::filesystem::path folder) {
+  for (;; folder = folder.parent_path()) {
+    const int fd = open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
+    if (fd >= 0) close(fd);
+    // What we may not read we have not made; and some file systems have no sync for folders.
+    if (error != 0 && error != EACCES && error != EINVAL) return absl::UnavailableError(ErrnoText(error));
+    if (folder == folder.root_path()) return absl::OkStatus();
+  }
+}
+
+// Writes the file once more as it is, and syncs it. What a process could not sync before it died can be read and need
+// not be on the disk, and a sync now would not bring it there: for the kernel it is written.
+absl::Status WriteAgain(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT ? absl::OkStatus() : absl::UnavailableError(ErrnoText(errno));
+  std::string bytes(1 << 20, '\0');
+  off_t at = 0;
+  ssize_t count = 0;
+  while ((count = pread(fd, bytes.data(), bytes.size(), at)) > 0) {
+    count = pwrite(fd, bytes.data(), static_cast<size_t>(count), at);
+    if (count < 0) break;
+    at += count;
+  }
+  const int error = count < 0 || fdatasync(fd) != 0 ? errno : 0;
+  close(fd);
+  return error == 0 ? absl::OkStatus() : absl::UnavailableError(ErrnoText(error));
 }
 
 // `path` and what SQLite keeps beside it, out of the way; where to.
@@ -143,7 +184,11 @@ struct Journal::Writer {
           absl::StrCat("PRAGMA wal_autocheckpoint = ", kCheckpointPages)}) {
       if (absl::Status status = database->Run(pragma); !status.ok()) return status;
     }
-    if (absl::Status status = Migrate(); !status.ok()) return status;
+    const absl::StatusOr<std::string> version = database->Ask("PRAGMA user_version");
+    if (!version.ok()) return version.status();
+    // SQLite has locked the file and read its log, and nothing is written yet.
+    if (absl::Status status = WriteAgain(path + "-wal"); !status.ok()) return status;
+    if (absl::Status status = Migrate(*version); !status.ok()) return status;
     absl::StatusOr<std::string> closed_in_order =
         database->Ask("SELECT value FROM state WHERE name = 'closed_in_order'");
     if (!closed_in_order.ok()) return closed_in_order.status();
@@ -156,12 +201,10 @@ struct Journal::Writer {
     return database->Run("UPDATE state SET value = '0' WHERE name = 'closed_in_order'");
   }
 
-  absl::Status Migrate() {
-    const absl::StatusOr<std::string> text = database->Ask("PRAGMA user_version");
-    if (!text.ok()) return text.status();
+  absl::Status Migrate(const std::string& from) {
     int64_t version = 0;
-    if (!absl::SimpleAtoi(*text, &version) || version < 0 || version > kVersion) {
-      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", *text, "; this one knows ",
+    if (!absl::SimpleAtoi(from, &version) || version < 0 || version > kVersion) {
+      return absl::FailedPreconditionError(absl::StrCat("a newer version wrote it (", from, "; this one knows ",
                                                         kVersion, "); use that one, or another --data_dir"));
     }
     for (; version < kVersion; ++version) {
@@ -412,6 +455,10 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
   };
   std::shared_ptr<Writer> writer = new_writer();
   absl::Status opened = writer->Open(sync);
+  if (absl::IsDataLoss(opened)) {  // a read that failed looks like damage, too, and may succeed now
+    writer = new_writer();
+    opened = writer->Open(sync);
+  }
   if (absl::IsDataLoss(opened)) {
     writer = new_writer();
     const absl::StatusOr<std::string> aside = MoveAside(path);
@@ -420,6 +467,7 @@ absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& direct
         {{"file", path}, {"moved_to", *aside}, {"error", opened.message()}});
     opened = writer->Open(sync);
   }
+  if (opened.ok()) opened = SyncFolders(real);
   if (!opened.ok()) {
     const bool held = absl::IsFailedPrecondition(opened) && absl::StrContains(opened.message(), "locked");
     return Named(

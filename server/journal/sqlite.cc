@@ -49,7 +49,12 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& path
 Database::~Database() { sqlite3_close_v2(handle_); }
 
 absl::Status Database::Error(int code) const {
-  return absl::Status(CodeOf(code), absl::StrCat(sqlite3_errmsg(handle_), " (SQLite ", code, ")"));
+  std::string text = absl::StrCat(sqlite3_errmsg(handle_), " (SQLite ", code, ")");
+  const bool of_system = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
+  if (const int error = sqlite3_system_errno(handle_); of_system && error != 0) {
+    absl::StrAppend(&text, ": ", ErrnoText(error));
+  }
+  return absl::Status(CodeOf(code), text);
 }
 
 absl::Status Database::Run(const std::string& sql) {

@@ -46,8 +46,8 @@ void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall)
     }
     spec.created = std::min(now, now - (wall - saved.created));
     if (saved.expires != absl::InfiniteFuture()) spec.expires = now + (saved.expires - wall);
-    spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age, saved.max_attempts,
-                     saved.queue != 0};
+    spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age,
+                     saved.max_attempts,     saved.queue != 0,    saved.dead_letter_uri};
     spec.queue = saved.queue;
     spec.labels = saved.labels;
     status = registry_.Subscribe(spec).status();
@@ -86,7 +86,10 @@ void SubscriptionStore::OnChange(Registry::Change change, const Subscription& su
   saved.max_event_age = subscription.max_event_age.Load();
   saved.max_attempts = subscription.max_attempts.load(std::memory_order_relaxed);
   saved.queue = subscription.queue;
-  if (subscription.labels != nullptr) saved.labels = *subscription.labels;
+  if (subscription.extras != nullptr) {
+    saved.labels = subscription.extras->labels;
+    saved.dead_letter_uri = subscription.extras->dead_letters.canonical;
+  }
   journal_.Save(std::move(saved));
 }
 

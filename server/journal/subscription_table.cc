@@ -39,10 +39,11 @@ SubscriptionTable::SubscriptionTable(Database& database, Statement save, Stateme
 
 absl::StatusOr<SubscriptionTable> SubscriptionTable::Prepare(Database& database) {
   std::vector<Statement> statements;
-  for (const char* sql :
-       {"INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        "INSERT OR IGNORE INTO queues VALUES(?, ?)", "DELETE FROM subscriptions WHERE id = ?",
-        "INSERT OR REPLACE INTO labels VALUES(?, ?, ?)", "DELETE FROM labels WHERE subscription = ?"}) {
+  for (const char* sql : {"INSERT OR REPLACE INTO subscriptions VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                          "INSERT INTO queues VALUES(?, ?, ?) ON CONFLICT(number) DO UPDATE SET dead_letter_uri = "
+                          "excluded.dead_letter_uri",
+                          "DELETE FROM subscriptions WHERE id = ?", "INSERT OR REPLACE INTO labels VALUES(?, ?, ?)",
+                          "DELETE FROM labels WHERE subscription = ?"}) {
     absl::StatusOr<Statement> prepared = Statement::Prepare(database, sql);
     if (!prepared.ok()) return prepared.status();
     statements.push_back(*std::move(prepared));
@@ -106,8 +107,8 @@ absl::Status SubscriptionTable::Save(const SavedSubscription& subscription) {
   save_.Bind(int64_t{subscription.queue}).Bind(subscription.dead_letter_uri);
   if (absl::Status status = save_.Run(); !status.ok()) return status;
   if (subscription.queue != 0) {
-    absl::Status status = save_queue_.Bind(int64_t{subscription.queue}).Bind(subscription.id).Run();
-    if (!status.ok()) return status;
+    save_queue_.Bind(int64_t{subscription.queue}).Bind(subscription.id).Bind(subscription.dead_letter_uri);
+    if (absl::Status status = save_queue_.Run(); !status.ok()) return status;
   }
   for (const auto& [name, value] : subscription.labels) {
     absl::Status status = save_label_.Bind(subscription.id).Bind(name).Bind(value).Run();

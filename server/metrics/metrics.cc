@@ -271,6 +271,17 @@ void AddEnrollments(const std::vector<EnrollmentStatus>& enrollments, Families* 
   }
 }
 
+void AddConnections(const ConnectionCounts& counts, Families* families) {
+  Family connections = families->Counter("eventvirtual_grpc_connections_total",
+                                         "Connections that came to gRPC, and what became of them.");
+  for (const auto& [result, count] : {std::pair<const char*, const std::atomic<uint64_t>*>{"taken", &counts.taken},
+                                      {"no_descriptor", &counts.no_descriptor},
+                                      {"too_many", &counts.too_many},
+                                      {"too_many_of_peer", &counts.too_many_of_peer}}) {
+    connections.Add({{"result", result}}, count->load(std::memory_order_relaxed));
+  }
+}
+
 // The names are those of the interceptors for Go and Java, so their dashboards fit.
 void AddCalls(const CallCounts& calls, Families* families) {
   static constexpr const char* kCodes[CallCounts::kCodes] = {
@@ -321,6 +332,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   if (sources.journal != nullptr) AddJournal(sources.journal->counts(), &families);
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
+  AddConnections(sources.connections, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);
   AddProcess(&families);

@@ -10,6 +10,7 @@
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/metrics/call_counts.h"
+#include "server/metrics/connection_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 
@@ -20,6 +21,7 @@ struct MetricSources {
   Registry& registry;
   const Dispatcher& dispatcher;
   const CallCounts& calls;
+  const ConnectionCounts& connections;
   const Enroller& enroller;
   // Null: not there.
   const Journal* journal = nullptr;

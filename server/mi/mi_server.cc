@@ -55,7 +55,7 @@ absl::Status MiServer::Open(const std::string& address) {
     if (!IsPath(path)) return absl::InvalidArgumentError("the path holds a character that is not visible, or ? # %");
   }
   absl::StatusOr<BoundSocket> bound =
-      unix ? BoundSocket::UnixDatagram(rest)
+      unix ? BoundSocket::Unix(rest, SOCK_DGRAM, socket_group_)
            : BoundSocket::Internet(rest, http ? SOCK_STREAM : SOCK_DGRAM, BoundSocket::Reach::kLoopback);
   if (absl::IsPermissionDenied(bound.status())) {
     return absl::InvalidArgumentError(

@@ -2,9 +2,12 @@
 #ifndef EVENTVIRTUAL_SERVER_MI_MI_SERVER_H_
 #define EVENTVIRTUAL_SERVER_MI_MI_SERVER_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,6 +30,7 @@ struct MiOptions {
   // nobody is asked who they are.
   std::vector<std::string> addresses;
   MiDefaults defaults;
+  std::optional<gid_t> socket_group = std::nullopt;  // see BoundSocket::Unix()
 };
 
 // HTTP: one request by POST, answered with status 200, also when the answer is an error; 204 to a notification.
@@ -51,7 +55,11 @@ class MiServer {
 
  private:
   MiServer(const MiOptions& options, Loop& loop, Registry& registry, Dispatcher& dispatcher, Journal* journal)
-      : loop_(loop), registry_(registry), journal_(journal), commands_(registry, dispatcher, options.defaults) {}
+      : loop_(loop),
+        registry_(registry),
+        journal_(journal),
+        socket_group_(options.socket_group),
+        commands_(registry, dispatcher, options.defaults) {}
 
   absl::Status Open(const std::string& address);
   void ReadDatagrams(DatagramSocket* socket);
@@ -63,6 +71,7 @@ class MiServer {
   Loop& loop_;
   Registry& registry_;
   Journal* const journal_;
+  const std::optional<gid_t> socket_group_;
   std::vector<std::string> addresses_;
 
   // On the loop, all that follows.

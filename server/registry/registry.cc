@@ -124,6 +124,9 @@ absl::Status Registry::Check(const SubscriptionSpec& spec) const {
       return absl::FailedPreconditionError(
           "delivery.durable: this server keeps no events; start it with --data_dir=DIR, or leave durable out");
     }
+  } else if (!spec.delivery.dead_letter_uri.empty()) {
+    return absl::InvalidArgumentError(
+        "delivery.dead_letter_uri: only durable subscriptions have dead letters; say durable, too, or leave it out");
   }
   return absl::OkStatus();
 }
@@ -143,6 +146,15 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
     absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri, spec.subscribers[i].canonical);
     if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
     resolved.destinations.push_back(*std::move(destination));
+  }
+  if (!spec.delivery.dead_letter_uri.empty()) {
+    absl::StatusOr<Destination> destination =
+        catalog_.Resolve(spec.delivery.dead_letter_uri, /*canonical=*/spec.queue != 0);
+    if (!destination.ok()) {
+      return absl::Status(destination.status().code(),
+                          absl::StrCat("delivery.dead_letter_uri: ", destination.status().message()));
+    }
+    resolved.dead_letters = std::move(destination->target);
   }
   return resolved;
 }
@@ -170,13 +182,16 @@ Registry::Key Registry::KeyOf(const Subscription& subscription) {
   return KeyOf(subscription.event, subscription.filter(), subscription.policy, endpoints);
 }
 
-void Registry::SetOptions(const SubscriptionSpec& spec, Subscription* subscription) {
+void Registry::SetOptions(const SubscriptionSpec& spec, Target dead_letters, Subscription* subscription) {
   subscription->failover_timeout.Store(spec.delivery.failover_timeout);
   subscription->total_timeout.Store(spec.delivery.total_timeout);
   subscription->max_event_age.Store(spec.delivery.max_event_age);
   subscription->max_attempts.store(spec.delivery.max_attempts, std::memory_order_relaxed);
-  subscription->labels =
-      spec.labels.empty() ? nullptr : std::make_unique<const std::map<std::string, std::string>>(spec.labels);
+  const bool has_extras = !spec.labels.empty() || !dead_letters.canonical.empty();
+  subscription->extras =
+      has_extras
+          ? std::make_unique<const Subscription::Extras>(Subscription::Extras{spec.labels, std::move(dead_letters)})
+          : nullptr;
 }
 
 // PARALLEL may name the same subscribers in another order.
@@ -239,7 +254,7 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   record->subscription = AdoptRef(new Subscription(NewId(spec, resolved), spec.event, std::move(resolved.filtering),
                                                    spec.policy, spec.plain, std::move(subscribers),
                                                    std::min(spec.created, loop_.Now()), account, queue));
-  SetOptions(spec, record->subscription.get());
+  SetOptions(spec, std::move(resolved.dead_letters), record->subscription.get());
   absl::string_view event = spec.event;
   if (absl::ConsumeSuffix(&event, "*")) {
     record->event = &index_.PatternOf(event);
@@ -287,7 +302,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
                          "\" is the same, and not durable; end it first, or leave durable out"));
       }
       if (!spec.keeps_options) {
-        SetOptions(spec, record->subscription.get());
+        SetOptions(spec, std::move(resolved->dead_letters), record->subscription.get());
         SetAttemptTimeouts(spec, leases, record->subscription.get());
       }
       SetExpiry(record, spec.expires);
@@ -346,6 +361,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Validate(const SubscriptionSpec& 
   info.created = exists ? (*found)->subscription->created.Load() : loop_.Now();
   info.expires = spec.expires;
   info.delivery = spec.delivery;
+  info.delivery.dead_letter_uri = resolved->dead_letters.masked;
   info.labels = spec.labels;
   return Subscribed{std::move(info), !exists};
 }
@@ -449,9 +465,12 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
   info.socket = subscription.socket();
   info.created = subscription.created.Load();
   info.expires = subscription.expires.Load();
-  info.delivery = {subscription.failover_timeout.Load(), subscription.total_timeout.Load(),
-                   subscription.max_event_age.Load(), subscription.max_attempts.load(std::memory_order_relaxed),
-                   subscription.durable};
+  info.delivery = {subscription.failover_timeout.Load(),
+                   subscription.total_timeout.Load(),
+                   subscription.max_event_age.Load(),
+                   subscription.max_attempts.load(std::memory_order_relaxed),
+                   subscription.durable,
+                   ""};
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
@@ -464,7 +483,10 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
         failing == info.subscribers.size() ? SubscriptionInfo::State::kFailing : SubscriptionInfo::State::kDegraded;
   }
   static_cast<DeliveryCounts&>(info) = subscription.CountsOf(Subscription::Held::kNowhere);
-  if (subscription.labels != nullptr) info.labels = *subscription.labels;
+  if (subscription.extras != nullptr) {
+    info.labels = subscription.extras->labels;
+    info.delivery.dead_letter_uri = subscription.extras->dead_letters.masked;
+  }
   return info;
 }
 

@@ -49,7 +49,7 @@ struct SubscriptionSpec {
   absl::Time expires = absl::InfiniteFuture();  // on the registry's clock (Registry::clock())
   absl::Time created = absl::InfiniteFuture();  // likewise, of one that existed before; else now
   DeliveryOptions delivery;
-  uint32_t queue = 0;  // of a durable one that existed before; else it gets one
+  uint32_t queue = 0;  // of a durable one that existed before (its dead_letter_uri is canonical); else it gets one
   std::map<std::string, std::string> labels;
   bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
 };
@@ -73,7 +73,7 @@ struct SubscriptionInfo : DeliveryCounts {
   std::vector<Subscriber> subscribers;
   absl::Time created;  // on the registry's clock, like `expires`
   absl::Time expires;
-  DeliveryOptions delivery;
+  DeliveryOptions delivery;  // its dead_letter_uri masked
   std::map<std::string, std::string> labels;
   State state = State::kActive;
 };
@@ -283,6 +283,7 @@ class Registry {
     std::vector<Destination> destinations;
     std::unique_ptr<const Subscription::Filtering> filtering;  // null: no filter
     std::string filter;                                        // its one way to be written
+    Target dead_letters;                                       // without texts: there is no dead_letter_uri
   };
 
   absl::Status Check(const SubscriptionSpec& spec) const;
@@ -292,7 +293,7 @@ class Registry {
                    absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
   std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  static void SetOptions(const SubscriptionSpec& spec, Subscription* subscription);
+  static void SetOptions(const SubscriptionSpec& spec, Target dead_letters, Subscription* subscription);
   static void SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
                                  Subscription* subscription);
   Record* FindByName(absl::string_view name) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // null: no such one

@@ -29,6 +29,7 @@ struct DeliveryOptions {
   absl::Duration max_event_age = absl::InfiniteDuration();  // older events are not sent
   uint32_t max_attempts = 0;                                // 0: every subscriber once
   bool durable = false;                                     // events are kept in the journal until they are delivered
+  std::string dead_letter_uri;                              // of a durable one, who gets what is given up; "": nobody
 };
 
 // A time or a duration that is stored as 64-bit nanoseconds, so that it is lock-free. Infinite values stay infinite.
@@ -153,7 +154,12 @@ class Subscription final : public RefCounted {
   AtomicDuration total_timeout{DeliveryOptions().total_timeout};
   AtomicDuration max_event_age{DeliveryOptions().max_event_age};
 
-  std::unique_ptr<const std::map<std::string, std::string>> labels;  // null: none; guarded by the registry's mutex
+  // What few of them have.
+  struct Extras {
+    std::map<std::string, std::string> labels;
+    Target dead_letters;  // dead_letter_uri; without texts: there is none
+  };
+  std::unique_ptr<const Extras> extras;  // null: nothing; guarded by the registry's mutex
 
   // Counts of loops.
   mutable std::atomic<uint64_t> delivered = 0;

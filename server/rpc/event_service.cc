@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/endpoint/endpoint.h"
@@ -66,6 +67,10 @@ bool IsWholeSuccess(absl::Span<const DeliveryResult> deliveries) {
   });
 }
 
+absl::Status NotWhole() {
+  return absl::UnavailableError("not delivered to every subscription that matched; see deliveries");
+}
+
 // Whether a repeat would bring it a second time to somebody, or nobody wants it.
 bool IsTaken(absl::Span<const DeliveryResult> deliveries) {
   const auto took = [](const DeliveryResult& delivery) {
@@ -94,11 +99,12 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
   response->set_event_id(std::string((*message)->event_id()));
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const std::string& id = request->event().event_id();
-  if (!id.empty() && !raised_.Claim(id, dispatcher_.clock().Now(),
-                                    [reactor, response](const absl::Status& status, const v1::RaiseResponse& first) {
-                                      *response = first;
-                                      reactor->Finish(ToGrpc(status));
-                                    })) {
+  if (!id.empty() &&
+      !raised_.Claim(id, dispatcher_.clock().Now(),
+                     [reactor, response](const absl::Status& status, const v1::RaiseResponse& first, bool) {
+                       *response = first;
+                       reactor->Finish(ToGrpc(status));
+                     })) {
     return reactor;
   }
   // `taken`: a repeat is not to be delivered.
@@ -280,11 +286,8 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       const RaiseReceipt receipt = dispatcher.Raise(
           *std::move(message),
           [this, index](absl::Span<const DeliveryResult> deliveries) {
-            EndFirst(index,
-                     IsWholeSuccess(deliveries)
-                         ? absl::OkStatus()
-                         : absl::UnavailableError("not delivered to every subscription that matched; see deliveries"),
-                     deliveries, static_cast<uint32_t>(deliveries.size()));
+            EndFirst(index, IsWholeSuccess(deliveries) ? absl::OkStatus() : NotWhole(), deliveries,
+                     static_cast<uint32_t>(deliveries.size()));
             Release();
           },
           now);
@@ -297,8 +300,14 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     bool IsRepeat(int index, absl::Time now) {
       open_.fetch_add(1, std::memory_order_relaxed);
       const bool first = stream_.service_.raised_.Claim(
-          request.events(index).event_id(), now, [this, index](const absl::Status& status, const v1::RaiseResponse&) {
-            EndOne(index, status, {});
+          request.events(index).event_id(), now,
+          [this, index](const absl::Status& status, const v1::RaiseResponse& first, bool whole) {
+            if (status.ok() && !whole) {
+              Fail(index, NotWhole(),
+                   [&first](v1::RaiseFailure* failure) { *failure->mutable_deliveries() = first.deliveries(); });
+            } else {
+              EndOne(index, status, {});
+            }
             Release();
           });
       if (first) open_.fetch_sub(1, std::memory_order_relaxed);  // RaiseOne() is still counted
@@ -313,8 +322,13 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
         v1::RaiseResponse answer;
         answer.set_event_id(event.event_id());
         answer.set_matched_subscriptions(matched);
-        const bool taken = deliveries.empty() ? status.ok() : IsTaken(deliveries);
-        stream_.service_.raised_.Answered(event.event_id(), status, answer, taken);
+        if (!status.ok()) {
+          for (const DeliveryResult& delivery : deliveries) ToWire(delivery, answer.add_deliveries());
+        }
+        // A failed delivery is in the answer and no failure of the call, as for Raise.
+        const bool ended = status.ok() || !deliveries.empty();
+        stream_.service_.raised_.Answered(event.event_id(), ended ? absl::OkStatus() : status, answer,
+                                          ended && IsTaken(deliveries));
       }
       EndOne(index, status, deliveries);
     }
@@ -324,12 +338,18 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
         succeeded_.fetch_add(1, std::memory_order_relaxed);
         return;
       }
+      Fail(index, status, [deliveries](v1::RaiseFailure* failure) {
+        for (const DeliveryResult& delivery : deliveries) ToWire(delivery, failure->add_deliveries());
+      });
+    }
+
+    void Fail(int index, const absl::Status& status, absl::FunctionRef<void(v1::RaiseFailure*)> add_deliveries) {
       MutexLock lock(&mutex_);
       v1::RaiseFailure* const failure = response.add_failures();
       failure->set_index(static_cast<uint32_t>(index));
       failure->set_code(static_cast<int32_t>(status.code()));
       failure->set_message(std::string(status.message()));
-      for (const DeliveryResult& delivery : deliveries) ToWire(delivery, failure->add_deliveries());
+      add_deliveries(failure);
     }
 
     void Release() {

@@ -1,9 +1,19 @@
 #include "server/rpc/raised_ids.h"
 
+#include <algorithm>
+
 namespace eventvirtual {
 namespace {
 
 constexpr size_t kMostBytes = 4096;  // of a kept answer; from a longer one its deliveries are left out
+
+bool IsWhole(const v1::RaiseResponse& response) {
+  return std::all_of(response.deliveries().begin(), response.deliveries().end(),
+                     [](const v1::DeliveryOutcome& delivery) {
+                       return delivery.outcome() == v1::DeliveryOutcome::OUTCOME_DELIVERED ||
+                              delivery.outcome() == v1::DeliveryOutcome::OUTCOME_FILTERED;
+                     });
+}
 
 }  // namespace
 
@@ -28,6 +38,7 @@ void RaisedIds::Forget(absl::Time now) {
 
 bool RaisedIds::Claim(const std::string& id, absl::Time now, Told told) {
   v1::RaiseResponse first;
+  bool whole;
   {
     MutexLock lock(&mutex_);
     Forget(now);
@@ -44,13 +55,15 @@ bool RaisedIds::Claim(const std::string& id, absl::Time now, Told told) {
       return false;
     }
     first = ResponseOf(id, entry);
+    whole = entry.whole;
   }
-  std::move(told)(absl::OkStatus(), first);
+  std::move(told)(absl::OkStatus(), first, whole);
   return false;
 }
 
 void RaisedIds::Answered(const std::string& id, const absl::Status& status, const v1::RaiseResponse& response,
                          bool taken) {
+  const bool whole = IsWhole(response);
   std::vector<Told> waiting;
   {
     MutexLock lock(&mutex_);
@@ -60,6 +73,7 @@ void RaisedIds::Answered(const std::string& id, const absl::Status& status, cons
     waiting.swap(entry.waiting);
     if (taken) {
       entry.answered = true;
+      entry.whole = whole;
       entry.matched = response.matched_subscriptions();
       if (response.deliveries_size() > 0 && response.ByteSizeLong() <= kMostBytes) {
         entry.response = std::make_unique<const v1::RaiseResponse>(response);
@@ -68,7 +82,7 @@ void RaisedIds::Answered(const std::string& id, const absl::Status& status, cons
       entries_.erase(found);
     }
   }
-  for (Told& told : waiting) std::move(told)(status, response);
+  for (Told& told : waiting) std::move(told)(status, response, whole);
 }
 
 void RaisedIds::Restore(const std::string& id, absl::Time raised, uint32_t matched) {

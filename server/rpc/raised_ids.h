@@ -28,7 +28,8 @@ class RaisedIds {
   static constexpr absl::Duration kWindow = absl::Minutes(10);
   static constexpr size_t kMost = 100000;
 
-  using Told = absl::AnyInvocable<void(const absl::Status& status, const v1::RaiseResponse& first) &&>;
+  // `whole`: no delivery that was waited for has failed or goes on, as `first` says where it has room for them.
+  using Told = absl::AnyInvocable<void(const absl::Status& status, const v1::RaiseResponse& first, bool whole) &&>;
 
   // True: nobody has raised `id` lately; the caller does, and says how it went by Answered(). False: somebody has;
   // `told` hears the first answer, now or when it is there.
@@ -43,6 +44,7 @@ class RaisedIds {
   struct Entry {
     absl::Time raised;
     bool answered = false;
+    bool whole = true;
     uint32_t matched = 0;
     std::unique_ptr<const v1::RaiseResponse> response;  // null: it says no more than `matched`
     std::vector<Told> waiting;

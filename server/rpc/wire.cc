@@ -252,10 +252,7 @@ absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscripti
 
   const v1::DeliveryOptions& delivery = subscription.delivery();
   spec.delivery.durable = delivery.durable();
-  if (!delivery.dead_letter_uri().empty()) {
-    return absl::UnimplementedError(
-        "delivery.dead_letter_uri: not built yet; dead letters are kept, and may be replayed");
-  }
+  spec.delivery.dead_letter_uri = delivery.dead_letter_uri();
   spec.delivery.failover_timeout = defaults.failover_timeout;
   if (delivery.has_failover_timeout()) {
     const auto value = NonNegative(delivery.failover_timeout(), "delivery.failover_timeout");
@@ -311,6 +308,7 @@ void ToWire(const SubscriptionInfo& info, const ClockBridge& bridge, v1::Subscri
   }
   delivery->set_max_attempts(info.delivery.max_attempts);
   delivery->set_durable(info.delivery.durable);
+  delivery->set_dead_letter_uri(info.delivery.dead_letter_uri);
   for (const auto& [key, value] : info.labels) (*out->mutable_labels())[key] = value;
   out->set_state(info.state == SubscriptionInfo::State::kActive     ? v1::Subscription::STATE_ACTIVE
                  : info.state == SubscriptionInfo::State::kDegraded ? v1::Subscription::STATE_DEGRADED

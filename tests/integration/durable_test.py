@@ -125,6 +125,60 @@ class DurableTest(unittest.TestCase):
         self.assertEqual(collections.Counter(name for name, _ in listener.arrived if name != "at-once"),
                          {"once": 1, "stream": 1, "last": 1})
 
+    def test_a_repeat_of_an_event_that_failed_somewhere_gets_that_answer(self):
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        good, bad = os.path.join(service.dir, "good"), os.path.join(service.dir, "no-such-folder", "bad")
+        service.subscribe("E_HALF", "flatstore:" + good)
+        service.subscribe("E_HALF", "flatstore:" + bad)
+        service.subscribe("E_NONE", "flatstore:" + bad)
+        self.subscribe(service, "E_LATER", "stream:nobody-yet")
+        listed = subscription.SubscribeRequest()
+        listed.subscription.event, listed.subscription.socket = "E_ONCE", "stream:nobody"
+        listed.subscription.ttl.FromSeconds(3600)
+        listed.subscription.delivery.durable = True
+        listed.subscription.delivery.max_attempts = 1
+        service.subscriptions.Subscribe(listed, timeout=10)
+
+        def single(name):
+            request = event.RaiseRequest(event=event.Event(name=name, event_id=name), wait=event.WAIT_DELIVERED)
+            return service.events.Raise(request, timeout=20)
+
+        def streamed(name):
+            batch = event.RaiseStreamRequest(events=[event.Event(name=name, event_id=name)], wait=event.WAIT_DELIVERED)
+            return next(service.events.RaiseStream(iter([batch]), timeout=20))
+        outcome = event.DeliveryOutcome
+        for name, ends in (("E_HALF", [outcome.OUTCOME_DELIVERED, outcome.OUTCOME_FAILED]),
+                           ("E_LATER", [outcome.OUTCOME_PENDING]), ("E_ONCE", [outcome.OUTCOME_DEAD_LETTERED])):
+            first = single(name)
+            self.assertEqual(sorted(d.outcome for d in first.deliveries), sorted(ends), name)
+            self.assertEqual(single(name), first)
+            repeat = streamed(name)
+            self.assertEqual((repeat.succeeded, len(repeat.failures)), (0, 1), name)
+            self.assertEqual(repeat.failures[0].code, grpc.StatusCode.UNAVAILABLE.value[0])
+            self.assertEqual(list(repeat.failures[0].deliveries), list(first.deliveries))
+        with open(good) as file:
+            self.assertEqual(len(file.readlines()), 1)
+        self.assertEqual(len(service.evctl("dead-letters", "list", "-o", "json").stdout.splitlines()), 1)
+        listener = Listener("nobody-yet")
+        listener.listen_to(service)
+        eventually(lambda: listener.arrived, "what went on being tried arrives", 60)
+        service.raise_event("E_LATER", wait=event.WAIT_DURABLE)
+        eventually(lambda: len(listener.arrived) == 2, "so does another, and the first not again", 60)
+
+        # The other way round: first in a stream.
+        request = event.Event(name="E_HALF", event_id="streamed-first")
+        batch = event.RaiseStreamRequest(events=[request, request], wait=event.WAIT_DELIVERED)
+        answer = next(service.events.RaiseStream(iter([batch]), timeout=20))
+        self.assertEqual((answer.succeeded, len(answer.failures)), (0, 2))
+        repeat = service.events.Raise(event.RaiseRequest(event=request, wait=event.WAIT_DELIVERED), timeout=20)
+        self.assertEqual(list(repeat.deliveries), list(answer.failures[0].deliveries))
+
+        # What nobody took may be raised again.
+        self.assertEqual(single("E_NONE").deliveries[0].outcome, outcome.OUTCOME_FAILED)
+        os.mkdir(os.path.dirname(bad))
+        eventually(lambda: single("E_NONE").deliveries[0].outcome == outcome.OUTCOME_DELIVERED, "it is tried anew", 60)
+
     def test_what_is_given_up_is_listed_replayed_and_purged(self):
         service = Service("--data_dir=" + self.data)
         self.addCleanup(service.stop)
@@ -176,6 +230,34 @@ class DurableTest(unittest.TestCase):
         self.assertIn("1 would be purged", service.evctl("dead-letters", "purge", "--event=E_LATE").stdout)
         self.assertIn("purged 1", service.evctl("dead-letters", "purge", "--event=E_LATE", "--force").stdout)
         self.assertEqual(listed("--event=E_LATE"), [])
+
+    def test_what_is_given_up_goes_to_the_dead_letter_uri_also_of_one_that_was_removed(self):
+        service = Service("--data_dir=" + self.data)
+        path = os.path.join(service.dir, "dead")
+        for words, message in ((["--durable", "--dead_letter_uri=pigeon:loft"], '"pigeon"'),
+                               (["--dead_letter_uri=flatstore:" + path], "only durable subscriptions")):
+            refused = service.evctl("subscribe", "E_CDR", "stream:billing", *words, check=False)
+            self.assertIn("delivery.dead_letter_uri: ", refused.stderr)
+            self.assertIn(message, refused.stderr)
+        made = service.evctl("subscribe", "E_CDR", "stream:billing", "--durable", "--dead_letter_uri=flatstore:" + path)
+        name = made.stdout.split()[1].rstrip(",")
+        for number in range(100):
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, number=str(number))
+        service.kill()
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        self.assertIn("flatstore:" + path, service.evctl("get", name, "-o", "json").stdout)
+        service.evctl("unsubscribe", name)
+
+        def lines():
+            with open(path) as file:
+                return file.read().splitlines()
+        eventually(lambda: os.path.exists(path) and len(lines()) >= 100, "they are in the file", 60)
+        fields = [line.split(",") for line in lines()]
+        self.assertEqual([f[1] for f in fields], [str(n) for n in range(100)], "in order, each once")
+        self.assertEqual({f[2] for f in fields}, {"unsubscribed"}, "the reason")
+        self.assertEqual({f[4] for f in fields}, {name})
+        eventually(lambda: not service.evctl("dead-letters", "list", "-o", "json").stdout, "none is kept")
 
     def test_opensips_is_answered_when_the_journal_has_it(self):
         service = Service("--data_dir=" + self.data, "--ingest=tcp:127.0.0.1:0")

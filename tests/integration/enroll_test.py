@@ -290,7 +290,7 @@ class EnrollTest(unittest.TestCase):
         for flags, words in (
             (["--enroll=" + mi], "add --ingest=tcp:127.0.0.1:9060"),
             (["--enroll=" + mi, "--ingest=udp:127.0.0.1:0"], "add --ingest=tcp:127.0.0.1:9060"),
-            (["--enroll=" + mi, "--ingest=tcp:0.0.0.0:0"], "--enroll_ingest=tcp:HOST:"),
+            (["--enroll=" + mi, "--ingest=tcp:0.0.0.0:0", "--ingest_off_host"], "--enroll_ingest=tcp:HOST:"),
             (["--enroll=" + mi, "--ingest=tcp:127.0.0.1:0", "--enroll_ingest=udp:127.0.0.1:1"], "tcp:host:port or unix:/path"),
             (["--enroll=%s,opensips" % mi, "--ingest=tcp:127.0.0.1:0"], "entry 2 of 2: write http://host:port/mi"),
             (["--enroll=%s,%s" % (mi, mi), "--ingest=tcp:127.0.0.1:0"], "is there already"),

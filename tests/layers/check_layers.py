@@ -32,6 +32,9 @@ STREAM_LISTENERS = ("transports/stream/listeners.h", "//transports/stream:listen
 # What of transports/io the calls to OpenSIPS' management interface need: a thread that may block, and the way back.
 ENROLL_IO = re.compile(r"^transports/io/(BUILD|errno_text\.h|mailbox\.h|printable\.h|run_on_loop\.h|socket_file\.h|worker\.h)$")
 
+# What the listeners of gRPC accept with.
+LISTENERS_IO = re.compile(r"^transports/io/(BUILD|acceptor\.h|bound_socket\.h|connection_caps\.h|run_on_loop\.h)$")
+
 
 def transport_of(path):
     """The transport's name, if the path lies in the folder of a concrete one."""
@@ -86,8 +89,11 @@ def broken_rule(user, used):
         if transport_of(used) or is_transports_all(used):
             return "only server/server.cc sees concrete transports"
         if within(used, "transports/io") and not within(
-                user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin", "server/destinations") and not (
-                    within(user, "server/enroll") and ENROLL_IO.match(used)):
+                user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin",
+                "server/destinations") and not (
+                    within(user, "server/enroll") and ENROLL_IO.match(used)) and not (
+                        (user == "server/rpc/BUILD" or user.startswith("server/rpc/listeners."))
+                        and LISTENERS_IO.match(used)):
             return "the core sees transports/api only"
         if RPC_HEADER.search(used) and not within(user, "server/rpc"):
             return "protobuf and gRPC stop at server/rpc and client"

@@ -7,6 +7,7 @@ A bug that no test catches, or a text that is no longer in its file, makes the e
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -212,15 +213,66 @@ BUGS = (
      "",
      "//tests/server/durable:durable_delivery_test",
      "DurableTest.ASubscriptionThatEndsLeavesItsEventsAsDeadLettersAndGetsNothingMore"),
+    ("dead-letter-erased-before-it-is-there", "server/durable/dead_letter_sender.cc",
+     "    if (letter.outcome.ok()) {\n",
+     "    if (true) {\n",
+     "//tests/server/durable:dead_letter_sender_test",
+     "DeadLetterSenderTest.WhatTheDestinationDoesNotTakeIsKeptWithBothReasonsAndNotSentAgain"),
+    ("dead-letter-not-sent-after-a-crash", "server/durable/dead_letter_sender.cc",
+     "    } else if (!stopped_) {\n",
+     "    } else {\n",
+     "//tests/server/durable:dead_letter_sender_test", "DeadLetterSenderTest.AStopLeavesWhatFailsToTheNextLife"),
     ("durable-false-acknowledgement", "server/journal/journal.cc",
      "        if (status.ok()) {\n          std::move(event.done)(event.first);",
      "        if (true) {\n          std::move(event.done)(event.first);",
      "//tests/server/journal:journal_test", "JournalTest.AnEventThatCannotBeWrittenIsRefusedAndLaterOnesAreTaken"),
+    ("journal-commits-without-a-sync", "server/journal/journal.cc",
+     'sync == Sync::kFull ? "FULL" : "NORMAL"',
+     '"NORMAL"',
+     "//tests/server/durable:power_cut_test", "PowerCutTest.WithSyncFullNothingThatWasAcknowledgedIsLost"),
+    ("journal-relies-on-a-sync-that-failed", "server/journal/journal.cc",
+     "    count = pwrite(fd, bytes.data(), static_cast<size_t>(count), at);\n",
+     "",
+     "//tests/server/journal:failing_disk_test",
+     "FailingDiskTest.ASyncThatFailsIsNeverAnAcknowledgementNorThatOfALaterOne"),
+    ("journal-folder-not-synced", "server/journal/journal.cc",
+     "  if (opened.ok()) opened = SyncFolders(real);\n",
+     "",
+     "//tests/server/journal:failing_disk_test",
+     "FailingDiskTest.WhatAFirstStartAcknowledgesSurvivesTheLossOfPowerThatFollows"),
+    ("journal-takes-a-failed-read-for-damage", "server/journal/journal.cc",
+     "  if (absl::IsDataLoss(opened)) {  // a read that failed looks like damage, too, and may succeed now\n",
+     "  if (false) {\n",
+     "//tests/server/journal:failing_disk_test", "FailingDiskTest.AFileThatCannotBeReadIsNotTakenForADamagedOne"),
     ("durable-turn-lost", "server/durable/durable_queue.cc",
      "      if (attempt.result == AttemptRecord::Result::kOk) event->progress.delivered.set(attempt.subscriber);\n",
      "",
      "//tests/server/durable:durable_delivery_test",
      "DurableTest.ParallelTriesOnlyThoseAgainThatDoNotHaveItAlsoInTheNextLife"),
+    ("crash-acknowledged-before-the-commit", "server/durable/durable_delivery.cc",
+     "  journal_.Append(std::move(record), ",
+     "  commit->Settle(absl::OkStatus()); kept->commit = AdoptRef(new Commit);\n  journal_.Append(std::move(record), ",
+     "//tests/integration:crash_test", ""),
+    ("crash-resume-forgotten", "server/durable/durable_delivery.cc",
+     "    resumed.emplace_back(std::move(backlog), subscription);\n",
+     "",
+     "//tests/integration:crash_test", ""),
+    ("crash-turn-lost", "server/dispatch/delivery.cc",
+     "subscription_->turn.fetch_add(1, std::memory_order_relaxed)",
+     "subscription_->turn.load(std::memory_order_relaxed)",
+     "//tests/integration:crash_test", ""),
+    ("crash-duplicates-without-bound", "server/durable/durable_delivery.cc",
+     "if (status.ok()) status = table.Erase(number, range.first, range.last);",
+     "",
+     "//tests/integration:crash_test", ""),
+    ("crash-raised-ids-forgotten", "server/server.cc",
+     "parts.events.Restore(id.id, id.raised, id.matched)",
+     "",
+     "//tests/integration:crash_test", ""),
+    ("repeat-of-a-failure-is-a-success", "server/rpc/event_service.cc",
+     "if (status.ok() && !whole) {",
+     "if (false) {",
+     "//tests/integration:durable_test", ""),
     ("outcome-of-a-delivery-not-booked", "server/dispatch/delivery.cc",
      "      count = &subscription_->partial;\n      break;",
      "      return raise_->Release();",
@@ -595,6 +647,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="planted") as folder:
         tree = os.path.join(folder, "tree")
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", tree, "HEAD"], cwd=root, check=True)
+        if os.path.exists(own_options := os.path.join(root, ".bazelrc.user")):
+            shutil.copy(own_options, tree)  # they may name a disk cache
         try:
             for name, path, there, bug, target, test in BUGS:
                 if wanted and name not in wanted:

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -61,19 +62,28 @@ absl::StatusOr<BoundSocket> BoundSocket::Internet(absl::string_view address, int
   return bound;
 }
 
-absl::StatusOr<BoundSocket> BoundSocket::UnixDatagram(absl::string_view path) {
+absl::StatusOr<BoundSocket> BoundSocket::Unix(absl::string_view path, int type, std::optional<gid_t> group) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   if (path.empty() || path[0] != '/' || path.size() >= sizeof(address.sun_path)) {
     return absl::InvalidArgumentError("the path must be absolute and at most 107 bytes long");
   }
   std::memcpy(address.sun_path, path.data(), path.size());
-  if (absl::Status status = RemoveDeadSocketFile(std::string(path), SOCK_DGRAM); !status.ok()) return status;
-  BoundSocket bound(socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), std::string(path));
-  if (bound.fd_ < 0 || bind(bound.fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+  if (absl::Status status = RemoveDeadSocketFile(std::string(path), type); !status.ok()) return status;
+  BoundSocket bound(socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), std::string(path));
+  if (bound.fd_ < 0) return absl::UnavailableError(ErrnoText(errno));
+  // The file is made with these rights or fewer, so that no other user is in for a moment.
+  fchmod(bound.fd_, 0660);
+  if (bind(bound.fd_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
     return absl::UnavailableError(ErrnoText(errno));
   }
   bound.path_ = std::string(path);
+  if (group.has_value() && chown(address.sun_path, static_cast<uid_t>(-1), *group) != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot give it to the group ", *group, ": ", ErrnoText(errno)));
+  }
+  if (chmod(address.sun_path, 0660) != 0 || (type == SOCK_STREAM && listen(bound.fd_, SOMAXCONN) != 0)) {
+    return absl::UnavailableError(ErrnoText(errno));
+  }
   return bound;
 }
 

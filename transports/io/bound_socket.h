@@ -2,6 +2,9 @@
 #ifndef EVENTVIRTUAL_TRANSPORTS_IO_BOUND_SOCKET_H_
 #define EVENTVIRTUAL_TRANSPORTS_IO_BOUND_SOCKET_H_
 
+#include <sys/types.h>
+
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -23,9 +26,11 @@ class BoundSocket {
   // says.
   static absl::StatusOr<BoundSocket> Internet(absl::string_view address, int type, Reach reach = Reach::kAny);
 
-  // A datagram socket at `path`, absolute and at most 107 bytes long. The file of a process that has gone is replaced;
-  // UNAVAILABLE: a living one has it, or something else is there.
-  static absl::StatusOr<BoundSocket> UnixDatagram(absl::string_view path);
+  // A socket at `path`, absolute and at most 107 bytes long, for its owner and its group (0660): that of the process,
+  // or `group`. `type` is SOCK_DGRAM, or SOCK_STREAM, which then listens. The file of a process that has gone is
+  // replaced; UNAVAILABLE: a living one has it, or something else is there; or this process may not give it to that
+  // group.
+  static absl::StatusOr<BoundSocket> Unix(absl::string_view path, int type, std::optional<gid_t> group = std::nullopt);
 
   BoundSocket(BoundSocket&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),

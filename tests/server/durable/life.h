@@ -54,8 +54,9 @@ class OpenLoop final : public Loop {
 };
 
 struct Life {
-  explicit Life(const std::string& folder, DurableLimits limits = {}, uint64_t max_bytes = uint64_t{1} << 30)
-      : journal(*Journal::Open(folder, Journal::Sync::kNormal, max_bytes)), loop(world.loop) {
+  explicit Life(const std::string& folder, DurableLimits limits = {}, uint64_t max_bytes = uint64_t{1} << 30,
+                Journal::Sync sync = Journal::Sync::kNormal)
+      : journal(*Journal::Open(folder, sync, max_bytes)), loop(world.loop) {
     durable = std::make_unique<DurableDelivery>(*journal, world.registry, world.dispatcher, loop, limits);
     store = std::make_unique<SubscriptionStore>(*journal, world.registry);
     durable->Resume(store->left_alone());

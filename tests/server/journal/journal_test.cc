@@ -209,7 +209,7 @@ TEST_F(JournalTest, OfANewerVersionIsLeftAlone) {
   ASSERT_TRUE((*Database::Open(file()))->Run("PRAGMA user_version = 7").ok());
   const absl::Status status = Journal::Open(folder_ / "data", Journal::Sync::kFull).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Text(status), HasSubstr("a newer version wrote it (7; this one knows 2)"));
+  EXPECT_THAT(Text(status), HasSubstr("a newer version wrote it (7; this one knows 3)"));
   EXPECT_FALSE(MovedAside());
 }
 
