@@ -279,10 +279,15 @@ def core_to(kind, seconds, *words):
                 lost=sample["all_events"] - (counts["received"] - counts["duplicates"]))
 
 
-def durable(mode, callers, seconds):
-    """Events made durable per second, by us or by a bare loop."""
-    counted = run_json(program("bench/durable"), mode, "--callers=%d" % callers, "--seconds=%g" % seconds)
-    return dict(counted, rate=counted["events"] / counted["seconds"], cpu_event=counted["cpu"] / counted["events"] * 1e6)
+def durable(callers, seconds):
+    """Events made durable per second, by us and by bare loops, which take turns: figures of ours, and "SIDE FIGURE"."""
+    counted = run_json(program("bench/durable"), "--callers=%d" % callers, "--seconds=%g" % seconds)
+    sample = {"to_sqlite": counted["to_sqlite"], "to_write": counted["to_write"]}
+    for side in ("ours", "sqlite", "write"):
+        count = counted[side]
+        sample.update({side + " rate": count["events"] / count["seconds"], side + " p99": count["p99"],
+                       side + " cpu_event": count["cpu"] / count["events"] * 1e6})
+    return sample
 
 
 def core(mode, *words):

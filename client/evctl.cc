@@ -185,6 +185,12 @@ int Unsubscribe(const std::vector<std::string>& words) {
     PrintJson(response);
   } else {
     std::printf("ended %s\n", response.subscription().name().c_str());
+    if (response.undelivered_count() > 0) {
+      const std::string& uri = response.subscription().delivery().dead_letter_uri();
+      std::printf("%llu events were not delivered; they %s\n",
+                  static_cast<unsigned long long>(response.undelivered_count()),
+                  uri.empty() ? "become dead letters: evctl dead-letters" : absl::StrCat("go to ", uri).c_str());
+    }
   }
   return kOk;
 }

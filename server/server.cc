@@ -165,6 +165,10 @@ struct Server::Parts {
     return all;
   }
 
+  AdminServer::Readiness CurrentReadiness() const {
+    return {health.serving(), journal == nullptr ? absl::OkStatus() : journal->health()};
+  }
+
   absl::Status Enroll() {
     if (options.enroll.empty()) return absl::OkStatus();
     absl::StatusOr<std::vector<std::unique_ptr<MiClient>>> clients = MiClientsOf(options.enroll);
@@ -275,6 +279,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     parts.operators.ShowDeadLetters(parts.dead_letters.get());
     for (const RaisedId& id : parts.journal->TakeRaisedIds()) parts.events.Restore(id.id, id.raised, id.matched);
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
+    parts.subscriptions.CountBy(parts.durable.get());
+    parts.subscriptions.TellExpired(parts.store->TakeExpired());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
 
@@ -339,13 +345,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{parts.registry, parts.dispatcher,    parts.calls,        parts.grpc_listeners->counts(),
-                                parts.enroller, parts.journal.get(), parts.ingest.get(), parts.mi.get()};
-    parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, *parts.operator_loop);
+    const MetricSources sources{parts.registry,
+                                parts.dispatcher,
+                                parts.calls,
+                                parts.grpc_listeners->counts(),
+                                parts.enroller,
+                                parts.journal.get(),
+                                parts.dead_letter_sender.get(),
+                                parts.ingest.get(),
+                                parts.mi.get()};
+    parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
+    parts.board.ShowJournal(parts.journal.get());
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
     absl::StatusOr<std::unique_ptr<AdminServer>> listening = AdminServer::Listen(
-        options.http, *parts.operator_loop, [&parts] { return parts.health.serving(); }, routes);
+        options.http, *parts.operator_loop, [&parts] { return parts.CurrentReadiness(); }, routes);
     if (!listening.ok()) {
       return absl::Status(listening.status().code(),
                           absl::StrCat("--http: ", std::string(listening.status().message())));

@@ -16,14 +16,16 @@ constexpr char kPlainText[] = "text/plain; charset=utf-8";
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Listen(const std::vector<std::string>& addresses, Loop& loop,
-                                                                 std::function<bool()> ready,
+                                                                 std::function<Readiness()> ready,
                                                                  std::vector<HttpRoute> routes) {
   routes.push_back({"GET", "/healthz", [](const HttpRequest&, HttpReply reply) {
                       std::move(reply).Send({200, kPlainText, "alive\n"});
                     }});
   routes.push_back({"GET", "/readyz", [ready = std::move(ready)](const HttpRequest&, HttpReply reply) {
-                      const bool serving = ready();
-                      std::move(reply).Send({serving ? 200 : 503, kPlainText, serving ? "ready\n" : "not serving\n"});
+                      const Readiness now = ready();
+                      std::string text = now.serving ? "ready\n" : "not serving\n";
+                      if (!now.trouble.ok()) absl::StrAppend(&text, now.trouble.message(), "\n");
+                      std::move(reply).Send({now.serving ? 200 : 503, kPlainText, std::move(text)});
                     }});
   std::unique_ptr<AdminServer> server(new AdminServer(loop));
   for (const std::string& address : addresses) {

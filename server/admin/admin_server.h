@@ -16,16 +16,22 @@ namespace eventvirtual {
 // Serves the routes it is given, and two of its own, as orchestrators ask for them (Kubernetes' liveness and
 // readiness):
 //   /healthz   200 while the process answers at all
-//   /readyz    200 while it serves; else 503
+//   /readyz    200 while it serves, and what is wrong nevertheless; else 503
 // Nobody is asked who they are, and nothing can be changed: what it serves is to be read by whoever reaches it, and
 // holds no password. Its handlers take a while with very many subscriptions: give it a loop on which no event waits.
 class AdminServer {
  public:
+  struct Readiness {
+    bool serving = false;
+    // What does not work: no reason to take it out of service, where all else goes on and a restart mends nothing.
+    absl::Status trouble;
+  };
+
   // Listens on each of `addresses` ("host:port" with a loopback address; port 0: any that is free), and works on `loop`
   // from then on. UNAVAILABLE or INVALID_ARGUMENT name the address. Not on the loop. `ready` is asked on the loop with
   // each request to /readyz.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Listen(const std::vector<std::string>& addresses, Loop& loop,
-                                                             std::function<bool()> ready,
+                                                             std::function<Readiness()> ready,
                                                              std::vector<HttpRoute> routes);
   ~AdminServer();  // Stop()
 

@@ -36,12 +36,19 @@ void MetricsPage::OnRequest(HttpReply reply) {
   timer_->Arm(loop_.Now() + kPatience);
   if (std::exchange(asked_, true)) return;  // a loop that hung may still come
   pool_.TakeAudit(kShownEndpoints, [this, box = mailbox_](EndpointPool::Audit audit) {
-    box->Post([this, audit = std::move(audit)] {
-      asked_ = false;
-      timer_->Cancel();
-      if (!waiting_.empty()) AnswerAll({200, kTextFormat, MetricsText(sources_, audit)});
+    box->Post([this, audit = std::move(audit)]() mutable {
+      if (durable_ == nullptr) return Answer(audit, nullptr);
+      durable_->TakeAudit(kShownQueues, [this, box = mailbox_, audit = std::move(audit)](DurableAudit durable) mutable {
+        box->Post([this, audit = std::move(audit), durable = std::move(durable)] { Answer(audit, &durable); });
+      });
     });
   });
+}
+
+void MetricsPage::Answer(const EndpointPool::Audit& audit, const DurableAudit* durable) {
+  asked_ = false;
+  timer_->Cancel();
+  if (!waiting_.empty()) AnswerAll({200, kTextFormat, MetricsText(sources_, audit, durable)});
 }
 
 void MetricsPage::AnswerAll(const HttpResponse& response) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/http/http_server.h"
 #include "server/metrics/metrics.h"
@@ -21,25 +22,27 @@ class MetricsPage {
   // A loop that has not answered for so long hangs: 503, instead of numbers that are old.
   static constexpr absl::Duration kPatience = absl::Seconds(5);
 
-  // All outlive it.
-  MetricsPage(const MetricSources& sources, EndpointPool& pool, Loop& loop)
-      : sources_(sources), pool_(pool), loop_(loop) {}
+  // All outlive it; `durable` is null where nothing is durable.
+  MetricsPage(const MetricSources& sources, EndpointPool& pool, DurableDelivery* durable, Loop& loop)
+      : sources_(sources), pool_(pool), durable_(durable), loop_(loop) {}
   ~MetricsPage();  // not on the loop, which must run; after the server that has its route
 
   HttpRoute route();  // outlived by this
 
  private:
   void OnRequest(HttpReply reply);
+  void Answer(const EndpointPool::Audit& audit, const DurableAudit* durable);
   void AnswerAll(const HttpResponse& response);
 
   const MetricSources sources_;
   EndpointPool& pool_;
+  DurableDelivery* const durable_;
   Loop& loop_;
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>(loop_);
 
   // On the loop.
   std::vector<HttpReply> waiting_;
-  bool asked_ = false;  // the pool will answer
+  bool asked_ = false;  // the pool, or who keeps durable events, will answer
   std::unique_ptr<Loop::Timer> timer_;
 };
 

@@ -422,6 +422,17 @@ void AppendTotals(const Totals& totals, uint64_t pending, Object* status) {
   object.Number("in_flight", totals.in_flight);
 }
 
+void AppendJournal(const Journal& journal, Object* status) {
+  const JournalCounts counts = journal.counts();
+  Object object(status->Key("journal"));
+  object.Text("state", counts.failing ? "failing" : counts.full ? "full" : "ok");
+  if (const absl::Status health = journal.health(); !health.ok()) object.Text("error", health.message());
+  object.Number("used_bytes", counts.used);
+  object.Number("max_bytes", counts.max_bytes);
+  object.Number("dead_letters", counts.dead_letters);
+  object.Number("refused", counts.refused);
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> StatusBoard::Json(const StatusQuery& query) const {
@@ -446,6 +457,7 @@ absl::StatusOr<std::string> StatusBoard::Json(const StatusQuery& query) const {
     AppendSubscriptions(registry_, needle, *subscriptions, limit, limits_.looked_at, &totals, &status);
     AppendEvents(registry_, needle, query.events, limit, limits_.looked_at, now, &totals, &status);
     AppendTotals(totals, dispatcher_.pending(), &status);
+    if (journal_ != nullptr) AppendJournal(*journal_, &status);
   }
   return json;
 }

@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
+#include "server/journal/journal.h"
 #include "server/registry/registry.h"
 
 namespace eventvirtual {
@@ -42,6 +43,9 @@ class StatusBoard {
               const StatusLimits& limits)
       : registry_(registry), pool_(pool), dispatcher_(dispatcher), limits_(limits), started_(registry.clock().Now()) {}
 
+  // A journal there is; before it is asked. Outlives it.
+  void ShowJournal(const Journal* journal) { journal_ = journal; }
+
   // What docs/status_page.md describes. Subscriptions and endpoints come in the order of creation, those first that
   // fail, then those drained and those of whose subscribers some do not work; events by name. Times are seconds from
   // now, so that no clocks need to agree. URIs and errors are masked. Any thread; give it one on which no event waits.
@@ -54,6 +58,7 @@ class StatusBoard {
   const Dispatcher& dispatcher_;
   const StatusLimits limits_;
   const absl::Time started_;
+  const Journal* journal_ = nullptr;  // null: there is none
 };
 
 }  // namespace eventvirtual

@@ -159,6 +159,7 @@ void DurableDelivery::Resume(const absl::flat_hash_set<uint32_t>& left_alone) {
   Inbox::AddTask(inbox_, [resumed = std::move(resumed)](DurableDelivery& self) {
     for (const auto& [backlog, subscription] : resumed) {
       Entry& entry = self.EntryOf(backlog.queue, subscription, backlog.last);
+      entry.events = backlog.events;
       if (!subscription) entry.id = backlog.subscription;
     }
   });
@@ -171,6 +172,39 @@ void DurableDelivery::Stop() {
       entry->queue.Stop();
       self.Touch(number, entry.get());
     }
+  });
+}
+
+void DurableDelivery::TakeAudit(size_t foremost, absl::AnyInvocable<void(DurableAudit) &&> done) {
+  Inbox::AddTask(inbox_, [foremost, done = std::move(done)](DurableDelivery& self) mutable {
+    DurableAudit audit;
+    const absl::Time now = self.loop_.Now();
+    const auto age = [now](const Entry& entry) { return std::max(now - entry.queue.oldest(), absl::ZeroDuration()); };
+    std::vector<const Entry*> waiting;
+    for (const auto& [number, entry] : self.entries_) {
+      if (entry->events == 0) continue;
+      waiting.push_back(entry.get());
+      audit.events += entry->events;
+      audit.failing += entry->queue.failing() ? 1 : 0;
+      audit.oldest = std::max(audit.oldest, age(*entry));
+    }
+    audit.queues = waiting.size();
+    const size_t shown = std::min(foremost, waiting.size());
+    std::partial_sort(waiting.begin(), waiting.begin() + static_cast<ptrdiff_t>(shown), waiting.end(),
+                      [](const Entry* a, const Entry* b) { return a->queue.oldest() < b->queue.oldest(); });
+    for (size_t i = 0; i < shown; ++i) {
+      const Entry& entry = *waiting[i];
+      audit.foremost.push_back(
+          {absl::StrCat(Subscription::kNamePrefix, entry.id), entry.events, age(entry), entry.queue.failing()});
+    }
+    std::move(done)(std::move(audit));
+  });
+}
+
+void DurableDelivery::CountQueue(uint32_t number, absl::AnyInvocable<void(uint64_t events) &&> done) {
+  Inbox::AddTask(inbox_, [number, done = std::move(done)](DurableDelivery& self) mutable {
+    const auto found = self.entries_.find(number);
+    std::move(done)(found == self.entries_.end() ? 0 : found->second->events);
   });
 }
 
@@ -247,6 +281,7 @@ void DurableDelivery::TakeCommitted(std::unique_ptr<Kept> kept) {
     const Ref<const Subscription>& subscription = kept->subscriptions[i];
     const uint32_t number = subscription->queue;
     Entry& entry = EntryOf(number, subscription, 0);
+    ++entry.events;
     Tell tell;
     if (kept->all != nullptr) tell = AllTold::For(kept->all, i);
     entry.queue.OnCommitted(kept->first + i, {kept->message, kept->accepted}, std::move(tell), Room() > 0);
@@ -383,7 +418,11 @@ void DurableDelivery::Write(uint32_t number, Entry& entry, DurableQueue::Steps* 
           const auto found = self.entries_.find(number);
           if (found == self.entries_.end()) return;
           Entry& entry = *found->second;
-          for (const DurableQueue::Range& range : changes->erase) entry.queue.OnGone(range.first, range.last);
+          for (const DurableQueue::Range& range : changes->erase) {
+            entry.queue.OnGone(range.first, range.last);
+            entry.events -= range.events;
+          }
+          entry.events -= changes->bury.size();
           for (const auto& [sequence, letter] : changes->bury) entry.queue.OnGone(sequence, sequence);
           for (const auto& [sequence, progress] : changes->save) entry.queue.OnSaved(sequence);
           self.Account(entry);

@@ -32,6 +32,19 @@ struct DurableLimits {
   uint64_t dead_letters = 100000;  // kept; then the oldest go
 };
 
+// What waits in the journal.
+struct DurableAudit {
+  struct Queue {
+    std::string subscription;  // its name, also when it has ended
+    uint64_t events = 0;
+    absl::Duration oldest;  // how long ago the oldest of them was committed
+    bool failing = false;   // its last round has failed
+  };
+  std::vector<Queue> foremost;                   // those whose oldest event is the oldest
+  uint64_t events = 0, queues = 0, failing = 0;  // of all queues that are not empty
+  absl::Duration oldest;
+};
+
 // Above the policy: each event is committed, then acknowledged, then delivered by Dispatcher::Deliver(), round by
 // round, as its DurableQueue decides. Works on `loop`; Dispatcher::Raise() comes here on any thread and never blocks.
 //
@@ -54,6 +67,14 @@ class DurableDelivery final : private Registry::Observer {
   // Takes an event of one subscription anew, as if it had been raised now. Any thread; never blocks.
   Ref<Commit> KeepAgain(const MessageRef& message, const Ref<const Subscription>& subscription);
 
+  // Goes over all queues that are not empty, some ten nanoseconds for each; `foremost` of them by themselves. Calls
+  // `done` on the loop. Any thread.
+  void TakeAudit(size_t foremost, absl::AnyInvocable<void(DurableAudit) &&> done);
+
+  // How many events a queue holds. Calls `done` on the loop; what is said of its subscription after this call comes
+  // after it. Any thread.
+  void CountQueue(uint32_t number, absl::AnyInvocable<void(uint64_t events) &&> done);
+
   // From here on no round is started: what is queued is for the next life. Any thread.
   void Stop();
 
@@ -67,6 +88,7 @@ class DurableDelivery final : private Registry::Observer {
     Ref<const Subscription> subscription;  // null: it ended in an earlier life
     std::string id;                        // of the subscription
     uint64_t counted_to = 0;               // of the events of an earlier life
+    uint64_t events = 0;                   // in the journal
     size_t loaded = 0, loaded_bytes = 0;   // as they are in the sums
     absl::Time wake = absl::InfiniteFuture();
     uint64_t buried_at_end = 0;

@@ -223,10 +223,11 @@ void DurableQueue::EraseDelivered(Steps* steps) {
         static_cast<size_t>(std::lower_bound(events_.begin(), events_.end(), sequence,
                                              [](const Event& one, uint64_t wanted) { return one.sequence < wanted; }) -
                             events_.begin());
-    Range range{sequence, sequence};
+    Range range{sequence, sequence, 0};
     for (; index < events_.size() && events_[index].state == State::kDelivered; ++index) {
       events_[index].state = State::kGoing;
       range.last = events_[index].sequence;
+      ++range.events;
     }
     steps->erase.push_back(range);
   }
@@ -324,6 +325,11 @@ void DurableQueue::Step(absl::Time now, const Limits& limits, size_t room, doubl
   }
   if (mode_ == Mode::kFlowing) Flow(now, limits, room, steps);
   if (mode_ == Mode::kEnding) BuryAll(steps);
+  if (!events_.empty()) {
+    if (events_.front().event.message) oldest_ = events_.front().event.accepted;
+  } else if (!unread()) {
+    oldest_ = absl::InfiniteFuture();
+  }  // else it is the one that is read back next
   steps->save = std::exchange(saves_, {});
   steps->bury = std::exchange(burials_, {});
   steps->told = std::exchange(told_, {});

@@ -60,6 +60,7 @@ class DurableQueue {
   };
   struct Range {
     uint64_t first, last;
+    uint64_t events;
   };
   struct Save {
     uint64_t sequence;
@@ -116,6 +117,8 @@ class DurableQueue {
   size_t loaded_bytes() const { return bytes_; }
   bool ending() const { return mode_ == Mode::kEnding; }
   bool failing() const { return failures_ > 0; }
+  // When the oldest event that is not done was committed, as far as it was seen in this life; InfiniteFuture: none.
+  absl::Time oldest() const { return oldest_; }
 
  private:
   enum class Mode {
@@ -163,6 +166,7 @@ class DurableQueue {
   Mode mode_ = Mode::kFlowing;
   std::deque<Event> events_;  // in the order of their sequences
   size_t bytes_ = 0;          // of their messages
+  absl::Time oldest_ = absl::InfiniteFuture();
   size_t scan_ = 0;           // kFlowing: none before this one waits
   size_t busy_ = 0;           // events that are neither waiting nor gone
   uint64_t loaded_last_ = 0;  // what stands in the journal behind it is not in memory

@@ -13,9 +13,7 @@ enum Sql {
   kErase,
   kSaveProgress,
   kRead,
-  kFirstOf,
-  kLastOf,
-  kSubscriptionOf,
+  kBacklogs,
   kEraseQueue,
   kBury,
   kDropOldest,
@@ -37,9 +35,8 @@ constexpr const char* kSql[] = {
     "DELETE FROM events WHERE queue = ? AND sequence BETWEEN ? AND ?",
     "UPDATE events SET progress = ? WHERE queue = ? AND sequence = ?",
     "SELECT sequence, record, progress FROM events WHERE queue = ? AND sequence > ? ORDER BY sequence LIMIT ?",
-    "SELECT queue FROM events WHERE queue > ? ORDER BY queue LIMIT 1",
-    "SELECT max(sequence) FROM events WHERE queue = ?",
-    "SELECT subscription FROM queues WHERE number = ?",
+    "SELECT queue, max(sequence), count(*), (SELECT subscription FROM queues WHERE number = queue) FROM events "
+    "GROUP BY queue",
     "DELETE FROM queues WHERE number = ?",
     "INSERT INTO dead_letters VALUES(NULL, ?, ?, ?, ?, ?, ?, ?, coalesce((SELECT dead_letter_uri FROM queues WHERE "
     "number = ?), ''))",
@@ -140,26 +137,15 @@ absl::StatusOr<std::vector<QueuedEvent>> EventTable::Read(uint32_t queue, uint64
 
 absl::StatusOr<std::vector<Backlog>> EventTable::Backlogs() {
   std::vector<Backlog> backlogs;
-  for (int64_t queue = -1;;) {
-    Statement& first = statements_[kFirstOf].Bind(queue);
-    absl::StatusOr<bool> row = first.Step();
-    if (row.ok() && *row) queue = first.Number(0);
-    first.Reset();
-    if (!row.ok()) return row.status();
-    if (!*row) return backlogs;
-    Backlog& backlog = backlogs.emplace_back();
-    backlog.queue = static_cast<uint32_t>(queue);
-    Statement& last = statements_[kLastOf].Bind(queue);
-    row = last.Step();
-    if (row.ok()) backlog.last = static_cast<uint64_t>(last.Number(0));
-    last.Reset();
-    if (!row.ok()) return row.status();
-    Statement& owner = statements_[kSubscriptionOf].Bind(queue);
-    row = owner.Step();
-    if (row.ok() && *row) backlog.subscription = owner.Text(0);
-    owner.Reset();
-    if (!row.ok()) return row.status();
+  Statement& rows = statements_[kBacklogs];
+  absl::StatusOr<bool> row = rows.Step();
+  for (; row.ok() && *row; row = rows.Step()) {
+    backlogs.push_back({static_cast<uint32_t>(rows.Number(0)), rows.Text(3), static_cast<uint64_t>(rows.Number(1)),
+                        static_cast<uint64_t>(rows.Number(2))});
   }
+  rows.Reset();
+  if (!row.ok()) return row.status();
+  return backlogs;
 }
 
 absl::StatusOr<uint32_t> EventTable::LastQueue() {

@@ -135,8 +135,9 @@ struct Journal::Writer {
     std::deque<Edit> edits;
     std::vector<Done> waiting;
     std::vector<absl::AnyInvocable<void(EventTable&) &&>> looks;
+    bool probe = false;  // the last commit failed: one is to be made, whatever there is to write
     size_t changes() const { return subscriptions.size() + events.size() + edits.size(); }
-    bool writes() const { return !subscriptions.empty() || !events.empty() || !edits.empty(); }
+    bool writes() const { return probe || !subscriptions.empty() || !events.empty() || !edits.empty(); }
     bool empty() const { return !writes() && waiting.empty() && looks.empty(); }
   };
 
@@ -147,6 +148,7 @@ struct Journal::Writer {
   std::optional<SubscriptionTable> subscriptions;
   std::optional<EventTable> events;
   std::optional<Statement> pages, free_pages;
+  LatencyHistogram commit_durations;  // any thread reads
   std::vector<SavedSubscription> loaded;
   std::vector<Backlog> backlogs;
   std::vector<RaisedId> raised;
@@ -156,6 +158,7 @@ struct Journal::Writer {
   bool failing = false;
   size_t last_events = 0;  // that the last commit had, and how long it took
   absl::Duration last_took;
+  absl::Time last_end;
 
   Mutex mutex;
   CondVar changed;
@@ -167,7 +170,8 @@ struct Journal::Writer {
   absl::Status last_failure ABSL_GUARDED_BY(mutex);
   absl::Time refusing_until ABSL_GUARDED_BY(mutex) = absl::InfinitePast();
   bool committing ABSL_GUARDED_BY(mutex) = false;
-  JournalCounts counts ABSL_GUARDED_BY(mutex);
+  JournalCounts counts ABSL_GUARDED_BY(mutex);        // but for what counts() adds
+  uint64_t refused_bytes ABSL_GUARDED_BY(mutex) = 0;  // of the event that was refused when it became full
   size_t in_commit ABSL_GUARDED_BY(mutex) = 0;
   bool closing ABSL_GUARDED_BY(mutex) = false;
   bool closed ABSL_GUARDED_BY(mutex) = false;
@@ -249,6 +253,7 @@ struct Journal::Writer {
     MutexLock lock(&mutex);
     next_sequence = last_sequence + 1;
     used = UsedBytes();
+    counts.dead_letters = events->dead_letters();
     return absl::OkStatus();
   }
 
@@ -265,6 +270,12 @@ struct Journal::Writer {
   }
 
   absl::Status Write(Batch& batch) {
+    if (batch.probe) {
+      // Another value each time: SQLite does not write what is there already.
+      absl::Status status = database->Run(
+          absl::StrCat("INSERT OR REPLACE INTO state VALUES('tried', ", absl::ToUnixNanos(absl::Now()), ")"));
+      if (!status.ok()) return status;
+    }
     for (const auto& [id, subscription] : batch.subscriptions) {
       absl::Status status = subscription.has_value() ? subscriptions->Save(*subscription) : subscriptions->Erase(id);
       if (!status.ok()) return status;
@@ -307,11 +318,12 @@ struct Journal::Writer {
     }
   }
 
-  // Events have come during the last commit, and those whose turn that was are about to raise their next: to wait a
-  // little for them makes one commit of two. Callers in two halves that take turns would have half the rate.
-  void AwaitCompany() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    const absl::Time deadline = absl::Now() + std::min(last_took / kPartOfCommit, kLongestWait);
-    company = pending.events.size() + last_events;
+  // Those whose turn the last commit was are about to raise their next: to wait a little for them, besides the events
+  // that have `come` during it, makes one commit of two. Callers in two halves that take turns would have half the
+  // rate; so would those who wait for a commit in which nothing but what they raised before is erased.
+  void AwaitCompany(size_t come) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const absl::Time deadline = last_end + std::min(last_took / kPartOfCommit, kLongestWait);
+    company = come + last_events;
     while (last_events > 0 && pending.events.size() < company && !closing) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) break;
@@ -325,8 +337,10 @@ struct Journal::Writer {
     Batch batch;
     MutexLock lock(&mutex);
     committing = false;
-    if (!pending.events.empty()) AwaitCompany();
-    while (pending.empty() && !closing) changed.Wait(&mutex);
+    const size_t come = pending.events.size();
+    while (pending.empty() && !closing && !failing) changed.Wait(&mutex);
+    AwaitCompany(come);
+    pending.probe = failing && !closing;
     committing = pending.writes();
     in_commit = pending.changes();
     std::swap(batch, pending);
@@ -360,7 +374,9 @@ struct Journal::Writer {
         const absl::Time begin = absl::Now();
         status = Commit(batch);
         last_events = batch.events.size();
-        last_took = absl::Now() - begin;
+        last_end = absl::Now();
+        last_took = last_end - begin;
+        if (status.ok()) commit_durations.Add(last_took, 1);
         if (!status.ok()) status = Named(status, path);
         TellHealth(status);
       }
@@ -377,6 +393,10 @@ struct Journal::Writer {
         in_commit = 0;
         counts.failing = failing;
         ++(failing ? counts.failed_commits : counts.commits);
+        counts.refused += failing ? batch.events.size() : 0;
+        counts.dead_letters = events->dead_letters();
+        counts.dropped_dead_letters = events->dropped_dead_letters();
+        SetFull(counts.full && TooFullFor(refused_bytes));
       }
       for (NewEvent& event : batch.events) {
         if (status.ok()) {
@@ -414,16 +434,36 @@ struct Journal::Writer {
     database.reset();  // the last connection writes the log of changes into the file
   }
 
+  bool TooFullFor(uint64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return used + unwritten + bytes > max_bytes;
+  }
+
+  absl::Status Full() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(path, " has ", used, " bytes, and may have ", max_bytes,
+                     " (--journal_max_bytes); it takes events again when subscribers have taken some: try later"));
+  }
+
+  void SetFull(bool full) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (full == std::exchange(counts.full, full)) return;
+    if (full) {
+      Log(LogLevel::kError, "the journal is full; events of durable subscriptions are refused",
+          {{"error", Full().message()}});
+    } else {
+      Log(LogLevel::kInfo, "the journal has room again", {{"file", path}});
+    }
+  }
+
   // Why an event of so many bytes is not taken now.
   absl::Status Refusal(uint64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     if (closing) return absl::UnavailableError("the server is stopping");
     if (!last_failure.ok() && absl::Now() < refusing_until) {
       return absl::Status(last_failure.code(), absl::StrCat(last_failure.message(), "; it is tried again each second"));
     }
-    if (used + unwritten + bytes > max_bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat(path, " has ", used, " bytes, and may have ", max_bytes,
-                       " (--journal_max_bytes); it takes events again when subscribers have taken some: try later"));
+    if (TooFullFor(bytes)) {
+      if (!counts.full) refused_bytes = bytes;
+      SetFull(true);
+      return Full();
     }
     if (unwritten + bytes > kMaxUnwritten) {
       return absl::ResourceExhaustedError(
@@ -526,6 +566,7 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
       if (waiting == 1 || waiting == writer_->company) writer_->changed.SignalAll();
       return;
     }
+    ++writer_->counts.refused;
   }
   std::move(done)(std::move(refusal));
 }
@@ -546,7 +587,8 @@ void Journal::Look(absl::AnyInvocable<void(EventTable&) &&> look) {
 
 absl::Status Journal::health() const {
   MutexLock lock(&writer_->mutex);
-  return Fresh(writer_->last_failure);
+  if (!writer_->last_failure.ok()) return Fresh(writer_->last_failure);
+  return writer_->counts.full ? writer_->Full() : absl::OkStatus();
 }
 
 JournalCounts Journal::counts() const {
@@ -555,7 +597,10 @@ JournalCounts Journal::counts() const {
     MutexLock lock(&writer_->mutex);
     counts = writer_->counts;
     counts.pending = writer_->pending.changes() + writer_->in_commit;
+    counts.used = writer_->used;
   }
+  counts.max_bytes = writer_->max_bytes;
+  counts.commit_durations = writer_->commit_durations.Read();
   for (const char* suffix : {"", "-wal"}) {
     std::error_code none;
     const std::uintmax_t size = std::filesystem::file_size(writer_->path + suffix, none);

@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/endpoint/latency_histogram.h"
 #include "server/journal/event_table.h"
 #include "server/journal/subscription_table.h"
 #include "transports/io/worker.h"
@@ -22,15 +23,21 @@ namespace eventvirtual {
 // Since the file was opened.
 struct JournalCounts {
   uint64_t commits = 0, failed_commits = 0;
-  uint64_t pending = 0;  // changes that are not on the disk
-  bool failing = false;  // the last commit failed
-  uint64_t bytes = 0;    // of the file and its log of changes
+  LatencyHistogram::Counts commit_durations;  // of those that succeeded
+  uint64_t refused = 0;                       // events
+  uint64_t pending = 0;                       // changes that are not on the disk
+  bool failing = false;                       // the last commit failed
+  bool full = false;                          // an event was refused for the size of the file, and would be still
+  uint64_t bytes = 0;                         // of the file and its log of changes
+  uint64_t used = 0, max_bytes = 0;  // of the file, without what is free in it; from where on it takes no event
+  uint64_t dead_letters = 0;
+  uint64_t dropped_dead_letters = 0;  // the oldest, since there were too many
 };
 
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
-// arrive in the time of one. Where events come one after the other it waits a little for the next, for a quarter of the
-// last commit and 2 ms at most. A change that cannot be written is tried again, every second, until it
-// succeeds; an event that cannot be written is refused.
+// arrive in the time of one. After a commit with events it waits a little for as many, for a quarter of its time and 2
+// ms at most. A change that cannot be written is tried again, every second, until it succeeds; an event that cannot be
+// written is refused. While it cannot write, it tries to each second even if nobody asks, so that it knows when it can.
 //
 // Callbacks come on the journal's thread, or where they are given to it, and must not block.
 class Journal {
@@ -81,7 +88,8 @@ class Journal {
   // Calls `look` outside of any transaction. Changes that were asked for before are there, unless they fail.
   void Look(absl::AnyInvocable<void(EventTable&) &&> look);
 
-  absl::Status health() const;  // why the last commit failed; OK: it did not. Any thread
+  // Why events are refused now: RESOURCE_EXHAUSTED or UNAVAILABLE, as Append() says; OK: they are taken. Any thread.
+  absl::Status health() const;
 
   JournalCounts counts() const;  // any thread
 

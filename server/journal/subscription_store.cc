@@ -22,11 +22,12 @@ SubscriptionStore::~SubscriptionStore() { registry_.Unwatch(this); }
 
 void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall) {
   const std::string name = absl::StrCat(Subscription::kNamePrefix, saved.id);
-  if (saved.expires <= wall) {
+  const bool expired = saved.expires <= wall;
+  if (expired) {
     Log(LogLevel::kInfo, "a subscription expired while the service was down",
         {{"name", name}, {"event", saved.event}, {"expired", absl::FormatTime(saved.expires, absl::UTCTimeZone())}});
     journal_.Erase(saved.id);
-    return;
+    if (expired_.size() == kMaxExpired) return;
   }
   const absl::StatusOr<VirtualSocket> socket = ParseVirtualSocket(saved.socket);
   absl::Status status = socket.status();
@@ -45,13 +46,22 @@ void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall)
       if (i < saved.attempt_timeouts.size()) subscriber.attempt_timeout = saved.attempt_timeouts[i];
     }
     spec.created = std::min(now, now - (wall - saved.created));
-    if (saved.expires != absl::InfiniteFuture()) spec.expires = now + (saved.expires - wall);
+    const absl::Time expires = saved.expires == absl::InfiniteFuture() ? saved.expires : now + (saved.expires - wall);
+    if (!expired) spec.expires = expires;
     spec.delivery = {saved.failover_timeout, saved.total_timeout, saved.max_event_age,
                      saved.max_attempts,     saved.queue != 0,    saved.dead_letter_uri};
     spec.queue = saved.queue;
     spec.labels = saved.labels;
+    if (expired) {
+      absl::StatusOr<Registry::Subscribed> was = registry_.Validate(spec);
+      if (!was.ok()) return;
+      was->info.expires = expires;
+      expired_.push_back(std::move(was->info));
+      return;
+    }
     status = registry_.Subscribe(spec).status();
   }
+  if (expired) return;  // it cannot even be told what it was
   if (status.ok()) {
     ++restored_;
   } else {

@@ -2,6 +2,10 @@
 #ifndef EVENTVIRTUAL_SERVER_JOURNAL_SUBSCRIPTION_STORE_H_
 #define EVENTVIRTUAL_SERVER_JOURNAL_SUBSCRIPTION_STORE_H_
 
+#include <cstddef>
+#include <utility>
+#include <vector>
+
 #include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "server/journal/journal.h"
@@ -19,6 +23,10 @@ class SubscriptionStore final : public Registry::Observer {
   SubscriptionStore(Journal& journal, Registry& registry);
   ~SubscriptionStore();
 
+  // What expired while the service was down, as it was; up to kMaxExpired. Once.
+  static constexpr size_t kMaxExpired = 1000;
+  std::vector<SubscriptionInfo> TakeExpired() { return std::move(expired_); }
+
   // Of the last start.
   size_t restored() const { return restored_; }
   // The queues of durable subscriptions that could not be restored: their events stay for the next start.
@@ -32,6 +40,7 @@ class SubscriptionStore final : public Registry::Observer {
   Journal& journal_;
   Registry& registry_;
   size_t restored_ = 0;
+  std::vector<SubscriptionInfo> expired_;
   absl::flat_hash_set<uint32_t> left_alone_;
 };
 

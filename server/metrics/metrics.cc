@@ -221,9 +221,43 @@ void AddJournal(const JournalCounts& counts, Families* families) {
   commits.Add({{"result", "failed"}}, counts.failed_commits);
   families->Gauge("eventvirtual_journal_failing", "1: the last commit failed; it is tried again.")
       .Add({}, counts.failing ? 1.0 : 0.0);
+  families->Gauge("eventvirtual_journal_full", "1: it has as many bytes as it may, and takes no event.")
+      .Add({}, counts.full ? 1.0 : 0.0);
+  families->Counter("eventvirtual_journal_refused_total", "Events that could not be written, and were refused.")
+      .Add({}, counts.refused);
+  families->Histogram("eventvirtual_journal_commit_duration_seconds", "How long commits took.")
+      .Add({}, HistogramOf(counts.commit_durations));
   families->Gauge("eventvirtual_journal_pending_changes", "Changes that are not written yet.").Add({}, counts.pending);
   families->Gauge("eventvirtual_journal_size_bytes", "Bytes of the journal and its log of changes.")
       .Add({}, counts.bytes);
+  families->Gauge("eventvirtual_journal_used_bytes", "Bytes of the journal without what is free in it.")
+      .Add({}, counts.used);
+  families->Gauge("eventvirtual_journal_max_bytes", "From so many used bytes on events are refused.")
+      .Add({}, counts.max_bytes);
+  families->Gauge("eventvirtual_dead_letters", "Events that were given up, and are kept.").Add({}, counts.dead_letters);
+  families->Counter("eventvirtual_dead_letters_dropped_total", "The oldest of them, of which there were too many.")
+      .Add({}, counts.dropped_dead_letters);
+}
+
+void AddDurable(const DurableAudit& audit, const DeadLetterSender::Counts& sent, Families* families) {
+  families->Gauge("eventvirtual_durable_events", "Events in the journal that are not delivered yet.")
+      .Add({}, audit.events);
+  families->Gauge("eventvirtual_durable_oldest_age_seconds", "How long the oldest of them has been there.")
+      .Add({}, Seconds(audit.oldest));
+  Family queues = families->Gauge("eventvirtual_durable_queues", "Durable subscriptions that have such events.");
+  queues.Add({{"state", "failing"}}, audit.failing);
+  queues.Add({{"state", "flowing"}}, audit.queues - audit.failing);
+  Family events = families->Gauge("eventvirtual_durable_queue_events", "Events that wait, by subscription.");
+  for (const DurableAudit::Queue& queue : audit.foremost) {
+    events.Add({{"subscription", queue.subscription}}, queue.events);
+  }
+  Family ages = families->Gauge("eventvirtual_durable_queue_oldest_age_seconds", "How long the oldest has waited.");
+  for (const DurableAudit::Queue& queue : audit.foremost) {
+    ages.Add({{"subscription", queue.subscription}}, Seconds(queue.oldest));
+  }
+  Family letters = families->Counter("eventvirtual_dead_letters_sent_total", "Dead letters with a dead_letter_uri.");
+  letters.Add({{"result", "ok"}}, sent.sent);
+  letters.Add({{"result", "failed"}}, sent.failed);
 }
 
 void AddMi(const MiServer& mi, Families* families) {
@@ -319,7 +353,8 @@ void AddCalls(const CallCounts& calls, Families* families) {
 
 }  // namespace
 
-std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints) {
+std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints,
+                        const DurableAudit* durable) {
   const Registry::Audit audit = sources.registry.TakeAudit();
   Families families;
   families.Gauge("eventvirtual_build_info", "1; the label says which version runs.").Add({{"version", kVersion}}, 1.0);
@@ -330,6 +365,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   AddTransports(endpoints, &families);
   if (sources.ingest != nullptr) AddIngest(*sources.ingest, &families);
   if (sources.journal != nullptr) AddJournal(sources.journal->counts(), &families);
+  if (durable != nullptr) AddDurable(*durable, sources.dead_letters->counts(), &families);
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);

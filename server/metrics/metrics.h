@@ -5,6 +5,8 @@
 #include <string>
 
 #include "server/dispatch/dispatcher.h"
+#include "server/durable/dead_letter_sender.h"
+#include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/enroll/enroller.h"
 #include "server/ingest/ingest.h"
@@ -25,6 +27,7 @@ struct MetricSources {
   const Enroller& enroller;
   // Null: not there.
   const Journal* journal = nullptr;
+  const DeadLetterSender* dead_letters = nullptr;
   const Ingest* ingest = nullptr;
   const MiServer* mi = nullptr;
 };
@@ -32,9 +35,14 @@ struct MetricSources {
 // So many endpoints are shown each by itself: those that fail first. What is added up by transport has all of them.
 inline constexpr size_t kShownEndpoints = 100;
 
-// All of it, in Prometheus' text format (version 0.0.4). Nothing is counted here: each number is one that the service
-// keeps anyway, and asking costs who raises nothing. Takes some hundred nanoseconds for each subscription.
-std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints);
+// So many durable subscriptions likewise: those whose events have waited longest.
+inline constexpr size_t kShownQueues = 100;
+
+// All of it, in Prometheus' text format (version 0.0.4); `durable` is null where nothing is durable. Nothing is counted
+// here: each number is one that the service keeps anyway, and asking costs who raises nothing. Takes some hundred
+// nanoseconds for each subscription.
+std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit& endpoints,
+                        const DurableAudit* durable);
 
 }  // namespace eventvirtual
 

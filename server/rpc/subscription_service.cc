@@ -42,6 +42,7 @@ class SubscriptionService::Watcher final : public grpc::ServerWriteReactor<v1::W
 
   void Start() {
     const std::vector<Ref<Subscription>> current = service_.registry_.Watch(this);
+    std::vector<SubscriptionInfo> expired = service_.TakeExpired(event_);
     {
       // What has happened since Watch() returned stands in the queue already: the set and the marker go before it.
       MutexLock lock(&mutex_);
@@ -52,6 +53,9 @@ class SubscriptionService::Watcher final : public grpc::ServerWriteReactor<v1::W
         unsent_.push_back({v1::WatchSubscriptionsResponse::CHANGE_CURRENT, subscription, {}});
       }
       unsent_.push_back({v1::WatchSubscriptionsResponse::CHANGE_SYNCED, nullptr, {}});
+      for (SubscriptionInfo& info : expired) {
+        unsent_.push_back({v1::WatchSubscriptionsResponse::CHANGE_EXPIRED, nullptr, std::move(info)});
+      }
       unsent_.insert(unsent_.end(), since.begin(), since.end());
       limit_ = unsent_.size() + kMaxUnsent;
     }
@@ -189,29 +193,65 @@ void SubscriptionService::FinishAfterCommit(grpc::ServerUnaryReactor* reactor) {
   });
 }
 
-absl::StatusOr<SubscriptionInfo> SubscriptionService::DoUnsubscribe(const v1::UnsubscribeRequest& request,
-                                                                    const ClockBridge& bridge) {
+absl::StatusOr<std::string> SubscriptionService::NameOf(const v1::UnsubscribeRequest& request) const {
   if (request.name().empty() == !request.has_match()) {
     return absl::InvalidArgumentError("name: give either name, or match with event and socket");
   }
-  if (!request.has_match()) return registry_.Unsubscribe(request.name());
-  const absl::StatusOr<SubscriptionSpec> spec = SpecFromWire(request.match(), defaults_, bridge, true);
+  if (!request.has_match()) return request.name();
+  const absl::StatusOr<SubscriptionSpec> spec =
+      SpecFromWire(request.match(), defaults_, ClockBridge(registry_.clock()), true);
   if (!spec.ok()) return spec.status();
-  return registry_.UnsubscribeMatch(*spec);
+  const absl::StatusOr<Registry::Entry> match = registry_.Match(*spec);
+  if (!match.ok()) return match.status();
+  return match->subscription->name();
+}
+
+void SubscriptionService::End(const std::string& name, bool allow_missing, grpc::ServerUnaryReactor* reactor,
+                              v1::UnsubscribeResponse* response) {
+  const absl::StatusOr<SubscriptionInfo> info = registry_.Unsubscribe(name);
+  if (!info.ok()) {
+    const bool fine = absl::IsNotFound(info.status()) && allow_missing;
+    return reactor->Finish(fine ? grpc::Status::OK : ToGrpc(info.status()));
+  }
+  ToWire(*info, ClockBridge(registry_.clock()), response->mutable_subscription());
+  // Whoever has the answer may rely on it: nothing is sent any more.
+  registry_.AfterSends([this, reactor] { FinishAfterCommit(reactor); });
 }
 
 grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerContext* context,
                                                            const v1::UnsubscribeRequest* request,
                                                            v1::UnsubscribeResponse* response) {
-  const ClockBridge bridge(registry_.clock());
-  const absl::StatusOr<SubscriptionInfo> info = DoUnsubscribe(*request, bridge);
-  if (absl::IsNotFound(info.status()) && request->allow_missing()) return Answer(context, absl::OkStatus());
-  if (!info.ok()) return Answer(context, info.status());
-  ToWire(*info, bridge, response->mutable_subscription());
-  // Whoever has the answer may rely on it: nothing is sent any more.
+  const absl::StatusOr<std::string> name = NameOf(*request);
+  if (absl::IsNotFound(name.status()) && request->allow_missing()) return Answer(context, absl::OkStatus());
+  if (!name.ok()) return Answer(context, name.status());
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  registry_.AfterSends([this, reactor] { FinishAfterCommit(reactor); });
+  const Ref<const Subscription> subscription = registry_.Find(*name);
+  if (durable_ == nullptr || !subscription || !subscription->durable) {
+    End(*name, request->allow_missing(), reactor, response);
+    return reactor;
+  }
+  // Counted right before it ends, where the events are: from then on they go.
+  durable_->CountQueue(subscription->queue, [this, name = *name, allow_missing = request->allow_missing(), reactor,
+                                             response](uint64_t events) {
+    response->set_undelivered_count(events);
+    End(name, allow_missing, reactor, response);
+  });
   return reactor;
+}
+
+void SubscriptionService::TellExpired(std::vector<SubscriptionInfo> expired) {
+  MutexLock lock(&mutex_);
+  expired_ = std::move(expired);
+}
+
+std::vector<SubscriptionInfo> SubscriptionService::TakeExpired(absl::string_view event) {
+  std::vector<SubscriptionInfo> taken, left;
+  MutexLock lock(&mutex_);
+  for (SubscriptionInfo& info : expired_) {
+    (event.empty() || event == info.event ? taken : left).push_back(std::move(info));
+  }
+  expired_ = std::move(left);
+  return taken;
 }
 
 grpc::ServerUnaryReactor* SubscriptionService::GetSubscription(grpc::CallbackServerContext* context,

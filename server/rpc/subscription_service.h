@@ -3,9 +3,12 @@
 #define EVENTVIRTUAL_SERVER_RPC_SUBSCRIPTION_SERVICE_H_
 
 #include <set>
+#include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/subscription.grpc.pb.h"
+#include "server/durable/durable_delivery.h"
 #include "server/journal/journal.h"
 #include "server/registry/registry.h"
 #include "server/rpc/wire.h"
@@ -19,6 +22,12 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
 
   // From here on a change is acknowledged when `journal`, which outlives this, has it. Only before anything is served.
   void AcknowledgeAfter(Journal* journal) { journal_ = journal; }
+
+  // Asks `durable`, which outlives this, how many events are left of one that is ended. Likewise.
+  void CountBy(DurableDelivery* durable) { durable_ = durable; }
+
+  // These expired before it served: each is told, once, to the first watch that wants it. Likewise.
+  void TellExpired(std::vector<SubscriptionInfo> expired);
 
   grpc::ServerUnaryReactor* Subscribe(grpc::CallbackServerContext* context, const v1::SubscribeRequest* request,
                                       v1::SubscribeResponse* response) override;
@@ -41,14 +50,19 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
 
   absl::StatusOr<Registry::Subscribed> DoSubscribe(const v1::SubscribeRequest& request, const ClockBridge& bridge);
   void FinishAfterCommit(grpc::ServerUnaryReactor* reactor);
-  absl::StatusOr<SubscriptionInfo> DoUnsubscribe(const v1::UnsubscribeRequest& request, const ClockBridge& bridge);
+  absl::StatusOr<std::string> NameOf(const v1::UnsubscribeRequest& request) const;
+  void End(const std::string& name, bool allow_missing, grpc::ServerUnaryReactor* reactor,
+           v1::UnsubscribeResponse* response);
+  std::vector<SubscriptionInfo> TakeExpired(absl::string_view event);
 
   Registry& registry_;
   const WireDefaults defaults_;
-  Journal* journal_ = nullptr;  // null: nothing is kept
+  Journal* journal_ = nullptr;          // null: nothing is kept
+  DurableDelivery* durable_ = nullptr;  // null: nothing is durable
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
+  std::vector<SubscriptionInfo> expired_ ABSL_GUARDED_BY(mutex_);  // and nobody has been told
 };
 
 }  // namespace eventvirtual

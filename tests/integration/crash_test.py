@@ -5,292 +5,37 @@ the choices of a run, which prints its seed; what the machine does in between is
 
 Four durable subscriptions, each with its own producers, over transports that tell what arrived:
 
-  E_CDR    PARALLEL     unix, flatstore          raised by RaiseStream, WAIT_DURABLE, some batches ahead
-  E_CALL   FAILOVER     http, unix               by single calls, WAIT_DURABLE and WAIT_DELIVERED; the http receiver is sometimes down, or dies
-  E_PIKE   ROUND-ROBIN  tcp with answers, file   by OpenSIPS' reliable tcp ingest
-  E_TAIL   PARALLEL     stream, unix             by single calls; the listener is sometimes away
+  E_CDR    PARALLEL     unix, flatstore                by RaiseStream, WAIT_DURABLE, some batches ahead of the answers
+  E_CALL   FAILOVER     http (sometimes down), unix    by single calls, WAIT_DURABLE and WAIT_DELIVERED
+  E_PIKE   ROUND-ROBIN  tcp with answers, flatstore    by OpenSIPS' reliable tcp ingest
+  E_TAIL   PARALLEL     stream (sometimes away), unix  by single calls, WAIT_DURABLE
 
 and now and then one that expires with a backlog. A life ends under load; or while it starts (also the very first), which
 includes the check and the recovery of the journal; or while SQLite moves its log into the file. Half of the producers
 raise again what was not answered when their service died, under the same id, as a producer should.
 """
 
-import itertools
 import json
 import os
-import queue
 import random
 import socket
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 import unittest
 
-import grpc
-
 from oracle import FAILOVER, PARALLEL, ROUND_ROBIN, Oracle
-from servers import Receiver
+from producers import Caller, Proxy, Streamer
 from service import SERVER, Service, event, eventually, operator, samples_of, subscription
+from subscribers import PATIENCE, File, Listener, Peer
 
 SOAK = os.environ.get("SOAK") == "1"
 CYCLES = int(os.environ.get("CRASH_CYCLES") or (1000 if SOAK else 100))
 AT_LEAST = CYCLES * (1000 if SOAK else 0)  # acknowledged events
 MEAN = 1500 if SOAK else 100               # acknowledged events of one life under load
+CHECKPOINTS = 0.1 if SOAK else 0.05        # of those lives, that end in one
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(1 << 32))
-PATIENCE = 120                             # seconds for what takes one
-
-ESTABLISHED, CLOSE_WAIT = "01", "08"  # include/net/tcp_states.h
-
-
-
-
-# --- subscribers: each has a `uri`. When the service is dead, settle() returns when all that it had sent has been recorded;
-# take() gives what has arrived since the last look: number, payload, and the event's id where the wire shows it.
-
-
-class Lines:
-    """The whole lines that a file has got since the last look."""
-
-    def __init__(self, path):
-        self.path, self.offset = path, 0
-
-    def take(self, dead):
-        """`dead`: nobody writes now. What stands behind the last newline was torn by a kill; its writer ends it with one."""
-        if not os.path.exists(self.path):
-            return []
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            data = file.read()
-        end = data.rfind(b"\n") + 1
-        self.offset += len(data) if dead else end
-        return [line for line in data[:end].decode().splitlines() if line]
-
-
-class File:
-    """flatstore."""
-
-    def __init__(self):
-        self.lines = Lines(os.path.join(tempfile.mkdtemp(prefix="ev", dir="/tmp"), "file"))
-        self.uri = "flatstore:%s?timeout=60s" % self.lines.path
-
-    def settle(self):
-        pass
-
-    def take(self, dead):
-        for line in self.lines.take(dead):
-            _, number, payload = line.split(",", 2)
-            yield int(number), payload, None
-
-
-class Peer:
-    """A receiver in a process of its own: http, tcp or unix."""
-
-    def __init__(self, kind):
-        self.kind, self.receiver, self.up, self.marks = kind, Receiver(kind), True, 0
-        self.lines = Lines(self.receiver.record)
-        self.uri = self.receiver.uri + ("&timeout=60s" if kind == "tcp" else "?encoding=json&timeout=60s")
-
-    def settle(self):
-        what = "the %s receiver has read all that the dead service sent" % self.kind
-        if self.kind == "unix":  # a datagram of ours, behind those of the service
-            self.marks += 1
-            mark = json.dumps({"mark": self.marks}).encode()
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.connect(self.receiver.path)
-                sender.sendall(mark)
-            eventually(lambda: self._ends_with(mark + b"\n"), what, PATIENCE)
-        elif self.up:
-            eventually(self._is_left, what, PATIENCE)
-
-    def _ends_with(self, mark):
-        with open(self.lines.path, "rb") as file:
-            file.seek(max(0, os.path.getsize(self.lines.path) - len(mark)))
-            return file.read() == mark
-
-    def _is_left(self):
-        """It has closed each connection, read to its end; those that it has not taken yet count, too."""
-        with open("/proc/net/tcp") as sockets:
-            fields = [line.split() for line in sockets]
-        return not any(f[1].endswith(":%04X" % self.receiver.port) and f[3] in (ESTABLISHED, CLOSE_WAIT) for f in fields)
-
-    def take(self, dead):
-        for line in self.lines.take(dead):
-            got = json.loads(line)
-            if "mark" not in got:
-                yield int(got["params"]["n"]), got["params"]["payload"], got.get("event_id")
-
-    def die(self):
-        if self.up:
-            self.receiver.kill()
-            self.up = False
-
-    def return_(self):
-        if not self.up:
-            self.receiver.start()
-            self.up = True
-
-
-class Listener:
-    """stream:NAME."""
-
-    def __init__(self, name):
-        self.name, self.uri = name, "stream:%s?timeout=60s" % name
-        self.arrived, self.taken, self.thread = [], 0, None
-
-    def listen_to(self, service):
-        self.thread = threading.Thread(target=self._run, args=(service,), daemon=True)
-        self.thread.start()
-
-    def _run(self, service):
-        answers = queue.Queue()
-        answers.put(event.ListenRequest(name=self.name))
-        try:
-            for delivery in service.events.Listen(iter(answers.get, None)):
-                number, payload = (param.string_value for param in delivery.event.params)
-                self.arrived.append((int(number), payload, delivery.event.event_id))
-                answers.put(event.ListenRequest(acks=[delivery.delivery_id]))
-        except (grpc.RpcError, ValueError):
-            pass  # the service has died, and its channel may be closed already
-        answers.put(None)
-
-    def settle(self):
-        if self.thread is not None:
-            self.thread.join(PATIENCE)
-            assert not self.thread.is_alive(), "the listener does not end"
-            self.thread = None
-
-    def take(self, dead):
-        new, self.taken = self.arrived[self.taken:], len(self.arrived)
-        return new
-
-
-# --- producers: each raises one event after the other, over all lives of the service
-
-
-class Producer:
-    """`unanswered`: those whose service died; they are raised again first, or given up, as `repeats` says."""
-
-    def __init__(self, oracle, flow, name, repeats):
-        self.oracle, self.flow, self.name, self.repeats = oracle, flow, name, repeats
-        self.unanswered, self.fault, self.thread = [], None, None
-
-    def start(self, service, most=None):
-        """Raises until the service dies, or, after what was unanswered, `most` new ones."""
-        again = self.unanswered if self.repeats else []
-        for number in again:
-            self.oracle.repeat(number)
-        self.unanswered, self.left = [], most
-        self.thread = threading.Thread(target=self._run, args=(service, again), daemon=True)
-        self.thread.start()
-
-    def join(self):
-        self.thread.join(PATIENCE)
-        assert not self.thread.is_alive(), self.name + " does not end"
-        assert self.fault is None, self.fault
-
-    def numbers(self, again):
-        yield from again
-        while self.left is None or self.left > 0:
-            self.left = self.left and self.left - 1
-            yield self.oracle.issue(self.flow, self.name, self.gives_ids)
-
-    gives_ids = True
-
-    def fill(self, wire, number):
-        wire.name, wire.event_id = self.flow, self.oracle.event_id(number)
-        wire.params.add(name="n", string_value=str(number))
-        wire.params.add(name="payload", string_value=self.oracle.payload(number))
-
-    def _run(self, service, again):
-        try:
-            self.work(service, again)
-        except (grpc.RpcError, OSError) as error:  # it has died, if it may
-            died = not isinstance(error, grpc.RpcError) or error.code() == grpc.StatusCode.UNAVAILABLE
-            if not died or self.left is not None:
-                self.fault = "%s: %r" % (self.name, error)
-        except AssertionError as error:
-            self.fault = "%s: %s" % (self.name, error)
-
-
-class Caller(Producer):
-    """Single calls. An answer of WAIT_DELIVERED is an acknowledgement, too, however the first round has ended."""
-
-    def __init__(self, *of_producer, wait=event.WAIT_DURABLE):
-        super().__init__(*of_producer)
-        self.wait = wait
-
-    def work(self, service, again):
-        for number in self.numbers(again):
-            request = event.RaiseRequest(wait=self.wait)
-            self.fill(request.event, number)
-            self.unanswered.append(number)
-            answer = service.events.Raise(request, timeout=PATIENCE)
-            self.unanswered.pop()
-            if answer.matched_subscriptions > 0:
-                self.oracle.acknowledge(number)
-
-
-class Streamer(Producer):
-    """Batches, some of which are ahead of the answers."""
-
-    BATCH, AHEAD = 20, 4
-
-    def work(self, service, again):
-        numbers, slots = self.numbers(again), threading.Semaphore(self.AHEAD)
-        ended = threading.Event()
-
-        def requests():
-            while slots.acquire() and not ended.is_set():
-                batch = list(itertools.islice(numbers, self.BATCH))
-                if not batch:
-                    return
-                request = event.RaiseStreamRequest(sequence=len(batch), wait=event.WAIT_DURABLE)
-                for number in batch:
-                    self.fill(request.events.add(), number)
-                self.unanswered += batch
-                yield request
-
-        try:
-            for answer in service.events.RaiseStream(requests()):
-                assert not answer.failures, answer.failures[0].message
-                for number in self.unanswered[:answer.sequence]:
-                    self.oracle.acknowledge(number)
-                del self.unanswered[:answer.sequence]
-                slots.release()
-        finally:
-            ended.set()
-            slots.release()
-
-
-class Proxy(Producer):
-    """As OpenSIPS does: JSON-RPC requests over tcp, some of which are ahead of the answers. They have no ids."""
-
-    AHEAD, gives_ids = 20, False
-
-    def work(self, service, again):
-        host, port = service.ingest[0].split(":")[1:]
-        decoder, text, numbers = json.JSONDecoder(), "", self.numbers(again)
-        with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
-            while ahead := list(itertools.islice(numbers, self.AHEAD)):
-                self.unanswered += ahead
-                connection.sendall("".join(json.dumps({
-                    "jsonrpc": "2.0", "id": number, "method": self.flow,
-                    "params": {"n": str(number), "payload": self.oracle.payload(number)}}) for number in ahead).encode())
-                while self.unanswered:
-                    data = connection.recv(1 << 16)
-                    if not data:
-                        return
-                    text = (text + data.decode()).lstrip()
-                    while text:
-                        try:
-                            answer, end = decoder.raw_decode(text)
-                        except ValueError:
-                            break  # the rest is on its way
-                        assert answer.get("result") == "OK" and answer["id"] == self.unanswered[0], answer
-                        self.oracle.acknowledge(self.unanswered.pop(0))
-                        text = text[end:].lstrip()
 
 
 class Expiring:
@@ -305,7 +50,7 @@ class Expiring:
         oracle.subscribe(self.flow, PARALLEL, [self.flow])
         subscribe(service, self.flow, "unix:%s?encoding=json" % self.path, ttl=self.TTL)
         self.over = time.monotonic() + self.TTL
-        caller = Caller(oracle, self.flow, self.flow, False)
+        caller = Caller(oracle, self.flow, self.flow, repeats=False)
         caller.start(service, self.EVENTS)
         caller.join()
 
@@ -369,20 +114,25 @@ class CrashTest(unittest.TestCase):
         self.oracle = Oracle("s%d" % SEED)
         self.starts = []     # seconds until it was ready
         self.ends = {"load": 0, "start": 0, "checkpoint": 0}
-        self.subscribers = {"cdr-unix": Peer("unix"), "cdr-file": File(), "call-http": Peer("http"), "call-unix": Peer("unix"),
-                            "pike-tcp": Peer("tcp"), "pike-file": File(), "tail-stream": Listener("tail"),
-                            "tail-unix": Peer("unix")}
-        self.flows = (("E_CDR", PARALLEL, ["cdr-unix", "cdr-file"]), ("E_CALL", FAILOVER, ["call-http", "call-unix"]),
-                      ("E_PIKE", ROUND_ROBIN, ["pike-tcp", "pike-file"]), ("E_TAIL", PARALLEL, ["tail-stream", "tail-unix"]))
+        self.subscribers = {"cdr-unix": Peer("unix"), "cdr-file": File(),
+                            "call-http": Peer("http"), "call-unix": Peer("unix"),
+                            "pike-tcp": Peer("tcp"), "pike-file": File(),
+                            "tail-stream": Listener("tail"), "tail-unix": Peer("unix")}
+        self.flows = (("E_CDR", PARALLEL, ["cdr-unix", "cdr-file"]),
+                      ("E_CALL", FAILOVER, ["call-http", "call-unix"]),
+                      ("E_PIKE", ROUND_ROBIN, ["pike-tcp", "pike-file"]),
+                      ("E_TAIL", PARALLEL, ["tail-stream", "tail-unix"]))
         for name, policy, subscribers in self.flows:
             self.oracle.subscribe(name, policy, subscribers)
         for peer in self.subscribers.values():
             if isinstance(peer, Peer):
                 self.addCleanup(peer.die)
-        self.producers = [Streamer(self.oracle, "E_CDR", "streamer-1", True), Streamer(self.oracle, "E_CDR", "streamer-2", False),
-                          Caller(self.oracle, "E_CALL", "caller-1", True, wait=event.WAIT_DELIVERED),
-                          Caller(self.oracle, "E_CALL", "caller-2", False), Proxy(self.oracle, "E_PIKE", "proxy", False),
-                          Caller(self.oracle, "E_TAIL", "caller-3", True)]
+        self.producers = [Streamer(self.oracle, "E_CDR", "streamer-1", repeats=True),
+                          Streamer(self.oracle, "E_CDR", "streamer-2", repeats=False),
+                          Caller(self.oracle, "E_CALL", "caller-1", repeats=True, wait=event.WAIT_DELIVERED),
+                          Caller(self.oracle, "E_CALL", "caller-2", repeats=False),
+                          Proxy(self.oracle, "E_PIKE", "proxy", repeats=False),
+                          Caller(self.oracle, "E_TAIL", "caller-3", repeats=True)]
         self.expiring = None
 
     def collect(self, dead):
@@ -393,14 +143,26 @@ class CrashTest(unittest.TestCase):
                 self.oracle.arrived(name, number, payload, event_id)
 
     def await_arrivals(self):
-        """Until nothing is owed. Gives up, and leaves it to the verdict, when nothing comes for longer than any pause between
-        two rounds (30 s)."""
+        """Until nothing is owed. Gives up, and leaves it to the verdict, when nothing comes for longer than any pause
+        between two rounds (30 s)."""
         owed, end = None, 0
         while owed is None or owed and time.monotonic() < end:
             self.collect(dead=False)
             left = len(self.oracle.owed())
             if left != owed:
                 owed, end = left, time.monotonic() + PATIENCE / 2
+            time.sleep(0.02)  # between two looks
+
+    def metrics_at_rest(self, service):
+        """When what nobody was told of has been delivered, too; or, for the verdict, as they are after a while."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            status, text = service.get("/metrics")
+            samples, _ = samples_of(text if status == 200 else "")
+            if samples and not any(value for series, value in samples.items() if self.oracle.is_pending(series)):
+                return samples
+            if time.monotonic() > end:
+                return samples
             time.sleep(0.02)  # between two looks
 
     def start(self):
@@ -439,11 +201,12 @@ class CrashTest(unittest.TestCase):
         service = self.start()
         if self.oracle.acknowledged == 0:
             for name, policy, subscribers in self.flows:
-                subscribe(service, name, "virtual:%s %s" % (policy, " ".join(self.subscribers[s].uri for s in subscribers)))
+                uris = " ".join(self.subscribers[subscriber].uri for subscriber in subscribers)
+                subscribe(service, name, "virtual:%s %s" % (policy, uris))
         if self.chance.random() < 0.7:
             self.subscribers["tail-stream"].listen_to(service)
         self.attend_expiring(service)
-        kind = "checkpoint" if self.chance.random() < (0.1 if SOAK else 0.05) else "load"
+        kind = "checkpoint" if self.chance.random() < CHECKPOINTS else "load"
         target = self.oracle.acknowledged + self.chance.randrange(1, 2 * MEAN)
         written = self.checkpoints()
         for producer in self.producers:
@@ -508,9 +271,7 @@ class CrashTest(unittest.TestCase):
             for producer in self.producers:
                 producer.join()
             self.await_arrivals()
-            eventually(lambda: service.get("/metrics")[0] == 200, "metrics")
-            samples, _ = samples_of(service.get("/metrics")[1])
-            self.oracle.audit(samples)
+            self.oracle.audit(self.metrics_at_rest(service))
             for number in dead_letters(service):
                 self.oracle.bury(number)
             self.assertEqual(service.stop(), 0)

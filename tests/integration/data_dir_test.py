@@ -97,6 +97,22 @@ class DataDirTest(unittest.TestCase):
         service = Service("--data_dir=" + self.data, "--transport_defaults=rabbitmq:timeout=7s")
         found = self.listed(service)
         self.assertEqual([s.event for s in found.values()], ["E_LONG"])
+        Response = subscription.WatchSubscriptionsResponse
+
+        def told():
+            watch = service.subscriptions.WatchSubscriptions(subscription.WatchSubscriptionsRequest(), timeout=60)
+            changes = [next(watch), next(watch)]  # the one that lives, and SYNCED
+            service.subscribe("E_NEXT", "flatstore:/tmp/z")
+            while changes[-1].subscription.event != "E_NEXT":
+                changes.append(next(watch))
+            watch.cancel()
+            return [(c.change, c.subscription.event) for c in changes if c.change == Response.CHANGE_EXPIRED]
+        self.assertEqual(told(), [(Response.CHANGE_EXPIRED, "E_SHORT")])
+        service.subscriptions.Unsubscribe(subscription.UnsubscribeRequest(match=subscription.Subscription(
+            event="E_NEXT", socket="flatstore:/tmp/z")), timeout=10)
+        self.assertEqual(told(), [], "once")
+        service.subscriptions.Unsubscribe(subscription.UnsubscribeRequest(match=subscription.Subscription(
+            event="E_NEXT", socket="flatstore:/tmp/z")), timeout=10)
         (name, long), = found.items()
         self.assertEqual(long.socket, created[name].socket)
         self.assertLess(long.remaining_ttl.seconds, 1000)

@@ -247,7 +247,8 @@ class DurableTest(unittest.TestCase):
         service = Service("--data_dir=" + self.data)
         self.addCleanup(service.stop)
         self.assertIn("flatstore:" + path, service.evctl("get", name, "-o", "json").stdout)
-        service.evctl("unsubscribe", name)
+        self.assertIn("100 events were not delivered; they go to flatstore:" + path,
+                      service.evctl("unsubscribe", name).stdout)
 
         def lines():
             with open(path) as file:

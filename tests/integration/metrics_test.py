@@ -13,6 +13,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+import grpc
+
 from service import Service, event, eventually, free_port, samples_of
 
 RULES = "deploy/prometheus/alerts.yml"
@@ -110,7 +112,8 @@ class MetricsTest(unittest.TestCase):
         """So that each family has a series."""
         self.service.subscribe("E_FILE", "flatstore:" + os.path.join(self.dir, "events"))
         self.service.subscribe("E_DOWN", "tcp:127.0.0.1:%d" % free_port())
-        for name in ("E_FILE", "E_DOWN"):
+        self.service.evctl("subscribe", "E_CDR", "stream:nobody", "--durable")
+        for name in ("E_FILE", "E_DOWN", "E_CDR"):
             self.service.raise_event(name)
 
     def test_promtool_finds_nothing_to_say_of_them(self):
@@ -169,6 +172,41 @@ class MetricsTest(unittest.TestCase):
         calls = 'grpc_server_handled_total{grpc_service="eventvirtual.v1.EventService",grpc_method="Raise",grpc_code="OK"}'
         self.assertEqual(self.value(calls), 4)
         self.assertNotIn("s3cret", self.metrics())
+
+    def test_a_full_journal_is_told_everywhere_and_no_more_when_there_is_room(self):
+        service = Service("--data_dir=" + os.path.join(self.dir, "small"), "--journal_max_bytes=%d" % (1 << 20))
+        self.addCleanup(service.stop)
+        name = service.evctl("subscribe", "E_CDR", "stream:nobody", "--durable").stdout.split()[1].rstrip(",")
+
+        def value(series):
+            return samples_of(service.get("/metrics")[1])[0].get(series)
+
+        def journal():
+            return json.loads(service.get("/status.json")[1])["journal"]
+        self.assertEqual(service.get("/readyz"), (200, "ready\n"))
+        self.assertEqual((value("eventvirtual_journal_full"), journal()["state"]), (0, "ok"))
+        raised = 0
+        with self.assertRaises(grpc.RpcError) as refused:
+            while raised < 100:
+                service.raise_event("E_CDR", wait=event.WAIT_DURABLE, text="x" * 50000)
+                raised += 1
+        self.assertEqual(refused.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED)
+        self.assertEqual(value("eventvirtual_journal_full"), 1)
+        self.assertEqual(value("eventvirtual_journal_refused_total"), 1)
+        self.assertEqual(value("eventvirtual_durable_events"), raised)
+        self.assertEqual(value('eventvirtual_durable_queue_events{subscription="%s"}' % name), raised)
+        status, text = service.get("/readyz")
+        self.assertEqual(status, 200, "all other events go on")
+        self.assertIn("--journal_max_bytes", text)
+        self.assertEqual(journal()["state"], "full")
+        self.assertIn("--journal_max_bytes", journal()["error"])
+
+        service.evctl("unsubscribe", name)
+        eventually(lambda: value("eventvirtual_dead_letters") == raised, "they are dead letters", 60)
+        service.evctl("dead-letters", "purge", "--force")
+        eventually(lambda: value("eventvirtual_journal_full") == 0, "it has room", 60)
+        self.assertEqual(service.get("/readyz"), (200, "ready\n"))
+        self.assertEqual((journal()["state"], journal()["dead_letters"]), ("ok", 0))
 
     def test_what_has_gone_stays_in_the_sums(self):
         count = 'eventvirtual_deliveries_total{event="E_GONE",transport="flatstore",outcome="delivered"}'

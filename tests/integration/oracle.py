@@ -171,10 +171,13 @@ class Oracle:
         """The metrics of a service that has nothing to do any more, by series."""
         for book in ("subscriptions", "endpoints"):
             self._account('eventvirtual_books_imbalance{book="%s"}' % book, samples)
-        self._account("eventvirtual_raises_pending", samples)
-        for series in samples:
-            if series.startswith("eventvirtual_deliveries_pending"):
-                self._account(series, samples)
+        for series in sorted({"eventvirtual_raises_pending", *filter(self.is_pending, samples)}):
+            self._account(series, samples)
+
+    @staticmethod
+    def is_pending(series):
+        """Whether it counts what is still on its way."""
+        return series.startswith(("eventvirtual_raises_pending", "eventvirtual_deliveries_pending"))
 
     def _account(self, series, samples):
         if samples.get(series) != 0:

@@ -26,15 +26,31 @@ class AdminTest : public testing::Test {
                         std::move(reply).Send({200, "text/plain", "more"});
                       }});
     return AdminServer::Listen(
-        addresses, loop_, [this] { return ready_.load(); }, std::move(routes));
+        addresses, loop_,
+        [this] {
+          return AdminServer::Readiness{ready_.load(), trouble_};
+        },
+        std::move(routes));
   }
   static HttpClient::Response Get(HttpClient& client, const std::string& path) {
     return client.Ask("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n");
   }
 
   std::atomic<bool> ready_{false};
+  absl::Status trouble_;  // written before anything is asked
   EventLoop loop_{"admin"};
 };
+
+TEST_F(AdminTest, WhatDoesNotWorkIsSaidAndIsNoReasonToTakeItOutOfService) {
+  trouble_ = absl::ResourceExhaustedError("the journal is full");
+  ready_ = true;
+  const auto admin = Listen({"127.0.0.1:0"});
+  ASSERT_TRUE(admin.ok());
+  HttpClient client((*admin)->addresses()[0]);
+  const HttpClient::Response answer = Get(client, "/readyz");
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, "ready\nthe journal is full\n");
+}
 
 TEST_F(AdminTest, IsAliveFromTheStartAndReadyOnlyWhileItServes) {
   const auto admin = Listen({"127.0.0.1:0"});

@@ -32,7 +32,11 @@ class StatusPageTest : public testing::Test {
   StatusBoard board_{world_.registry, world_.pool, world_.dispatcher, {}};
   EventLoop loop_{"admin"};
   const std::unique_ptr<AdminServer> admin_ = *AdminServer::Listen(
-      {"127.0.0.1:0"}, loop_, [] { return true; }, StatusRoutes(board_));
+      {"127.0.0.1:0"}, loop_,
+      [] {
+        return AdminServer::Readiness{true, absl::OkStatus()};
+      },
+      StatusRoutes(board_));
   HttpClient client_{admin_->addresses()[0]};
 };
 

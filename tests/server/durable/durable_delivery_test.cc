@@ -194,6 +194,48 @@ TEST_F(DurableTest, WhatIsNotDeliveredInItsTimeBecomesADeadLetterWithItsAttempts
   EXPECT_FALSE(life.Has("a"));
 }
 
+// What an operator sees of one that is stuck, over two lives.
+TEST_F(DurableTest, WhatWaitsIsCountedAndHowLongAlsoInTheNextLife) {
+  const auto audit = [](Life& life, size_t foremost) {
+    DurableAudit taken;
+    life.durable->TakeAudit(foremost, [&taken](DurableAudit all) { taken = std::move(all); });
+    life.Settle();
+    return taken;
+  };
+  {
+    Life life(folder_);
+    const std::string stuck = life.Subscribe("E", "fake:a?timeout=1h");
+    const std::string fine = life.Subscribe("F", "fake:b?timeout=1h");
+    EXPECT_EQ(audit(life, 10).queues, 0u);
+    life.world.fake->at("a").connect_error = absl::UnavailableError("connection refused");
+    for (int i = 1; i <= 5; ++i) life.Raise("E", i);
+    life.Settle();
+    life.Advance(absl::Minutes(20));
+    for (int i = 6; i <= 8; ++i) life.Raise("F", i);
+    life.Settle();
+    DurableAudit all = audit(life, 1);
+    EXPECT_EQ(all.events, 8u);
+    EXPECT_EQ(all.queues, 2u);
+    EXPECT_EQ(all.failing, 1u);
+    EXPECT_GE(all.oldest, absl::Minutes(20));
+    ASSERT_THAT(all.foremost, SizeIs(1)) << "the oldest";
+    EXPECT_EQ(all.foremost[0].subscription, stuck);
+    EXPECT_EQ(all.foremost[0].events, 5u);
+    EXPECT_TRUE(all.foremost[0].failing);
+    while (life.Has("b")) life.End("b");
+    all = audit(life, 10);
+    EXPECT_EQ(all.events, 5u);
+    EXPECT_EQ(all.queues, 1u) << "what is empty is not listed";
+  }
+  Life life(folder_);
+  DurableAudit all = audit(life, 10);
+  EXPECT_EQ(all.events, 5u);
+  while (life.Has("a")) life.End("a");
+  all = audit(life, 10);
+  EXPECT_EQ(all.events, 0u);
+  EXPECT_EQ(all.oldest, absl::ZeroDuration());
+}
+
 TEST_F(DurableTest, StaleEventsAreNotSent) {
   {
     Life life(folder_);

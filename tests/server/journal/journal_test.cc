@@ -13,6 +13,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -322,7 +323,50 @@ TEST_F(JournalTest, AnEventThatCannotBeWrittenIsRefusedAndLaterOnesAreTaken) {
   EXPECT_THAT(records, ::testing::ElementsAre("first", "last"));
 }
 
-TEST_F(JournalTest, TellsWhichQueuesHaveEventsWithoutReadingThem) {
+TEST_F(JournalTest, ThatItCanBeWrittenAgainIsNoticedAlsoWhenNobodyAsks) {
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const std::unique_ptr<Journal> journal = Open();
+  EXPECT_TRUE(journal->health().ok());
+  const rlimit full = {1, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  EXPECT_FALSE(Append(*journal, "x").ok());
+  EXPECT_TRUE(journal->counts().failing);
+  EXPECT_FALSE(journal->health().ok());
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  const absl::Time deadline = absl::Now() + kPatience;
+  while (!journal->health().ok() && absl::Now() < deadline) std::this_thread::yield();
+  EXPECT_TRUE(journal->health().ok());
+  EXPECT_FALSE(journal->counts().failing);
+  EXPECT_EQ(journal->counts().refused, 1u);
+  EXPECT_EQ(journal->counts().commits, journal->counts().commit_durations.total);
+}
+
+TEST_F(JournalTest, OneThatIsFullSaysSoUntilWhatItRefusedWouldBeTaken) {
+  const absl::StatusOr<std::unique_ptr<Journal>> opened =
+      Journal::Open(folder_ / "data", Journal::Sync::kNormal, uint64_t{1} << 20);
+  ASSERT_TRUE(opened.ok());
+  Journal& journal = **opened;
+  const std::string big(100000, 'x');
+  absl::Status refused;
+  for (int i = 0; i < 100 && refused.ok(); ++i) refused = Append(journal, big);
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_TRUE(journal.counts().full);
+  EXPECT_FALSE(journal.counts().failing);
+  EXPECT_THAT(Text(journal.health()), HasSubstr("--journal_max_bytes"));
+  EXPECT_EQ(journal.counts().max_bytes, uint64_t{1} << 20);
+  EXPECT_GT(journal.counts().used, uint64_t{1} << 19);
+  ASSERT_TRUE(Append(journal, "small").ok()) << "that much there is room for";
+  EXPECT_TRUE(journal.counts().full);
+  journal.Change([](EventTable& table) { return table.Erase(1, 0, 2); }, nullptr);
+  ASSERT_TRUE(Committed(journal).ok());
+  EXPECT_FALSE(journal.counts().full);
+  EXPECT_TRUE(journal.health().ok());
+  EXPECT_TRUE(Append(journal, big).ok());
+}
+
+TEST_F(JournalTest, TellsWhichQueuesHaveEventsAndHowMany) {
   {
     const std::unique_ptr<Journal> journal = Open();
     SavedSubscription saved = Saved("billing");
@@ -338,6 +382,7 @@ TEST_F(JournalTest, TellsWhichQueuesHaveEventsWithoutReadingThem) {
   EXPECT_EQ(backlogs[0].queue, 7u);
   EXPECT_EQ(backlogs[0].subscription, "billing");
   EXPECT_EQ(backlogs[0].last, 3u);
+  EXPECT_EQ(backlogs[0].events, 2u);
   EXPECT_EQ(backlogs[1].queue, 900u);
   EXPECT_EQ(journal->last_sequence(), 3u);
   EXPECT_GE(journal->last_queue(), 900u) << "no other ever gets this number";

@@ -90,6 +90,7 @@ TEST_F(SubscriptionStoreTest, WhatEndedStaysEndedAndARefreshIsKept) {
   for (int lives = 0; lives < 3; ++lives) {
     Life life(folder_);
     EXPECT_THAT(life.Names(), ElementsAre(kept, refreshed));
+    EXPECT_GT(life.world.registry.Get(refreshed)->expires - life.world.loop.Now(), absl::Hours(4));
   }
 }
 
