@@ -166,7 +166,10 @@ absl::Status Registry::Admit(const SubscriptionSpec& spec, const Resolved& resol
     const absl::Status status = catalog_.Admit(resolved.destinations[i].target);
     if (!status.ok()) return AtSubscriber(status, i, spec.subscribers.size());
   }
-  return absl::OkStatus();
+  if (spec.delivery.dead_letter_uri.empty() || spec.queue != 0) return absl::OkStatus();
+  const absl::Status status = catalog_.Admit(resolved.dead_letters);
+  return status.ok() ? status
+                     : absl::Status(status.code(), absl::StrCat("delivery.dead_letter_uri: ", status.message()));
 }
 
 Registry::Key Registry::KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
