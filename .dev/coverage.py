@@ -12,7 +12,9 @@ import sys
 LINES = 90  # per cent, of everything
 BRANCHES = 80
 # Every branch: what decides where an event goes and what is read back from a damaged disk.
-WHOLE = re.compile(r"server/(dispatch/policy|registry/(virtual_socket|filter)|journal/journal|destinations/\w+)\.(cc|h)$")
+WHOLE = re.compile(
+    r"(server/(dispatch/policy|registry/(virtual_socket|filter)|journal/journal)|transports/io/destination_policy)\.(cc|h)$")
+OUR_OWN = "EV_CHECK("  # the branch into it is taken by a bug of ours alone
 
 
 class Count:
@@ -55,6 +57,9 @@ def main():
             for times in branches.values():
                 counts[1].add(times)
         open_lines = sorted({number for (number, _), times in branches.items() if times == 0})
+        if WHOLE.match(name):
+            source = open(name).read().split("\n")
+            open_lines = [number for number in open_lines if OUR_OWN not in source[number - 1]]
         if WHOLE.match(name) and open_lines:
             missed.append("%s: branches not taken in line %s" % (name, ", ".join(map(str, open_lines))))
     for folder in sorted(folders, key=lambda folder: (folder == "all", folder)):
