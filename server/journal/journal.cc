@@ -198,7 +198,9 @@ struct Journal::Writer {
     for (const std::string& pragma :
          {std::string("PRAGMA locking_mode = EXCLUSIVE"), std::string("PRAGMA journal_mode = WAL"),
           absl::StrCat("PRAGMA synchronous = ", sync == Sync::kFull ? "FULL" : "NORMAL"),
-          absl::StrCat("PRAGMA wal_autocheckpoint = ", kCheckpointPages)}) {
+          absl::StrCat("PRAGMA wal_autocheckpoint = ", kCheckpointPages),
+          // To sort many subscriptions at the start it would want a file elsewhere, where this process may not write.
+          std::string("PRAGMA temp_store = MEMORY")}) {
       if (absl::Status status = database->Run(pragma); !status.ok()) return status;
     }
     const absl::StatusOr<std::string> version = database->Ask("PRAGMA user_version");
@@ -514,7 +516,9 @@ absl::Status Journal::MakeDirectory(const std::string& directory) {
     fs::create_directories(directory, error);
     if (!error) fs::permissions(directory, fs::perms::owner_all, error);
   }
-  return error ? absl::UnavailableError(absl::StrCat(directory, ": ", error.message())) : absl::OkStatus();
+  const fs::path real = error ? fs::path() : fs::canonical(directory, error);
+  if (error) return absl::UnavailableError(absl::StrCat(directory, ": ", error.message()));
+  return Named(SyncFolders(real), directory);
 }
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(const std::string& directory, Sync sync, uint64_t max_bytes) {

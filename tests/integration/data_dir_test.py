@@ -130,6 +130,23 @@ class DataDirTest(unittest.TestCase):
         self.assertEqual(list(self.listed(service)), [name])
         self.assertEqual(service.stop(), 0)
 
+    def test_more_subscriptions_than_sqlite_sorts_in_its_cache_are_there_again(self):
+        service = Service("--data_dir=" + self.data)
+        calls = []
+        for number in range(20000):
+            request = subscription.SubscribeRequest()
+            request.subscription.event, request.subscription.socket = "E_%d" % number, "udp:127.0.0.1:9"
+            request.subscription.ttl.FromSeconds(3600)
+            calls.append(service.subscriptions.Subscribe.future(request, timeout=60))
+            if len(calls) > 500:
+                calls.pop(0).result()
+        for call in calls:
+            call.result()
+        service.kill()
+        service = Service("--data_dir=" + self.data)
+        self.addCleanup(service.stop)
+        self.assertEqual(len(self.listed(service)), 20000)
+
     def test_a_damaged_journal_is_moved_aside_with_a_word_and_a_second_process_is_refused(self):
         os.makedirs(self.data)
         with open(os.path.join(self.data, "journal.db"), "wb") as file:
