@@ -51,7 +51,7 @@ SandboxPaths PathsOf(const Options& options) {
 
 // Before there is another thread: it holds for the calling one and those to come.
 SandboxGaps CloseIn(const Options& options) {
-  if (!options.sandbox) return {"--nosandbox", "--nosandbox"};
+  if (!options.sandbox) return {};
   if (!options.data_dir.empty()) Journal::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
   return EnterSandbox(PathsOf(options));
 }

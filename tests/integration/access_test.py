@@ -13,7 +13,7 @@ import urllib.request
 
 import grpc
 
-from service import EVCTL, SERVER, Service, event, eventually, operator, samples_of, subscription
+from service import EVCTL, FLAGS, SERVER, Service, event, eventually, operator, samples_of, subscription
 
 ROTATE_SECONDS = 600 if os.environ.get("SOAK") == "1" else 15
 
@@ -346,7 +346,7 @@ class AccessTest(unittest.TestCase):
             (["--access=" + self.write("good", "unix operator\n"), "--tokens=" + token], ("--tokens", "line 1", "sha256sum")),
         ):
             with self.subTest(flags):
-                done = subprocess.run([SERVER, "--listen=127.0.0.1:0", *flags], stderr=subprocess.PIPE, text=True, timeout=60)
+                done = subprocess.run([SERVER, *FLAGS, "--listen=127.0.0.1:0", *flags], stderr=subprocess.PIPE, text=True, timeout=60)
                 self.assertEqual(done.returncode, 1)
                 for word in words:
                     self.assertIn(word, done.stderr)

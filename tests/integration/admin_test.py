@@ -5,7 +5,7 @@ import socket
 import subprocess
 import unittest
 
-from service import SERVER, Service, event, eventually, free_port
+from service import FLAGS, SERVER, Service, event, eventually, free_port
 
 
 class AdminTest(unittest.TestCase):
@@ -42,7 +42,7 @@ class AdminTest(unittest.TestCase):
 
     def test_an_address_that_will_not_do_is_named_with_the_way_out(self):
         for address in (self.service.http, "localhost:7063"):
-            done = subprocess.run([SERVER, "--listen=127.0.0.1:0", "--http=" + address], stderr=subprocess.PIPE,
+            done = subprocess.run([SERVER, *FLAGS, "--listen=127.0.0.1:0", "--http=" + address], stderr=subprocess.PIPE,
                                   text=True)
             self.assertEqual(done.returncode, 1)
             self.assertIn(r'--http: cannot listen on \"%s\"' % address, done.stderr)

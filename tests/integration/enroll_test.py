@@ -13,7 +13,7 @@ import unittest
 import urllib.request
 
 from servers import Server
-from service import SERVER, Service, event, eventually, operator, subscription
+from service import FLAGS, SERVER, Service, event, eventually, operator, subscription
 
 OPENSIPS = os.path.join(os.path.dirname(__file__), "opensips_stand_in.py")
 AGAIN = 5  # seconds until the service is enrolled again, whatever has happened
@@ -297,7 +297,7 @@ class EnrollTest(unittest.TestCase):
             (["--enroll_import", "--ingest=tcp:127.0.0.1:0"], "without --enroll"),
         ):
             with self.subTest(flags):
-                done = subprocess.run([SERVER, "--listen=127.0.0.1:0", *flags], stdout=subprocess.PIPE,
+                done = subprocess.run([SERVER, *FLAGS, "--listen=127.0.0.1:0", *flags], stdout=subprocess.PIPE,
                                       stderr=subprocess.STDOUT, text=True, timeout=30)
                 self.assertEqual(done.returncode, 1, done.stdout)
                 self.assertIn(words, done.stdout)

@@ -15,7 +15,7 @@ if __name__ == "__main__" and os.environ.get("OWN_MOUNTS") != "1":
     os.environ["OWN_MOUNTS"] = "1"
     os.execvp("unshare", ["unshare", "--user", "--map-root-user", "--mount", sys.executable, *sys.argv])
 
-from service import SERVER, Service, event, eventually, subscription
+from service import FLAGS, SERVER, Service, event, eventually, subscription
 
 DISK_BYTES = 4 << 20
 PAYLOAD = "x" * 20000
@@ -52,7 +52,7 @@ class FullDiskTest(unittest.TestCase):
         """What a server says on stderr that cannot start; twice, for the second time is no other."""
         texts = []
         for _ in range(2):
-            done = subprocess.run([SERVER, "--listen=127.0.0.1:0", "--data_dir=" + self.data], stderr=subprocess.PIPE,
+            done = subprocess.run([SERVER, *FLAGS, "--listen=127.0.0.1:0", "--data_dir=" + self.data], stderr=subprocess.PIPE,
                                   text=True, timeout=120)
             self.assertEqual(done.returncode, 1, done.stderr)
             texts.append(done.stderr)

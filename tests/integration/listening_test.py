@@ -13,7 +13,7 @@ import unittest
 
 import grpc
 
-from service import SERVER, Service, event, event_grpc, eventually, samples_of
+from service import FLAGS, SERVER, Service, event, event_grpc, eventually, samples_of
 
 SOAK = os.environ.get("SOAK") == "1"
 FLOODS = 50 if SOAK else 8
@@ -21,7 +21,7 @@ SPARE = 30  # descriptors that a flood may take
 
 
 def refusal(*flags):
-    done = subprocess.run([SERVER, *flags], stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([SERVER, *FLAGS, *flags], stderr=subprocess.PIPE, text=True, timeout=60)
     return done.returncode, done.stderr
 
 

@@ -117,12 +117,12 @@ class LogTest(unittest.TestCase):
         self.assertEqual((lines[-1]["level"], lines[-1]["msg"]), ("info", "stopped"))
 
     def test_a_start_that_fails_says_why_in_the_format_that_was_asked_for(self):
-        done = subprocess.run([SERVER, "--log_format=json", "--listen=256.0.0.1:1"], stderr=subprocess.PIPE)
+        done = subprocess.run([SERVER, *FLAGS, "--log_format=json", "--listen=256.0.0.1:1"], stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, 1)
         line = [json.loads(line) for line in done.stderr.splitlines()][-1]
         self.assertEqual((line["level"], line["msg"]), ("error", "cannot start"))
         self.assertIn("256.0.0.1:1", line["error"])
-        refused = subprocess.run([SERVER, "--log_format=xml"], stderr=subprocess.PIPE, text=True)
+        refused = subprocess.run([SERVER, *FLAGS, "--log_format=xml"], stderr=subprocess.PIPE, text=True)
         self.assertEqual((refused.returncode, refused.stderr),
                          (1, 'eventvirtuald: --log_format: "xml" is not text or json\n'))
 

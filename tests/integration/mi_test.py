@@ -9,7 +9,7 @@ import tempfile
 import threading
 import unittest
 
-from service import SERVER, Service, eventually, subscription
+from service import FLAGS, SERVER, Service, eventually, subscription
 
 TOOLS = os.path.join(os.environ.get("PYTHON_TOOLS", ""), "bin")
 SUBSCRIBED = "udp:127.0.0.1:9"  # discard: nobody listens there
@@ -203,7 +203,7 @@ class MiTest(unittest.TestCase):
                                ("http:0.0.0.0:0/mi", "is not a loopback address"),
                                ("udp:192.0.2.1:7065", "put a proxy"),
                                ("mi.sock", "write http:host:port/path, udp:host:port or unix:/path")):
-            done = subprocess.run([SERVER, "--listen=127.0.0.1:0", "--mi=" + address], stderr=subprocess.PIPE, text=True,
+            done = subprocess.run([SERVER, *FLAGS, "--listen=127.0.0.1:0", "--mi=" + address], stderr=subprocess.PIPE, text=True,
                                   timeout=60)
             self.assertEqual(done.returncode, 1)
             self.assertIn(r'--mi: cannot listen on \"%s\": ' % address, done.stderr)

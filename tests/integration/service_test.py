@@ -10,7 +10,7 @@ import unittest
 
 import grpc
 
-from service import EVCTL, SERVER, Service, event, eventually, free_port, operator, subscription
+from service import EVCTL, FLAGS, SERVER, Service, event, eventually, free_port, operator, subscription
 
 
 
@@ -455,7 +455,7 @@ class ServiceTest(unittest.TestCase):
         path = "/tmp/ev-config-%d" % os.getpid()
         with open(path, "w") as config:
             config.write("# a comment\nqueue_events = many\nnonsense = 1\nlog_level = warning\n")
-        done = subprocess.run([SERVER, "--config=" + path, "--threads=99", "--max_subscribers=0", "word"],
+        done = subprocess.run([SERVER, *FLAGS, "--config=" + path, "--threads=99", "--max_subscribers=0", "word"],
                               stderr=subprocess.PIPE, text=True)
         os.unlink(path)
         self.assertEqual(done.returncode, 1)
@@ -464,7 +464,7 @@ class ServiceTest(unittest.TestCase):
 
     def test_a_port_in_use_is_named(self):
         service = self.start()
-        done = subprocess.run([SERVER, "--listen=" + service.address], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run([SERVER, *FLAGS, "--listen=" + service.address], stderr=subprocess.PIPE, text=True)
         self.assertEqual(done.returncode, 1)
         self.assertIn(service.address, done.stderr)
 
