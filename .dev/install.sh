@@ -5,12 +5,12 @@ readonly BUILD_PACKAGES=(
   bazel-bootstrap bazel-rules-java g++ libabsl-dev libc-ares-dev libcurl4-openssl-dev libevent-dev libgmock-dev
   libgrpc++-dev libgtest-dev libhiredis-dev libjemalloc-dev libmicrohttpd-dev libmosquitto-dev libnats-dev
   libnghttp2-dev libprotobuf-dev librabbitmq-dev librdkafka-dev libseccomp-dev libsimdjson-dev libsqlite3-dev libssl-dev
-  prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc zlib1g-dev
+  prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc python3-protobuf zlib1g-dev
 )
 readonly TEST_PACKAGES=(
   bash-completion ca-certificates chromium chromium-driver golang-go iproute2 kcat mandoc maven mosquitto nats-server nftables
   nginx-light nodejs openjdk-17-jre-headless openssl prometheus protoc-gen-go protoc-gen-go-grpc python3-grpcio python3-pika
-  python3-protobuf python3-selenium python3-venv rabbitmq-server redis-server systemd util-linux
+  python3-selenium python3-venv rabbitmq-server redis-server systemd util-linux
 )
 readonly LINT_PACKAGES=(clang-format git shellcheck)
 readonly FUZZ_PACKAGES=(clang libclang-rt-14-dev)

@@ -7,10 +7,10 @@ readable for the service's user alone, and is no output.
 
 import base64
 import os
-import subprocess
 import tempfile
 import unittest
 import urllib.parse
+import urllib.request
 
 from service import Service, event, subscription
 
@@ -93,9 +93,11 @@ class SecretsTest(unittest.TestCase):
             outputs[" ".join(words)] = done.stdout + done.stderr
         for path in ("/", "/status.json", "/metrics", "/readyz"):
             outputs[path] = service.get(path)[1]
-        outputs["MI"] = subprocess.run(
-            ["curl", "-s", "-d", '{"jsonrpc":"2.0","id":1,"method":"subscribers_list"}', service.mi[0].replace("http:", "http://", 1)],
-            stdout=subprocess.PIPE, text=True).stdout
+        asked = urllib.request.Request(service.mi[0].replace("http:", "http://", 1),
+                                       b'{"jsonrpc":"2.0","id":1,"method":"subscribers_list"}')
+        with urllib.request.urlopen(asked, timeout=60) as answered:
+            outputs["MI"] = answered.read().decode()
+        self.assertIn("alice", outputs["MI"])
         for row in watch:
             changes.append(str(row))
             if len(changes) >= len(names):
