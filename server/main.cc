@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
@@ -40,7 +41,9 @@ SandboxPaths PathsOf(const Options& options) {
     }
   }
   // Where the socket for OpenSIPS' answers is, if it may not be beside OpenSIPS' own.
-  if (!options.enroll.empty()) paths.writable.push_back("/tmp");
+  for (const std::string& address : options.enroll) {
+    if (absl::StartsWith(address, "unix:")) paths.writable.push_back("/tmp");
+  }
   // Their folders: who changes such a file puts another in its place.
   for (const std::string& file : {options.destinations, options.access, options.tokens, options.tls_cert,
                                   options.tls_key, options.tls_client_ca}) {

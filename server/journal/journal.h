@@ -48,8 +48,8 @@ class Journal {
   };
   using Done = absl::AnyInvocable<void(absl::Status) &&>;
 
-  // Makes `directory`, for the owner alone, unless it is there, and sees that a loss of power does not take it away: after
-  // that, a process may close itself in and not see the folders above it any more. UNAVAILABLE names it. Blocks.
+  // Makes `directory`, for the owner alone, unless it is there, and sees that a loss of power does not take it away:
+  // after that, a process may close itself in and not see the folders above it any more. UNAVAILABLE names it. Blocks.
   static absl::Status MakeDirectory(const std::string& directory);
 
   // Opens DIRECTORY/journal.db, or creates it; blocks. One that was not closed in order is checked as a whole. A
