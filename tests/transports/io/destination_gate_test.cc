@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/transports/io/numeric_address.h"
 #include "tests/transports/io/temporary_folder.h"
 #include "transports/io/stream_socket.h"
 
@@ -23,21 +24,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-sockaddr_storage At(const std::string& host, uint16_t port) {
-  sockaddr_storage storage = {};
-  auto& v4 = reinterpret_cast<sockaddr_in&>(storage);
-  auto& v6 = reinterpret_cast<sockaddr_in6&>(storage);
-  if (inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-  } else {
-    EXPECT_EQ(inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr), 1) << host;
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-  }
-  return storage;
-}
 
 absl::Status Peer(const std::string& host, uint16_t port, int type = SOCK_STREAM) {
   const sockaddr_storage peer = At(host, port);

@@ -13,27 +13,13 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/io/destination_reference.h"
+#include "tests/transports/io/numeric_address.h"
 
 namespace eventvirtual {
 namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-sockaddr_storage At(const std::string& host, uint16_t port = 80) {
-  sockaddr_storage storage = {};
-  auto& v4 = reinterpret_cast<sockaddr_in&>(storage);
-  auto& v6 = reinterpret_cast<sockaddr_in6&>(storage);
-  if (inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1) {
-    v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
-  } else {
-    EXPECT_EQ(inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr), 1) << host;
-    v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
-  }
-  return storage;
-}
 
 absl::Status Check(const DestinationPolicy& policy, const std::string& host, uint16_t port = 80) {
   const sockaddr_storage address = At(host, port);
