@@ -82,7 +82,7 @@ class HttpLink : public Link {
   const HttpPeer peer_;
   const std::string content_type_;
   const std::string name_;
-  const std::string url_;  // without login
+  const Secret url_;  // without login; with the query
   Loop& loop_;
   Host& host_;
   bool ready_ = false;
