@@ -26,6 +26,13 @@ absl::string_view StripBlanks(absl::string_view text) {
   return text;
 }
 
+// Whether a '\' takes the character at `at` as it is.
+bool IsEscaped(absl::string_view text, size_t at) {
+  bool escaped = false;
+  while (at > 0 && text[--at] == '\\') escaped = !escaped;
+  return escaped;
+}
+
 // Bytes of the UTF-8 character that begins at `at`; 1 where it is none.
 size_t CharacterSize(absl::string_view text, size_t at) {
   const auto lead = static_cast<unsigned char>(text[at]);
@@ -198,14 +205,18 @@ std::optional<Filter::Number> Filter::NumberOf(const Value& value) {
 absl::StatusOr<Filter::Condition> Filter::ParseCondition(absl::string_view text, size_t offset,
                                                          std::string* canonical) {
   Condition condition;
-  size_t at = 0;
+  size_t at = 0, end = 0, size = 0;  // the end of the name without the blanks behind it, in the text and as it is
   for (; at < text.size() && !absl::StrContains("=!<>", text.substr(at, 1)); ++at) {
-    if (text[at] == '\\' && ++at == text.size()) return At(offset + at - 1, "'\\' with nothing behind it");
+    const bool is_taken_as_it_is = text[at] == '\\';
+    if (is_taken_as_it_is && ++at == text.size()) return At(offset + at - 1, "'\\' with nothing behind it");
     condition.name.push_back(text[at]);
+    if (!is_taken_as_it_is && IsBlank(text[at])) continue;
+    end = at + 1;
+    size = condition.name.size();
   }
-  const absl::string_view name = StripBlanks(text.substr(0, at));
+  const absl::string_view name = text.substr(0, end);
   const bool escaped = absl::StrContains(name, '\\');
-  condition.name = std::string(StripBlanks(condition.name));
+  condition.name.resize(size);
   if (condition.name.empty()) return At(offset, "no parameter name; write NAME=PATTERN");
   if (at == text.size() || text.substr(at) == "!") {
     return At(offset + at, absl::StrCat("no operator behind the parameter name; write = != < <= > or >="));
@@ -262,9 +273,7 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
       part.remove_prefix(1);
       ++begin;
     }
-    while (!part.empty() && IsBlank(part.back()) && (part.size() < 2 || part[part.size() - 2] != '\\')) {
-      part.remove_suffix(1);
-    }
+    while (!part.empty() && IsBlank(part.back()) && !IsEscaped(part, part.size() - 1)) part.remove_suffix(1);
     if (part.empty()) return At(begin, "a condition is missing; write NAME=PATTERN, several joined by \" && \"");
     if (filter.conditions_.size() == kMaxConditions) {
       return At(begin, absl::StrCat("more than ", kMaxConditions, " conditions"));

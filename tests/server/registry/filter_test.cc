@@ -135,6 +135,8 @@ TEST(Filter, HasOneWayToBeWritten) {
   EXPECT_EQ(Filter::Parse("a=b\\ ")->text(), "a=b\\ ");
   EXPECT_EQ(Filter::Parse("a=x \\&& y")->text(), "a=x \\&& y");
   EXPECT_EQ(Filter::Parse("a=")->text(), "a=");
+  EXPECT_EQ(Filter::Parse("a\\  =b")->text(), "a\\ =b");
+  EXPECT_EQ(Filter::Parse("a=x\\\\  && b=1")->text(), "a=x\\\\ && b=1");
 }
 
 TEST(Filter, ARefusalNamesThePositionAndWhatIsTaken) {
