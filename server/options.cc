@@ -93,7 +93,7 @@ ABSL_FLAG(int64_t, queue_events, 10000, "events that may wait for one subscriber
 ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscriber; 4096 to 2^40");
 ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
 ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
-ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
+ABSL_FLAG(int64_t, max_streams, 100, "calls that one gRPC connection may have open; 1 to 1000000");
 ABSL_FLAG(
     int64_t, rpc_memory, 256 << 20,
     "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
