@@ -103,11 +103,14 @@ absl::Status WriteAgain(const std::string& path) {
 
 // Where to put a damaged `path`; of many the last is given up for it.
 std::string FreeName(const std::string& path) {
-  std::error_code error;
+  const auto is_there = [](const std::string& file) {
+    std::error_code error;
+    return std::filesystem::exists(file, error);
+  };
   std::string name;
   for (int number = 1; number <= kMaxDamaged; ++number) {
     name = absl::StrCat(path, ".damaged-", number);
-    if (!std::filesystem::exists(name, error) && !std::filesystem::exists(name + "-wal", error)) break;
+    if (!is_there(name) && !is_there(name + "-wal")) break;
   }
   return name;
 }

@@ -73,7 +73,7 @@ absl::StatusOr<size_t> CheckSet(absl::string_view pattern, size_t at, size_t off
   if (at < pattern.size() && pattern[at] == '!') ++at;
   if (at < pattern.size() && pattern[at] == ']') return At(offset + at, "an empty set; write \\] for the character");
   const auto member = [&pattern](size_t* at) -> int {
-    if (*at < pattern.size() && pattern[*at] == '\\') ++*at;
+    if (pattern[*at] == '\\') ++*at;
     return *at < pattern.size() ? static_cast<unsigned char>(pattern[(*at)++]) : -1;
   };
   while (at < pattern.size() && pattern[at] != ']') {

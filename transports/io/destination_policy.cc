@@ -140,11 +140,11 @@ DestinationPolicy::Network DestinationPolicy::Known(absl::string_view text) {
   return networks->front();
 }
 
-const std::vector<DestinationPolicy::Never>& DestinationPolicy::NeverAllowed() {
+std::vector<DestinationPolicy::Never> DestinationPolicy::NeverAllowed() {
   // Registries of IANA: iana-ipv4-special-registry, iana-ipv6-special-registry. The addresses of clouds are from their
   // manuals: Azure's WireServer, Alibaba's and Oracle's metadata; AWS', Google's and Scaleway's over IPv6. Over IPv4
   // all others are 169.254.169.254.
-  static const auto* const never = new std::vector<Never>{
+  return {
       {Known("0.0.0.0/8"), "an unspecified address, which is this host itself"},
       {Known("169.254.0.0/16"), "a link-local address, where clouds serve credentials"},
       {Known("168.63.129.16/32"), "an address of a cloud's own services"},
@@ -163,7 +163,6 @@ const std::vector<DestinationPolicy::Never>& DestinationPolicy::NeverAllowed() {
       {Known("2001::/32"), "an address that stands for one of IPv4"},        // Teredo
       {Known("2002::/16"), "an address that stands for one of IPv4"},        // 6to4
   };
-  return *never;
 }
 
 DestinationPolicy DestinationPolicy::Default() {
@@ -263,7 +262,7 @@ absl::Status DestinationPolicy::CheckAddress(const sockaddr& address) const {
   const uint16_t port = PortOf(address);
   const std::string shown = TextOf(address);
   static constexpr Bytes kLoopbackV6 = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
-  for (const Never& never : NeverAllowed()) {
+  for (const Never& never : never_) {
     if (!never.network.Holds(bytes)) continue;
     return absl::PermissionDeniedError(absl::StrCat(shown, " is never allowed: ", never.what));
   }

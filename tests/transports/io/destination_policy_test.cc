@@ -160,7 +160,7 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
     EXPECT_THAT(std::string(status.message()), HasSubstr("line ")) << text;
   }
   EXPECT_TRUE(absl::IsInvalidArgument(DestinationPolicy::Parse(std::string("directory /a\0b", 14)).status()));
-  EXPECT_TRUE(Of("scheme coap+tcp x-own").CheckScheme("coap+tcp").ok());
+  EXPECT_TRUE(Of("scheme coap+tcp x-own2").CheckScheme("coap+tcp").ok());
   EXPECT_THAT(std::string(DestinationPolicy::Parse(std::string(10001, '\n')).status().message()),
               HasSubstr("more than 10000 lines"));
 }
