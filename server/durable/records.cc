@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+#include "transports/api/hops.h"
 
 namespace eventvirtual {
 namespace {
@@ -174,7 +176,12 @@ std::string EncodeEvent(const Message& message, absl::Time accepted) {
     out.Text(param.name);
     Write(param.value, &out);
   }
-  out.Length(message.attributes().size());
+  // Hops stand there as an attribute: so versions that knew of none read this record, and we theirs.
+  out.Length(message.attributes().size() + (message.hops() > 0 ? 1 : 0));
+  if (message.hops() > 0) {
+    out.Text(kEventHops);
+    out.Text(absl::StrCat(message.hops()));
+  }
   for (const auto& [name, value] : message.attributes()) {
     out.Text(name);
     out.Text(value);
@@ -205,6 +212,12 @@ absl::StatusOr<KeptEvent> DecodeEvent(absl::string_view record) {
   if (absl::Status status = in.Done(); !status.ok()) return status;
   fields.params = params;
   fields.attributes = attributes;
+  if (!attributes.empty() && attributes[0].first == kEventHops) {
+    const absl::StatusOr<int> hops = ParseHops(attributes[0].second);
+    if (!hops.ok()) return absl::DataLossError(absl::StrCat("the record's ", hops.status().message()));
+    fields.hops = *hops;
+    fields.attributes.remove_prefix(1);
+  }
   kept.message = Message::Make(fields);
   return kept;
 }

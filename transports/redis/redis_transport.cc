@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/trace_context.h"
+#include "transports/api/context_headers.h"
 #include "transports/io/byte_stream.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_connector.h"
@@ -26,7 +26,7 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr int kWindow = 256;
 constexpr size_t kMaxReply = 64 << 10;  // bytes; those to our commands are short
 constexpr size_t kMaxErrorText = 200;
-constexpr size_t kMaxWords = 16;  // of a command: an entry of a stream has them, with max_length and a trace context
+constexpr size_t kMaxWords = 18;  // of a command: an entry of a stream has them, with max_length and a trace context
 
 // A reply to one of our commands. None of them is answered by an array.
 struct Reply {
@@ -142,7 +142,7 @@ class RedisLink final : public Link {
     absl::InlinedVector<absl::string_view, kMaxWords> words = {"XADD", address_.key};
     if (address_.max_length > 0) words.insert(words.end(), {"MAXLEN", "~", max_length});
     words.insert(words.end(), {"*", "event", message.name(), "event_id", message.event_id()});
-    ForEachTraceHeader(message, [&words](absl::string_view name, absl::string_view value) {
+    ForEachContextHeader(message, [&words](absl::string_view name, absl::string_view value) {
       if (words.size() + 4 <= kMaxWords) words.insert(words.end(), {name, value});
     });
     words.insert(words.end(), {"body", body});
