@@ -13,7 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/destinations/destination_file.h"
-#include "server/journal/journal.h"
+#include "server/journal/journal_file.h"
 #include "server/log/log.h"
 #include "server/options.h"
 #include "server/sandbox/sandbox.h"
@@ -55,7 +55,7 @@ SandboxPaths PathsOf(const Options& options) {
 // Before there is another thread: it holds for the calling one and those to come.
 SandboxGaps CloseIn(const Options& options) {
   if (!options.sandbox) return {};
-  if (!options.data_dir.empty()) Journal::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
+  if (!options.data_dir.empty()) JournalFile::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
   return EnterSandbox(PathsOf(options));
 }
 

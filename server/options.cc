@@ -99,7 +99,7 @@ ABSL_FLAG(int64_t, max_hops, 8,
 ABSL_FLAG(int64_t, max_repeats, 0,
           "times that an event may come within 10 s with the same name and parameters before it is refused as a loop, "
           "where nothing counts its hops; 0: any number; up to 1000000000");
-ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
+ABSL_FLAG(int64_t, max_streams, 100, "calls that one gRPC connection may have open; 1 to 1000000");
 ABSL_FLAG(
     int64_t, rpc_memory, 256 << 20,
     "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");

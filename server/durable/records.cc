@@ -204,20 +204,22 @@ absl::StatusOr<KeptEvent> DecodeEvent(absl::string_view record) {
     if (!value.has_value()) return absl::DataLossError("the record has a value of an unknown type");
     param.value = *value;
   }
-  absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4> attributes(in.Count());
-  for (auto& [name, value] : attributes) {
-    name = in.Text();
-    value = in.Text();
+  absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4> attributes;
+  absl::string_view hops = "0";
+  for (size_t left = in.Count(); left > 0; --left) {
+    const absl::string_view name = in.Text(), value = in.Text();
+    if (name == kEventHops) {
+      hops = value;
+    } else {
+      attributes.emplace_back(name, value);
+    }
   }
   if (absl::Status status = in.Done(); !status.ok()) return status;
   fields.params = params;
   fields.attributes = attributes;
-  if (!attributes.empty() && attributes[0].first == kEventHops) {
-    const absl::StatusOr<int> hops = ParseHops(attributes[0].second);
-    if (!hops.ok()) return absl::DataLossError(absl::StrCat("the record's ", hops.status().message()));
-    fields.hops = *hops;
-    fields.attributes.remove_prefix(1);
-  }
+  const absl::StatusOr<int> known_hops = ParseHops(hops);
+  if (!known_hops.ok()) return absl::DataLossError(absl::StrCat("the record's ", known_hops.status().message()));
+  fields.hops = *known_hops;
   kept.message = Message::Make(fields);
   return kept;
 }

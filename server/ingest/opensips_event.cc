@@ -1,10 +1,11 @@
 #include "server/ingest/opensips_event.h"
 
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 
-#include "absl/algorithm/container.h"
-#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -17,16 +18,16 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr int kInvalidParams = -32602;
-constexpr size_t kMaxIdDigits = 20;  // of 64 bits
 
 // The id of what cannot be parsed as a whole.
 std::string LeadingId(absl::string_view text) {
   if (!absl::ConsumePrefix(&text, R"({"id":)")) return "null";
   const size_t end = text.find(',');
   if (end == absl::string_view::npos) return "null";
-  const absl::string_view digits = text.substr(0, end);
-  if (digits.empty() || digits.size() > kMaxIdDigits || !absl::c_all_of(digits, absl::ascii_isdigit)) return "null";
-  return std::string(digits);
+  // As JSON writes a number, so that the answer is JSON: without zeros in front, and no larger than parsers take.
+  uint64_t id = 0;
+  const std::string digits(text.substr(0, end));
+  return absl::SimpleAtoi(digits, &id) && absl::StrCat(id) == digits ? digits : "null";
 }
 
 }  // namespace

@@ -323,6 +323,14 @@ void AddConnections(const ConnectionCounts& counts, Families* families) {
   }
 }
 
+void AddWatches(const WatchCounts& counts, Families* families) {
+  families
+      ->Counter("eventvirtual_watch_rows_lost_total", "Rows that watchers of deliveries missed: they read too slowly.")
+      .Add({}, counts.rows_lost.load(std::memory_order_relaxed));
+  families->Counter("eventvirtual_watches_ended_total", "Watches of subscriptions that had fallen too far behind.")
+      .Add({}, counts.ended.load(std::memory_order_relaxed));
+}
+
 void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
   if (access != nullptr) {
     const AccessCounts& counts = access->counts();
@@ -398,6 +406,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
+  AddWatches(sources.watches, &families);
   AddAccess(sources.access, sources.certificates, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);

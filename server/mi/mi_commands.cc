@@ -280,7 +280,7 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
     if (error.code != 0) return {"", std::move(error)};
   }
   const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now(), call.hops), nullptr);
-  if (receipt.looped) return {"", ServerError(std::string(receipt.refusal.message()))};
+  if (receipt.looped) return {"", ServerError("the event goes round in a loop: see --max_hops and --max_repeats")};
   if (!receipt.known) return {"", not_registered};
   // Who filters it out has been asked, too.
   const bool taken = receipt.matched > 0 ? receipt.accepted + receipt.durable > 0 : receipt.filtered > 0;

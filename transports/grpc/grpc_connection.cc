@@ -81,7 +81,7 @@ uint32_t GrpcConnection::max_calls() const {
 void GrpcConnection::OnConnected(absl::StatusOr<int> fd) {
   if (!fd.ok()) return End(fd.status());
   stream_ = tls_ == nullptr ? std::make_unique<ByteStream>(*fd)
-                            : std::make_unique<ByteStream>(*fd, *tls_, address_.host.host);
+                            : std::make_unique<ByteStream>(*fd, *tls_, address_.NameOf(address_.host.host));
   watch_ = loop_.NewWatch(*fd, [this](Loop::Readiness ready) {
     if (ready.readable) Look();
     if (ready.writable && !ended_) Write();

@@ -53,7 +53,8 @@ HttpLink::HttpLink(HttpPeer peer, absl::string_view content_type, std::string na
     : peer_(std::move(peer)),
       content_type_(content_type),
       name_(std::move(name)),
-      url_(absl::StrCat(peer_.tls ? "https" : "http", "://", peer_.address.ToString(), peer_.path,
+      named_{peer_.NameOf(peer_.address.host), peer_.address.port},
+      url_(absl::StrCat(peer_.tls ? "https" : "http", "://", named_.ToString(), peer_.path,
                         peer_.query.empty() ? "" : "?", peer_.query)),
       loop_(loop),
       host_(host),
@@ -110,8 +111,8 @@ void HttpLink::OnAddresses(absl::StatusOr<std::vector<SocketAddress>> addresses)
     if (!ready_) Close(absl::UnavailableError(absl::StrCat(name_, ": ", addresses.status().message())));
     return;
   }
-  if (peer_.address.host.find(':') == std::string::npos) {  // IPv6 in figures is none that curl would look up
-    std::string entry = absl::StrCat(peer_.address.host, ":", peer_.address.port, ":");
+  if (named_.host.find(':') == std::string::npos) {  // IPv6 in figures is none that curl would look up
+    std::string entry = absl::StrCat(named_.host, ":", named_.port, ":");
     for (const SocketAddress& address : *addresses) {
       const std::string text = address.ToString();
       absl::StrAppend(&entry, &address == &addresses->front() ? "" : ",", text.substr(0, text.rfind(':')));

@@ -82,6 +82,7 @@ class HttpLink : public Link {
   const HttpPeer peer_;
   const std::string content_type_;
   const std::string name_;
+  const HostPort named_;   // as the server is called, in the URL and in its certificate
   const std::string url_;  // without login
   Loop& loop_;
   Host& host_;

@@ -40,8 +40,8 @@ absl::Status TakeUrl(absl::string_view text, HttpPeer* peer);
 // The URL of that peer, without its query; the port only if it is not the scheme's. Masked, the password is ***.
 std::string UrlOf(const HttpPeer& peer, bool masked);
 
-// Takes the options timeout, window and, with TLS, verify, ca, cert, key. Faults that `query.Done()` does not find are
-// given here: INVALID_ARGUMENT.
+// Takes the options timeout, window and, with TLS, verify, ca, cert, key, server_name. Faults that `query.Done()` does
+// not find are given here: INVALID_ARGUMENT.
 absl::Status TakeConnectionOptions(QueryReader& query, HttpPeer* peer);
 
 // Takes these, redirects and header.NAME. INVALID_ARGUMENT as above, without a header's value.

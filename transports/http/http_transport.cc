@@ -78,7 +78,7 @@ class HttpTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "https://[user:password@]host[:port][/path][?query=a%3Db&timeout=5s&window=1&redirects=1&header.NAME=VALUE"
-           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&verify=0]";
+           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Posts each event, over TLS with https. Success: the server answered with a status of 2xx.";

@@ -341,7 +341,7 @@ class MqttTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "mqtt://[user:password@]host[:port]/topic[?qos=1&retain=1&require_subscribers=1&client_id=PREFIX&timeout=2s&"
-           "encoding=jsonrpc], mqtts://… with &ca=/path&cert=/path&key=/path&verify=0";
+           "encoding=jsonrpc], mqtts://… with &ca=/path&cert=/path&key=/path&server_name=NAME&verify=0";
   }
   absl::string_view description() const override {
     return "Publishes to a topic of an MQTT 5 broker. Success: the broker has acknowledged it; with qos=0, it is "

@@ -164,7 +164,7 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       return absl::UnauthenticatedError(absl::StrCat("key=", address.key, ": the key is locked by a password"));
     }
     set(natsOptions_SetSecure(made, true));  // reads all authorities of the system
-    set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
+    set(natsOptions_SetExpectedHostname(made, address.NameOf(address.host.host).c_str()));
     set(natsOptions_SkipServerVerification(made, !address.verify));
     if (!files->ca.empty()) set(natsOptions_SetCATrustedCertificates(made, files->ca.c_str()));
     if (!files->cert.empty()) set(natsOptions_SetCertificatesChain(made, files->cert.c_str(), files->key.c_str()));

@@ -189,6 +189,8 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
 }
 
 std::optional<uint64_t> TagOf(const amqp_basic_properties_t& properties) {
+  // librabbitmq leaves what was not sent as the memory was.
+  if ((properties._flags & AMQP_BASIC_HEADERS_FLAG) == 0) return std::nullopt;
   for (int i = 0; i < properties.headers.num_entries; ++i) {
     const amqp_table_entry_t& entry = properties.headers.entries[i];
     if (ViewOf(entry.key) != kTagHeader || entry.value.kind != AMQP_FIELD_KIND_I64) continue;

@@ -106,7 +106,7 @@ class SqsTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "sqs:https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE[?region=REGION&group=NAME&timeout=5s&window=1"
-           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&verify=0]";
+           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Sends to a queue of Amazon SQS, with the credentials of the server's environment. Success: SQS has stored "

@@ -93,7 +93,7 @@ class XmlrpcTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "xmlrpc:host:port[/path]:method[?use_struct_param=0&timeout=5s&window=1&redirects=1&header.NAME=VALUE"
-           "&ca=/path&cert=/path&key=/path&verify=0]";
+           "&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Calls an XML-RPC method for each event, over TLS with xmlrpcs. Success: a response without a fault.";

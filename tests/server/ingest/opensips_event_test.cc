@@ -230,7 +230,10 @@ TEST(OpensipsEvent, WhatIsNoJsonIsAParseErrorThatKeepsALeadingId) {
       {head + std::string(10000, '[') + std::string(10000, ']') + "}", -32700, "deep", "915243442"},
       {R"({"id":12x,"method":)", -32700, "Parse error", "null"},
       {R"({"id":,"method":)", -32700, "Parse error", "null"},
-      {R"({"id":7)", -32700, "Parse error", "null"},  // perhaps only its beginning
+      {R"({"id":7)", -32700, "Parse error", "null"},              // perhaps only its beginning
+      {R"({"id":007,"method":)", -32700, "Parse error", "null"},  // the answer would be no JSON
+      {R"({"id":18446744073709551615,"method":)", -32700, "Parse error", "18446744073709551615"},
+      {R"({"id":18446744073709551616,"method":)", -32700, "Parse error", "null"},
       {absl::StrCat(R"({"id":)", std::string(21, '9'), R"(,"method":)"), -32700, "Parse error", "null"},
   };
   for (const Refusal& refusal : cases) ExpectRefused(refusal);

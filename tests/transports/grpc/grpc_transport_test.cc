@@ -216,6 +216,8 @@ TEST_F(GrpcsTest, WhoIsNotTrustedIsNamed) {
            Row{at("127.0.0.1", authority + certificate),
                "certificate of 127.0.0.1 is not trusted: IP address mismatch"},
            Row{at("localhost", absl::StrCat("timeout=2s", certificate)), "certificate of localhost is not trusted"},
+           Row{at("localhost", absl::StrCat("server_name=other.example&", authority, certificate)),
+               "certificate of other.example is not trusted"},
            Row{at("localhost", absl::StrCat("ca=", stranger / "ca.pem", certificate)), "is not trusted"},
            // gRPC's server closes without a word, and so does not say why.
            Row{at("localhost", authority), "perhaps it does not take our certificate", Code::kUnavailable},
@@ -233,6 +235,14 @@ TEST_F(GrpcsTest, WhoIsNotTrustedIsNamed) {
     EXPECT_EQ(why.code(), row.code) << row.uri << ": " << why;
     EXPECT_THAT(Text(why), AllOf(HasSubstr(row.words), HasSubstr("token=***"), Not(HasSubstr("s3cr3t")))) << row.uri;
   }
+}
+
+TEST_F(GrpcsTest, ACertificateMayBearTheNameThatIsSaidBesideTheAddress) {
+  GrpcReceiver receiver({.credentials = ServerTls(*folder_)});
+  const absl::Status outcome = OutcomeOf(
+      *transport_, absl::StrCat("grpcs://127.0.0.1:", receiver.port(), "?server_name=localhost&ca=", File("ca.pem"),
+                                "&cert=", File("client.pem"), "&key=", File("client.key")));
+  EXPECT_TRUE(outcome.ok()) << outcome;
 }
 
 TEST_F(GrpcsTest, WithoutVerificationAnyServerIsTaken) {

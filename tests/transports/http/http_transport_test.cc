@@ -81,6 +81,8 @@ TEST(HttpAddress, HasOneCanonicalFormAndHidesSecrets) {
                "https://h/?window=8&redirects=1&ca=/a&cert=/c&key=/k",
                "https://h/?window=8&redirects=1&ca=/a&cert=/c&key=/k"},
            Row{"https://h/?verify=0", "https://h/?verify=0", "https://h/?verify=0"},
+           Row{"https://10.0.0.5/?server_name=Billing.Example", "https://10.0.0.5/?server_name=billing.example",
+               "https://10.0.0.5/?server_name=billing.example"},
        }) {
     const absl::StatusOr<Target> target = Canonicalize(row.text);
     ASSERT_TRUE(target.ok()) << row.text << ": " << target.status();
@@ -115,6 +117,9 @@ TEST(HttpAddress, WhatIsWrongIsNamedWithTheWayOut) {
            Row{"https://h/?ca=x", "absolute path"},
            Row{"https://h/?cert=/x", "go together"},
            Row{"https://h/?ca=/x&verify=0", "no effect"},
+           Row{"https://h/?server_name=a%2fb", "\"server_name\": \"a/b\" is not the name of a host"},
+           Row{"https://h/?server_name=a:443", "\"server_name\": \"a:443\" is not the name of a host"},
+           Row{"http://h/?server_name=a", "server_name"},
            Row{"http://h/?header.host=x", "allowed are header.authorization"},
            Row{"http://h/?header.x-a=1%0d%0ahost:s3cret", "printable"},
            Row{"http://h/?header.x-a=1&header.x-a=2", "given twice"},

@@ -147,6 +147,9 @@ TEST_F(MqttTest, OverTlsTheBrokerMustBeWhoItIsSaidToBe) {
   const absl::Status authority = Refusal(absl::StrCat("mqtts://localhost", port, "qos=1"));
   EXPECT_EQ(authority.code(), absl::StatusCode::kUnauthenticated) << authority;
   EXPECT_TRUE(Outcome(absl::StrCat("mqtts://127.0.0.1", port, "verify=0")).ok());
+  EXPECT_TRUE(Outcome(absl::StrCat("mqtts://127.0.0.1", port, "server_name=localhost&", ca)).ok());
+  const absl::Status other = Refusal(absl::StrCat("mqtts://localhost", port, "server_name=other.example&", ca));
+  EXPECT_EQ(other.code(), absl::StatusCode::kUnauthenticated) << other;
   EXPECT_THAT(Text(Refusal(absl::StrCat("mqtts://localhost", port, "ca=/nowhere.pem"))), HasSubstr("ca=/nowhere.pem"));
 }
 

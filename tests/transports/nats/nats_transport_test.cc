@@ -466,6 +466,8 @@ TEST_F(NatsTest, TlsIsVerifiedUnlessToldOtherwise) {
       {url("127.0.0.1", "verify=0"), absl::StatusCode::kOk, ""},
       {url("localhost", "timeout=1s"), absl::StatusCode::kUnauthenticated, "ca=/path"},
       {url("127.0.0.1", ca), absl::StatusCode::kUnauthenticated, "mismatch"},  // another name
+      {url("127.0.0.1", "server_name=localhost&" + ca), absl::StatusCode::kOk, ""},
+      {url("localhost", "server_name=other.example&" + ca), absl::StatusCode::kUnauthenticated, "mismatch"},
       {url("localhost", "ca=/nonexistent/ca.pem"), absl::StatusCode::kUnavailable,
        "ca=/nonexistent/ca.pem: No such file"},
       {url("localhost", "ca=" + server.File("nats.conf")), absl::StatusCode::kUnauthenticated, "certificate"},
