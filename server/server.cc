@@ -40,6 +40,7 @@
 #include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
+#include "server/reports/loop_log.h"
 #include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/gate.h"
@@ -74,6 +75,14 @@ RegistryLimits RegistryLimitsOf(const Options& options) {
   limits.max_subscribers = static_cast<uint32_t>(options.max_subscribers);
   limits.strict_events = options.strict_events;
   limits.events = options.events;
+  return limits;
+}
+
+LoopLimits LoopLimitsOf(const Options& options) {
+  LoopLimits limits;
+  limits.max_hops = static_cast<int>(options.max_hops);
+  limits.max_repeats = static_cast<uint32_t>(options.max_repeats);
+  limits.tell = &LogLoop;
   return limits;
 }
 
@@ -157,7 +166,7 @@ struct Server::Parts {
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options), [this](const HealthChange& change) { TellHealth(change); }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
-        dispatcher(registry),
+        dispatcher(registry, LoopLimitsOf(options)),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),

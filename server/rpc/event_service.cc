@@ -48,8 +48,12 @@ absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
 
 Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
 
+// Else who waits for the end hears nothing of it.
+bool WasDone(const RaiseReceipt& receipt) { return receipt.known && !receipt.looped; }
+
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
+  if (receipt.looped) return receipt.refusal;
   if (!receipt.known) return UnknownEvent(event);
   if (demand == Demand::kDurable && receipt.matched > 0 && receipt.durable == 0) {
     return absl::FailedPreconditionError(
@@ -99,7 +103,7 @@ class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesRe
 grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                               v1::RaiseResponse* response) {
   if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
-  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now(), TraceContextOf(*context));
+  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now(), CallContextOf(*context));
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -122,11 +126,10 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
     const Demand demand = DemandOf(request->wait());
     const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr, dispatcher_.clock().Now(), demand);
     response->set_matched_subscriptions(receipt.matched);
-    if (receipt.known && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
-      answer(Nobody(request->event().name()), false);
-      return reactor;
+    absl::Status status = StatusOf(receipt, demand, request->event().name());
+    if (status.ok() && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
+      status = Nobody(request->event().name());
     }
-    const absl::Status status = StatusOf(receipt, demand, request->event().name());
     if (!status.ok() || !receipt.commit) {
       answer(status, true);
     } else {
@@ -143,7 +146,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
         const bool refuse = deliveries.empty() && request->require_subscribers();
         answer(refuse ? Nobody(request->event().name()) : absl::OkStatus(), IsTaken(deliveries));
       });
-  if (!receipt.known) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
+  if (!WasDone(receipt)) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
   return reactor;
 }
 
@@ -153,7 +156,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   class Batch;
 
  public:
-  Stream(EventService& service, TraceContext trace) : service_(service), trace_(std::move(trace)) {}
+  Stream(EventService& service, CallContext call) : service_(service), call_(std::move(call)) {}
 
   // Reads no further; ends when all that was read has been answered.
   void End() {
@@ -286,7 +289,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     // `received` by the wall's clock, `now` by the registry's.
     void RaiseOne(int index, absl::Time received, absl::Time now) {
       const v1::Event& event = request.events(index);
-      absl::StatusOr<MessageRef> message = MessageFromWire(event, received, stream_.trace_);
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, received, stream_.call_);
       if (!message.ok()) return EndOne(index, message.status(), {});
       taken_bytes_ += (*message)->size() + kEventCost;
       if (!event.event_id().empty() && IsRepeat(index, now)) return;
@@ -312,7 +315,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
             Release();
           },
           now);
-      if (receipt.known) return;
+      if (WasDone(receipt)) return;
       EndFirst(index, StatusOf(receipt, Demand::kNone, event.name()), {}, 0);
       Release();
     }
@@ -431,7 +434,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
 
   EventService& service_;
-  const TraceContext trace_;          // for events without their own
+  const CallContext call_;            // for events without their own
   std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
   v1::RaiseStreamResponse response_;  // of who has set writing_
 
@@ -450,7 +453,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 
 grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventService::RaiseStream(
     grpc::CallbackServerContext* context) {
-  auto* const stream = new Stream(*this, TraceContextOf(*context));
+  auto* const stream = new Stream(*this, CallContextOf(*context));
   bool ending;
   {
     MutexLock lock(&mutex_);
