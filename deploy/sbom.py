@@ -30,21 +30,29 @@ def needed_by(file):
     return re.findall(r"\(NEEDED\).*\[(.*)\]", said_by("readelf", "--dynamic", "--wide", file))
 
 
-def package_of(file):
-    # Debian 12's /lib is /usr/lib, and packages name either.
-    for path in (file, os.path.realpath(file), file.replace("/lib", "/usr/lib", 1), re.sub("^/usr", "", os.path.realpath(file))):
-        asked = subprocess.run(("dpkg-query", "--search", path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        if asked.returncode == 0:
-            return asked.stdout.split(": ")[0]
-    raise SystemExit("no package has %s: install it as a package of Debian" % file)
+def places_of(file):
+    """The names by which a package may know it: Debian 12's /lib is /usr/lib, and packages say either."""
+    real = os.path.realpath(file)
+    return {file, real, file.replace("/lib", "/usr/lib", 1), real.replace("/usr/lib", "/lib", 1)}
 
 
 def packages_of(program):
     """{package: (its libraries' names, those that `program` asks for)}."""
+    libraries = libraries_of(program)
+    places = {place: name for name, file in libraries.items() for place in places_of(file)}
+    # It ends with an error when it does not know one of the places, and says what it knows.
+    known = subprocess.run(("dpkg-query", "--search", *places), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    package_of = {}
+    for line in known.stdout.splitlines():
+        package, _, place = line.partition(": ")
+        if place in places:
+            package_of[places[place]] = package
+    if strangers := sorted(set(libraries) - set(package_of)):
+        raise SystemExit("no package of Debian has %s" % ", ".join(libraries[name] for name in strangers))
     direct = needed_by(program)
     packages = {}
-    for name, file in sorted(libraries_of(program).items()):
-        files, asked = packages.setdefault(package_of(file), ([], []))
+    for name, package in sorted(package_of.items()):
+        files, asked = packages.setdefault(package, ([], []))
         files.append(name)
         if name in direct:
             asked.append(name)

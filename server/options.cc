@@ -96,7 +96,13 @@ ABSL_FLAG(int64_t, queue_events, 10000, "events that may wait for one subscriber
 ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscriber; 4096 to 2^40");
 ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
 ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
-ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
+ABSL_FLAG(int64_t, max_hops, 8,
+          "services like this one that deliver the same event one after the other before it is refused as a loop; 1 to "
+          "100");
+ABSL_FLAG(int64_t, max_repeats, 0,
+          "times that an event may come within 10 s with the same name and parameters before it is refused as a loop, "
+          "where nothing counts its hops; 0: any number; up to 1000000000");
+ABSL_FLAG(int64_t, max_streams, 100, "calls that one gRPC connection may have open; 1 to 1000000");
 ABSL_FLAG(
     int64_t, rpc_memory, 256 << 20,
     "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
@@ -277,6 +283,10 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("max_subscriptions", options.max_subscriptions, 1, 100000000, &faults);
   options.max_subscribers = absl::GetFlag(FLAGS_max_subscribers);
   CheckBounds("max_subscribers", options.max_subscribers, 1, 127, &faults);
+  options.max_hops = absl::GetFlag(FLAGS_max_hops);
+  CheckBounds("max_hops", options.max_hops, 1, 100, &faults);
+  options.max_repeats = absl::GetFlag(FLAGS_max_repeats);
+  CheckBounds("max_repeats", options.max_repeats, 0, 1000000000, &faults);
   options.max_streams = absl::GetFlag(FLAGS_max_streams);
   CheckBounds("max_streams", options.max_streams, 1, 1000000, &faults);
   options.rpc_memory = absl::GetFlag(FLAGS_rpc_memory);

@@ -47,7 +47,9 @@ struct Options {
   int64_t queue_bytes = 16 << 20;
   int64_t max_subscriptions = 1000000;
   int64_t max_subscribers = 64;
-  int64_t max_streams = 1000;
+  int64_t max_hops = 8;
+  int64_t max_repeats = 0;
+  int64_t max_streams = 100;
   int64_t rpc_memory = 256 << 20;
   int64_t threads = 0;
   absl::Duration drain_timeout = absl::Seconds(10);

@@ -40,6 +40,7 @@
 #include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
+#include "server/reports/loop_log.h"
 #include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/gate.h"
@@ -60,6 +61,7 @@ namespace eventvirtual {
 namespace {
 
 constexpr int kMaxMessage = 4 << 20;                            // bytes of one RPC message
+constexpr int kLookahead = 16 << 10;                            // bytes that gRPC takes of a stream that is not read
 constexpr absl::Duration kLookAgain = absl::Milliseconds(500);  // at files that may have changed
 constexpr absl::Duration kJournalPatience = absl::Seconds(5);   // with a disk, when the process ends
 
@@ -74,6 +76,14 @@ RegistryLimits RegistryLimitsOf(const Options& options) {
   limits.max_subscribers = static_cast<uint32_t>(options.max_subscribers);
   limits.strict_events = options.strict_events;
   limits.events = options.events;
+  return limits;
+}
+
+LoopLimits LoopLimitsOf(const Options& options) {
+  LoopLimits limits;
+  limits.max_hops = static_cast<int>(options.max_hops);
+  limits.max_repeats = static_cast<uint32_t>(options.max_repeats);
+  limits.tell = &LogLoop;
   return limits;
 }
 
@@ -157,13 +167,13 @@ struct Server::Parts {
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options), [this](const HealthChange& change) { TellHealth(change); }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
-        dispatcher(registry),
+        dispatcher(registry, LoopLimitsOf(options)),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
-        subscriptions(registry, defaults),
-        events(registry, dispatcher, listeners),
+        subscriptions(registry, defaults, watch_counts),
+        events(registry, dispatcher, listeners, watch_counts),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
         operators(catalog, pool, registry, prober, enroller, defaults),
@@ -253,6 +263,7 @@ struct Server::Parts {
   HealthLog health_log;
   StatusBoard board;
   std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
+  WatchCounts watch_counts;
   SubscriptionService subscriptions;
   EventService events;
   Prober prober;
@@ -339,7 +350,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     for (const RaisedId& id : parts.journal->TakeRaisedIds()) parts.events.Restore(id.id, id.raised, id.matched);
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
     parts.subscriptions.CountBy(parts.durable.get());
-    parts.subscriptions.TellExpired(parts.store->TakeExpired());
+    parts.subscriptions.watches().TellExpired(parts.store->TakeExpired());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
 
@@ -349,6 +360,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams));
+  // The probe lets a window grow to megabytes, which a stream that is read no further may fill (docs/decisions/0024).
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);
   grpc::ResourceQuota quota("rpc");
   quota.Resize(static_cast<size_t>(options.rpc_memory));
   builder.SetResourceQuota(quota);
@@ -416,17 +430,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{parts.registry,
-                                parts.dispatcher,
-                                parts.calls,
-                                parts.grpc_listeners->counts(),
-                                parts.enroller,
-                                parts.journal.get(),
-                                parts.dead_letter_sender.get(),
-                                parts.ingest.get(),
-                                parts.mi.get(),
-                                parts.access.get(),
-                                parts.certificates.get()};
+    const MetricSources sources{
+        parts.registry,     parts.dispatcher, parts.calls,         parts.grpc_listeners->counts(),
+        parts.watch_counts, parts.enroller,   parts.journal.get(), parts.dead_letter_sender.get(),
+        parts.ingest.get(), parts.mi.get(),   parts.access.get(),  parts.certificates.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
@@ -464,7 +471,7 @@ void Server::Drain() {
   parts.enroller.Stop();  // OpenSIPS sends nothing more before the ingest takes nothing more
   if (parts.ingest != nullptr) parts.ingest->Stop();
   if (parts.mi != nullptr) parts.mi->Stop();
-  parts.subscriptions.EndWatches();
+  parts.subscriptions.watches().End();
   parts.events.EndStreams();
   parts.prober.Stop();
   if (parts.durable != nullptr) {  // what is queued is for the next start

@@ -71,6 +71,10 @@ void Dispatcher::Tell(const Message& message, const DeliveryResult& delivery) {
 
 RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now, Demand demand) {
   RaiseReceipt receipt;
+  if (receipt.refusal = loop_guard_.Check(*message, now); !receipt.refusal.ok()) {
+    receipt.looped = true;
+    return receipt;
+  }
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
   std::vector<Ref<const Subscription>> durable;
   std::vector<DeliveryResult> filtered;

@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/jsonrpc/event_params.h"
+#include "transports/api/hops.h"
 
 namespace eventvirtual {
 namespace {
@@ -47,14 +48,15 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
 
   // The first of each name counts.
-  std::optional<simdjson::dom::element> id, version, method, values;
+  std::optional<simdjson::dom::element> id, version, method, values, hops_given;
   bool plain = true;  // nothing else, and nothing twice
   for (const auto& [key, value] : root) {
-    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"  ? &version
-                                                          : key == "method" ? &method
-                                                          : key == "params" ? &values
-                                                          : key == "id"     ? &id
-                                                                            : nullptr;
+    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"          ? &version
+                                                          : key == "method"         ? &method
+                                                          : key == "params"         ? &values
+                                                          : key == "id"             ? &id
+                                                          : View(key) == kEventHops ? &hops_given
+                                                                                    : nullptr;
     if (member == nullptr || member->has_value()) {
       plain = false;
     } else {
@@ -73,6 +75,13 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
   if (!method.has_value() || !method->is_string()) {
     return refuse(kInvalidRequest, "Invalid Request: \"method\", the event's name, is missing or not a string");
+  }
+  int hops = 0;
+  if (hops_given.has_value()) {
+    plain = false;  // the next is told another number
+    const absl::StatusOr<int> given = HopsOf(*hops_given);
+    if (!given.ok()) return refuse(kInvalidRequest, absl::StrCat("Invalid Request: ", given.status().message()));
+    hops = *given;
   }
 
   absl::string_view name = View(method->get_string().value_unsafe());
@@ -105,7 +114,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
   // What says no more than the event is passed on as it came.
   plain = plain && !id.has_value() && params.size() > 0 && text.front() == '{' && text.back() == '}';
-  event.message = params.MakeMessage(name, "opensips", received, plain ? text : absl::string_view());
+  event.message = params.MakeMessage(name, "opensips", received, hops, plain ? text : absl::string_view());
   return event;
 }
 

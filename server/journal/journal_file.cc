@@ -87,7 +87,7 @@ absl::Status SyncFolders(std::filesystem::path folder) {
 // not be on the disk, and a sync now would not bring it there: for the kernel it is written.
 absl::Status WriteAgain(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return errno == ENOENT ? absl::OkStatus() : absl::UnavailableError(ErrnoText(errno));
+  if (fd < 0) return absl::UnavailableError(ErrnoText(errno));
   std::string bytes(1 << 20, '\0');
   off_t at = 0;
   ssize_t count = 0;
@@ -103,11 +103,14 @@ absl::Status WriteAgain(const std::string& path) {
 
 // Where to put a damaged `path`; of many the last is given up for it.
 std::string FreeName(const std::string& path) {
-  std::error_code error;
+  const auto is_there = [](const std::string& file) {
+    std::error_code error;
+    return std::filesystem::exists(file, error);
+  };
   std::string name;
   for (int number = 1; number <= kMaxDamaged; ++number) {
     name = absl::StrCat(path, ".damaged-", number);
-    if (!std::filesystem::exists(name, error) && !std::filesystem::exists(name + "-wal", error)) break;
+    if (!is_there(name) && !is_there(name + "-wal")) break;
   }
   return name;
 }

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "transports/api/message.h"
@@ -19,6 +20,10 @@ inline absl::string_view View(std::string_view text) { return absl::string_view(
 
 // The "id" of a request as the JSON that stands in its answer: "7", "\"a\"", "null"; "": none of those.
 std::string IdText(simdjson::dom::element id);
+
+// The member "eventhops" of a request: a number of hops (hops.h), or a string that holds one. INVALID_ARGUMENT shows
+// it.
+absl::StatusOr<int> HopsOf(simdjson::dom::element value);
 
 // 1 to 256 visible ASCII characters.
 bool IsEventName(absl::string_view name);
@@ -36,9 +41,9 @@ class EventParams {
 
   size_t size() const { return params_.size(); }
 
-  // The event, which happened at `received` by the wall's clock. `jsonrpc`, unless empty, is its text as it came,
-  // passed on as it is to who wants JSON-RPC.
-  MessageRef MakeMessage(absl::string_view name, absl::string_view source, absl::Time received,
+  // The event, which happened at `received` by the wall's clock, with `hops` behind it (hops.h). `jsonrpc`, unless
+  // empty, is its text as it came, passed on as it is to who wants JSON-RPC.
+  MessageRef MakeMessage(absl::string_view name, absl::string_view source, absl::Time received, int hops,
                          absl::string_view jsonrpc = {}) const;
 
  private:

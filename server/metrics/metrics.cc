@@ -177,6 +177,13 @@ void AddEndpoints(const EndpointPool::Audit& audit, Families* families) {
   for (const auto& [uri, one] : shown) connects.Add({{"uri", uri}}, one.books.connects);
 }
 
+void AddLoopGuard(const LoopGuard& guard, Families* families) {
+  Family refused =
+      families->Counter("eventvirtual_loops_refused_total", "Events that were refused since they go round in a loop.");
+  refused.Add({{"found_by", "hops"}}, guard.too_many_hops());
+  refused.Add({{"found_by", "repeats"}}, guard.too_many_repeats());
+}
+
 void AddBooks(const Registry::Audit& deliveries, const EndpointPool::Audit& endpoints, Families* families) {
   uint64_t of_subscriptions = 0;
   for (const DeliveryLedger::Row& row : deliveries.deliveries) of_subscriptions += row.counts.imbalance;
@@ -198,8 +205,8 @@ void AddIngest(const Ingest& ingest, Families* families) {
   constexpr Ingest::Kind kKinds[Ingest::kKinds] = {Ingest::kUdp, Ingest::kUnix, Ingest::kTcp};
   constexpr std::pair<const char*, uint64_t IngestCounts::*> kResults[] = {
       {"accepted", &IngestCounts::accepted}, {"unsubscribed", &IngestCounts::unsubscribed},
-      {"unknown", &IngestCounts::unknown},   {"refused", &IngestCounts::refused},
-      {"bad", &IngestCounts::bad},
+      {"unknown", &IngestCounts::unknown},   {"looped", &IngestCounts::looped},
+      {"refused", &IngestCounts::refused},   {"bad", &IngestCounts::bad},
   };
   Family messages =
       families->Counter("eventvirtual_ingest_messages_total", "What came from OpenSIPS, and what became of it.");
@@ -316,6 +323,14 @@ void AddConnections(const ConnectionCounts& counts, Families* families) {
   }
 }
 
+void AddWatches(const WatchCounts& counts, Families* families) {
+  families
+      ->Counter("eventvirtual_watch_rows_lost_total", "Rows that watchers of deliveries missed: they read too slowly.")
+      .Add({}, counts.rows_lost.load(std::memory_order_relaxed));
+  families->Counter("eventvirtual_watches_ended_total", "Watches of subscriptions that had fallen too far behind.")
+      .Add({}, counts.ended.load(std::memory_order_relaxed));
+}
+
 void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
   if (access != nullptr) {
     const AccessCounts& counts = access->counts();
@@ -384,12 +399,14 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   AddSubscriptions(audit, &families);
   AddEndpoints(endpoints, &families);
   AddTransports(endpoints, &families);
+  AddLoopGuard(sources.dispatcher.loop_guard(), &families);
   if (sources.ingest != nullptr) AddIngest(*sources.ingest, &families);
   if (sources.journal != nullptr) AddJournal(sources.journal->counts(), &families);
   if (durable != nullptr) AddDurable(*durable, sources.dead_letters->counts(), &families);
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
+  AddWatches(sources.watches, &families);
   AddAccess(sources.access, sources.certificates, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);

@@ -15,6 +15,7 @@
 #include "server/journal/journal.h"
 #include "server/metrics/call_counts.h"
 #include "server/metrics/connection_counts.h"
+#include "server/metrics/watch_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 
@@ -26,6 +27,7 @@ struct MetricSources {
   const Dispatcher& dispatcher;
   const CallCounts& calls;
   const ConnectionCounts& connections;
+  const WatchCounts& watches;
   const Enroller& enroller;
   // Null: not there.
   const Journal* journal = nullptr;

@@ -149,6 +149,7 @@ MiCommands::Result MiCommands::Run(const Command* command, const MiRequest& requ
   if (command == nullptr) return {"", {-32601, "Method not found", ""}};
   Call call;
   call.max_answer = max_answer;
+  call.hops = request.hops;
   MiError error = MatchParams(request, command->signature, &call.arguments);
   if (error.code != 0) return {"", std::move(error)};
   return (this->*command->run)(call);
@@ -278,7 +279,8 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
     MiError error = ReadEventParams(*call.arguments[1], &params_parser, &params);
     if (error.code != 0) return {"", std::move(error)};
   }
-  const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now()), nullptr);
+  const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now(), call.hops), nullptr);
+  if (receipt.looped) return {"", ServerError("the event goes round in a loop: see --max_hops and --max_repeats")};
   if (!receipt.known) return {"", not_registered};
   // Who filters it out has been asked, too.
   const bool taken = receipt.matched > 0 ? receipt.accepted + receipt.durable > 0 : receipt.filtered > 0;

@@ -63,6 +63,7 @@ class MiCommands {
   struct Call {
     MiArguments arguments;
     size_t max_answer = 0;
+    int hops = 0;  // MiRequest::hops
   };
   struct Result {
     std::string json;  // unless there is an error

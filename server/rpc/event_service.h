@@ -2,6 +2,8 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_EVENT_SERVICE_H_
 #define EVENTVIRTUAL_SERVER_RPC_EVENT_SERVICE_H_
 
+#include <atomic>
+#include <cstdint>
 #include <set>
 
 #include "absl/base/thread_annotations.h"
@@ -18,8 +20,8 @@ namespace eventvirtual {
 
 class EventService final : public v1::EventService::CallbackService {
  public:
-  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners)
-      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners) {}
+  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners, WatchCounts& watch_counts)
+      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners), watch_counts_(watch_counts) {}
 
   grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                   v1::RaiseResponse* response) override;
@@ -48,7 +50,9 @@ class EventService final : public v1::EventService::CallbackService {
   Registry& registry_;
   Dispatcher& dispatcher_;
   StreamListeners& listeners_;
+  WatchCounts& watch_counts_;
   RaisedIds raised_;
+  std::atomic<int64_t> held_{0};  // by all streams
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_listeners_ ABSL_GUARDED_BY(mutex_) = false;

@@ -55,7 +55,7 @@ void CheckSame(const Message& a, const Message& b) {
   for (size_t i = 0; i < a.params().size(); ++i) {
     EV_CHECK(a.params()[i].name == b.params()[i].name && IsSame(a.params()[i].value, b.params()[i].value));
   }
-  EV_CHECK(a.attributes() == b.attributes());
+  EV_CHECK(a.attributes() == b.attributes() && a.hops() == b.hops());
 }
 
 void CheckEvent(absl::string_view bytes, size_t where) {

@@ -19,6 +19,7 @@
 #include "server/rpc/wire.h"
 #include "tests/server/dispatch/world.h"
 #include "transports/api/check.h"
+#include "transports/api/hops.h"
 #include "transports/api/trace_context.h"
 
 namespace eventvirtual {
@@ -45,6 +46,12 @@ bool MayBeTaken(const v1::Event& event) {
          (!event.has_event_time() || IsTime(event.event_time()));
 }
 
+// As it says itself.
+absl::StatusOr<int> HopsOf(const v1::Event& event) {
+  const auto own = event.attributes().find(std::string(kEventHops));
+  return own == event.attributes().end() ? 0 : ParseHops(own->second);
+}
+
 // The serialized text has no order of a map's entries.
 bool IsSame(const google::protobuf::Message& a, const google::protobuf::Message& b) {
   return google::protobuf::util::MessageDifferencer::Equals(a, b);
@@ -60,25 +67,26 @@ void CheckTrace(const v1::Event& sent, const v1::Event& taken, bool call_has_one
   if (state != taken.attributes().end()) EV_CHECK(has_own && IsTracestate(state->second));
   size_t others = 0;
   for (const auto& [name, value] : sent.attributes()) {
-    if (name == kTraceparent || name == kTracestate) continue;
+    if (name == kTraceparent || name == kTracestate || name == kEventHops) continue;
     const auto found = taken.attributes().find(name);
     EV_CHECK(found != taken.attributes().end() && found->second == value);
     ++others;
   }
-  EV_CHECK(taken.attributes_size() <= static_cast<int>(others) + 2);
+  EV_CHECK(taken.attributes_size() <= static_cast<int>(others) + 3);
 }
 
 void CheckEvent(const v1::Event& sent, bool call_has_trace) {
   const absl::Time received = absl::FromUnixSeconds(1790000000);
-  TraceContext trace;
-  if (call_has_trace) trace.traceparent = std::string(kParent);
-  const absl::StatusOr<MessageRef> message = MessageFromWire(sent, received, trace);
+  CallContext call;
+  if (call_has_trace) call.traceparent = std::string(kParent);
+  const absl::StatusOr<MessageRef> message = MessageFromWire(sent, received, call);
+  const absl::StatusOr<int> hops = HopsOf(sent);
   if (!message.ok()) {
-    CheckError(message.status(), 0, {"event.name: ", "event.params", "event.event_time: "});
-    EV_CHECK(!MayBeTaken(sent) || absl::StrContains(message.status().message(), "].json_value: "));
+    CheckError(message.status(), 0, {"event.name: ", "event.params", "event.event_time: ", "eventhops: "});
+    EV_CHECK(!MayBeTaken(sent) || !hops.ok() || absl::StrContains(message.status().message(), "].json_value: "));
     return;
   }
-  EV_CHECK(MayBeTaken(sent));
+  EV_CHECK(MayBeTaken(sent) && hops.ok() && (*message)->hops() == *hops);
   v1::Event taken;
   const absl::string_view bytes = (*message)->encoded(Encoding::kProtobuf);
   EV_CHECK(taken.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
@@ -104,12 +112,15 @@ void CheckEvent(const v1::Event& sent, bool call_has_trace) {
   }
   CheckTrace(sent, taken, call_has_trace);
 
+  std::string& told = (*taken.mutable_attributes())[std::string(kEventHops)];
+  EV_CHECK(told == absl::StrCat(*hops + 1));
+  told = absl::StrCat(*hops);
   const absl::StatusOr<MessageRef> again = MessageFromWire(taken, absl::UnixEpoch());
   EV_CHECK(again.ok());
-  for (Encoding encoding :
-       {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kCloudEventsBinary}) {
+  for (Encoding encoding : {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kCloudEventsBinary,
+                            Encoding::kJsonRpcHops}) {
     const absl::string_view text = (*message)->encoded(encoding);
-    EV_CHECK((*again)->encoded(encoding) == text || sent.attributes_size() > 1);  // a map has no order
+    EV_CHECK((*again)->encoded(encoding) == text || taken.attributes_size() > 2);  // a map has no order
     simdjson::dom::parser parser;
     EV_CHECK(parser.allocate(text.size() + 1, kDeepJson) == simdjson::SUCCESS);
     EV_CHECK(parser.parse(text.data(), text.size()).error() == simdjson::SUCCESS);

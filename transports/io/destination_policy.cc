@@ -118,13 +118,12 @@ absl::StatusOr<std::vector<DestinationPolicy::Network>> DestinationPolicy::Parse
     return absl::InvalidArgumentError(
         absl::StrCat("\"", word, "\" is not a network, such as 10.0.0.0/8 or fd00::/8, nor loopback, private or any"));
   }
-  int bits = network.v4 ? 32 : 128;
-  if (slash != absl::string_view::npos &&
-      (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits < 0 || bits > (network.v4 ? 32 : 128))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", network.v4 ? 32 : 128));
+  const uint32_t most = network.v4 ? 32 : 128;
+  uint32_t bits = most;
+  if (slash != absl::string_view::npos && (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits > most)) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", most));
   }
-  network.bits = bits + (network.v4 ? kV4Prefix : 0);
+  network.bits = static_cast<int>(bits) + (network.v4 ? kV4Prefix : 0);
   for (int bit = network.bits; bit < 128; ++bit) {
     if ((network.base[bit / 8] & (0x80 >> bit % 8)) != 0) {
       return absl::InvalidArgumentError(
@@ -141,11 +140,11 @@ DestinationPolicy::Network DestinationPolicy::Known(absl::string_view text) {
   return networks->front();
 }
 
-const std::vector<DestinationPolicy::Never>& DestinationPolicy::NeverAllowed() {
+std::vector<DestinationPolicy::Never> DestinationPolicy::NeverAllowed() {
   // Registries of IANA: iana-ipv4-special-registry, iana-ipv6-special-registry. The addresses of clouds are from their
   // manuals: Azure's WireServer, Alibaba's and Oracle's metadata; AWS', Google's and Scaleway's over IPv6. Over IPv4
   // all others are 169.254.169.254.
-  static const auto* const never = new std::vector<Never>{
+  return {
       {Known("0.0.0.0/8"), "an unspecified address, which is this host itself"},
       {Known("169.254.0.0/16"), "a link-local address, where clouds serve credentials"},
       {Known("168.63.129.16/32"), "an address of a cloud's own services"},
@@ -164,7 +163,6 @@ const std::vector<DestinationPolicy::Never>& DestinationPolicy::NeverAllowed() {
       {Known("2001::/32"), "an address that stands for one of IPv4"},        // Teredo
       {Known("2002::/16"), "an address that stands for one of IPv4"},        // 6to4
   };
-  return *never;
 }
 
 DestinationPolicy DestinationPolicy::Default() {
@@ -298,7 +296,7 @@ absl::Status DestinationPolicy::CheckAddress(const sockaddr& address) const {
   const uint16_t port = PortOf(address);
   const std::string shown = TextOf(address);
   static constexpr Bytes kLoopbackV6 = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
-  for (const Never& never : NeverAllowed()) {
+  for (const Never& never : never_) {
     if (!never.network.Holds(bytes)) continue;
     return absl::PermissionDeniedError(absl::StrCat(shown, " is never allowed: ", never.what));
   }

@@ -91,12 +91,13 @@ class DestinationPolicy {
   static bool IsV4(const Bytes& address);
   static Bytes BytesOf(const sockaddr& address);
   static std::string HostOf(const Bytes& address);
-  static const std::vector<Never>& NeverAllowed();
+  static std::vector<Never> NeverAllowed();
   static absl::StatusOr<std::vector<Network>> ParseNetwork(absl::string_view word);
   static Network Known(absl::string_view text);
   absl::Status ParseLine(absl::string_view line);
   absl::Status ParseSecret(absl::Span<const absl::string_view> words);
 
+  std::vector<Never> never_ = NeverAllowed();
   bool is_default_ = false;
   absl::btree_set<std::string> schemes_;  // empty: all
   std::vector<NetworkRule> networks_;

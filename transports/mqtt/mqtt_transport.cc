@@ -16,7 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/trace_context.h"
+#include "transports/api/context_headers.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/printable.h"
@@ -252,7 +252,7 @@ class MqttLink final : public Link {
     if (address_.encoding == Encoding::kCloudEventsBinary) {
       ForEachCloudEventAttribute(message, add);  // the trace context is among them
     } else {
-      ForEachTraceHeader(message, add);
+      ForEachContextHeader(message, add);
     }
     const absl::string_view body = message.encoded(address_.encoding);
     int id = 0;

@@ -14,8 +14,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
 #include "transports/io/tls_files.h"
@@ -275,7 +275,7 @@ absl::Status NatsConnection::Publish(const Message& message, uint64_t token) {
     if (status == NATS_OK) status = natsMsgHeader_Set(made, std::string(name).c_str(), std::string(value).c_str());
   };
   add("Nats-Msg-Id", CloudEventHeaderValue(message.event_id()));
-  ForEachTraceHeader(message, add);
+  ForEachContextHeader(message, add);
   if (address_.encoding == Encoding::kCloudEventsBinary) {
     // CloudEvents' binding for NATS, section 3.1. A Content-Type would say that the attributes are in the body.
     ForEachCloudEventAttribute(message, [&](absl::string_view name, absl::string_view value) {

@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -136,7 +136,7 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
                            std::string* out) {
   std::vector<amqp_table_entry_t> headers;
   for (const auto& [name, value] : address.headers) headers.push_back(TextEntry(name, value));
-  ForEachTraceHeader(message, [&headers](absl::string_view name, absl::string_view value) {
+  ForEachContextHeader(message, [&headers](absl::string_view name, absl::string_view value) {
     headers.push_back(TextEntry(name, value));
   });
   // CloudEvents' binding for AMQP, section 3.1.3.1; of its two prefixes the one that JMS clients can take.

@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/trace_context.h"
+#include "transports/api/context_headers.h"
 #include "transports/io/byte_stream.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_connector.h"
@@ -25,7 +25,7 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"redis", "rediss"};
 constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr int kWindow = 256;
-constexpr size_t kMaxWords = 16;  // of a command: an entry of a stream has them, with max_length and a trace context
+constexpr size_t kMaxWords = 18;  // of a command: an entry of a stream has them, with max_length and a trace context
 
 // hiredis forms the commands and reads the replies; the socket is ours. Replies come in the order of the commands.
 class RedisLink final : public Link {
@@ -98,7 +98,7 @@ class RedisLink final : public Link {
     absl::InlinedVector<absl::string_view, kMaxWords> words = {"XADD", address_.key};
     if (address_.max_length > 0) words.insert(words.end(), {"MAXLEN", "~", max_length});
     words.insert(words.end(), {"*", "event", message.name(), "event_id", message.event_id()});
-    ForEachTraceHeader(message, [&words](absl::string_view name, absl::string_view value) {
+    ForEachContextHeader(message, [&words](absl::string_view name, absl::string_view value) {
       if (words.size() + 4 <= kMaxWords) words.insert(words.end(), {name, value});
     });
     words.insert(words.end(), {"body", body});

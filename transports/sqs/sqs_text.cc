@@ -11,9 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
 #include "transports/api/jsonrpc.h"
-#include "transports/api/trace_context.h"
 #include "transports/http/http_refusal.h"
 #include "transports/io/printable.h"
 
@@ -38,7 +38,7 @@ std::string EventIdOf(const Message& message) { return CloudEventHeaderValue(mes
 
 std::vector<Attribute> AttributesOf(const SqsAddress& address, const Message& message) {
   std::vector<Attribute> attributes = {{"event-id", EventIdOf(message)}};
-  ForEachTraceHeader(message, [&attributes](absl::string_view name, absl::string_view value) {
+  ForEachContextHeader(message, [&attributes](absl::string_view name, absl::string_view value) {
     attributes.emplace_back(name, std::string(value));
   });
   if (address.encoding != Encoding::kJsonRpc) {

@@ -50,6 +50,7 @@ TEST_F(GrpcTest, AReceiverSeesTheEventTheTokenTheTraceAndTheDeadline) {
   fields.event_time = absl::FromUnixMillis(1790000000123);
   fields.source = "sbc-1";
   fields.attributes = attributes;
+  fields.hops = 2;
   LinkUnderTest link(*transport_, Url(receiver, "?token=s3cr3t&timeout=1m"));
   ASSERT_EQ(link.WaitReady(), 1);
   const absl::Status outcome = link.SendAndWait(Message::Make(fields));
@@ -68,6 +69,8 @@ TEST_F(GrpcTest, AReceiverSeesTheEventTheTokenTheTraceAndTheDeadline) {
   EXPECT_EQ(event.params(1).int_value(), 7);
   EXPECT_TRUE(event.params(2).null_value());
   EXPECT_EQ(event.attributes().at("site"), "Berlin");
+  EXPECT_EQ(event.attributes().at("eventhops"), "3");
+  EXPECT_THAT(received->metadata, Contains(Pair("eventhops", "3")));
   EXPECT_THAT(received->metadata, Contains(Pair("authorization", "Bearer s3cr3t")));
   EXPECT_THAT(received->metadata, Contains(Pair("traceparent", "00-ab-cd-01")));
   EXPECT_THAT(received->metadata, Not(Contains(Key("site"))));

@@ -119,7 +119,7 @@ TEST(BrokerAddress, ErrorsNameThePartAndTheWayOut) {
            Row{"rabbitmq:h/tls_domain=d?q", "for TLS write amqps://"},
            Row{"rabbitmq:h/mandatory=no?q", "\"mandatory\" is neither 1 nor 0"},
            Row{"rabbitmq:h/header.cloudEvents_id=1?q", "headers whose names begin with cloudEvents_ are written by us"},
-           Row{"rabbitmq:h/q?encoding=xml", "\"encoding\" is none of: jsonrpc, json, cloudevents"},
+           Row{"rabbitmq:h/q?encoding=xml", "\"encoding\" is none of: jsonrpc, jsonrpc-hops, json, cloudevents"},
            Row{"rabbitmq:h/exchnage=x?q", "parameter \"exchnage\" before '?' is unknown; known: exchange=NAME"},
            Row{"rabbitmq:h/exchange=x;exchange=y?q", "parameter \"exchange\" is given twice"},
            Row{"rabbitmq:h/exchange?q", "parameter \"exchange\" has no value"},
