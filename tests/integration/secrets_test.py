@@ -175,7 +175,7 @@ class SecretsTest(unittest.TestCase):
 
         self.assertIn("level=debug", outputs["log"])
         self.assertIn("alice", outputs["list -o json"], "they are listed")
-        for output in ("list -o json", "list", "endpoints", "/status.json", "MI", "watch", "log", "dead letters"):
+        for output in ("list -o json", "list", "endpoints", "/status.json", "MI", "watch", "log"):
             self.assertIn(NAMED, outputs[output], "the name is shown in: " + output)
         for secret in (MARK, AFTER_ESCAPE, urllib.parse.quote(CONTENT, safe="")):
             for spelling in spellings(secret):

@@ -150,6 +150,12 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
       {"directory /var/../etc", "absolute path"},
       {"scheme KAFKA", "is not a scheme"},
       {"scheme kafka:", "is not a scheme"},
+      {"secret", "secret rabbit amqps broker:5671"},
+      {"secret ../shadow amqps h:1", "is not the name of a secret"},
+      {"secret rabbit", "lacks where it may go"},
+      {"secret rabbit amqps", "lacks where it may go"},
+      {"secret rabbit amqps h", "no port"},
+      {"secret rabbit amqps h:1 h:x", "is not a number from 1 to 65535"},
   };
   for (const auto& [text, fault] : kFaults) {
     const absl::Status status = DestinationPolicy::Parse(text).status();
