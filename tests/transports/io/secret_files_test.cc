@@ -191,11 +191,12 @@ class TellingTransport final : public Transport {
   class TellingLink final : public Link {
    public:
     TellingLink(const Login& login, Loop& loop, Host& host) {
-      loop.Post([this, &host, password = login.password.Reveal()] {
-        password_ = password;
-        host.OnReady(1);
+      password_ = login.password.Reveal();
+      loop.Post([&host, alive = alive_] {
+        if (*alive) host.OnReady(1);
       });
     }
+    ~TellingLink() override { *alive_ = false; }
     void Send(absl::Span<Parcel> parcels) override {
       for (Parcel& parcel : parcels) {
         std::move(parcel.done)
@@ -205,6 +206,7 @@ class TellingTransport final : public Transport {
 
    private:
     std::string password_;
+    const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   };
   static constexpr absl::string_view kSchemes[] = {"login"};
 };
