@@ -11,8 +11,8 @@ import sys
 LINES = 90  # per cent, of everything
 BRANCHES = 80
 # Every branch: what decides where an event goes, and what is read back from a damaged disk. The branch into a check of
-# our own (EV_CHECK) does not count: a bug of ours alone takes it. Nor do those that only an exception takes, which
-# .bazel/coverage_tools leaves out: nothing here catches any.
+# our own (EV_CHECK) does not count: a bug of ours alone takes it. What only an exception takes is not there: coverage is
+# counted in a build without them.
 WHOLE = (
     "server/dispatch/policy.cc",
     "server/journal/journal_file.cc",

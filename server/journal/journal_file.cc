@@ -87,7 +87,7 @@ absl::Status SyncFolders(std::filesystem::path folder) {
 // not be on the disk, and a sync now would not bring it there: for the kernel it is written.
 absl::Status WriteAgain(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return errno == ENOENT ? absl::OkStatus() : absl::UnavailableError(ErrnoText(errno));
+  if (fd < 0) return absl::UnavailableError(ErrnoText(errno));
   std::string bytes(1 << 20, '\0');
   off_t at = 0;
   ssize_t count = 0;

@@ -20,12 +20,6 @@ absl::Status At(size_t offset, absl::string_view what) {
 
 bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 
-absl::string_view StripBlanks(absl::string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 // Whether a '\' takes the character at `at` as it is.
 bool IsEscaped(absl::string_view text, size_t at) {
   bool escaped = false;
@@ -235,7 +229,7 @@ absl::StatusOr<Filter::Condition> Filter::ParseCondition(absl::string_view text,
   at += found->first.size();
   while (at < text.size() && IsBlank(text[at])) ++at;
   absl::string_view value = text.substr(at);
-  condition.number = NumberOf(StripBlanks(value));
+  condition.number = NumberOf(value);
   if (condition.op == Operator::kEqual || condition.op == Operator::kNotEqual) {
     absl::StatusOr<ShellPattern> pattern = ShellPattern::Parse(value, offset + at);
     if (!pattern.ok()) return pattern.status();
@@ -256,7 +250,7 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
         absl::StrCat("the filter has ", text.size(), " bytes; at most ", kMaxSize, " are taken"));
   }
   Filter filter;
-  for (size_t begin = 0; begin <= text.size();) {
+  for (size_t begin = 0;;) {
     // Up to an && between blanks, or to the end. A '\' keeps it, and one blank in a value's end.
     size_t end = begin;
     for (; end < text.size(); ++end) {
@@ -284,7 +278,6 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
     if (end == text.size()) return filter;
     begin = end + 2;
   }
-  return At(text.size(), "a condition is missing behind &&");
 }
 
 bool Filter::Matches(const Message& message) const {
@@ -347,7 +340,7 @@ bool Filter::Holds(const Condition& condition, const Value& value) {
         return compare([](auto a, auto b) { return a <= b; });
       case Operator::kGreater:
         return compare([](auto a, auto b) { return a > b; });
-      case Operator::kGreaterOrEqual:
+      default:  // kGreaterOrEqual
         return compare([](auto a, auto b) { return a >= b; });
     }
   }

@@ -109,7 +109,7 @@ void CheckEvent(const v1::Event& sent, bool call_has_trace) {
   for (Encoding encoding :
        {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kCloudEventsBinary}) {
     const absl::string_view text = (*message)->encoded(encoding);
-    EV_CHECK((*again)->encoded(encoding) == text || sent.attributes_size() > 1);  // a map has no order
+    EV_CHECK((*again)->encoded(encoding) == text || taken.attributes_size() > 1);  // a map has no order
     simdjson::dom::parser parser;
     EV_CHECK(parser.allocate(text.size() + 1, kDeepJson) == simdjson::SUCCESS);
     EV_CHECK(parser.parse(text.data(), text.size()).error() == simdjson::SUCCESS);

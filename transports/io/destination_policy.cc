@@ -118,13 +118,12 @@ absl::StatusOr<std::vector<DestinationPolicy::Network>> DestinationPolicy::Parse
     return absl::InvalidArgumentError(
         absl::StrCat("\"", word, "\" is not a network, such as 10.0.0.0/8 or fd00::/8, nor loopback, private or any"));
   }
-  int bits = network.v4 ? 32 : 128;
-  if (slash != absl::string_view::npos &&
-      (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits < 0 || bits > (network.v4 ? 32 : 128))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", network.v4 ? 32 : 128));
+  const uint32_t most = network.v4 ? 32 : 128;
+  uint32_t bits = most;
+  if (slash != absl::string_view::npos && (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits > most)) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", most));
   }
-  network.bits = bits + (network.v4 ? kV4Prefix : 0);
+  network.bits = static_cast<int>(bits) + (network.v4 ? kV4Prefix : 0);
   for (int bit = network.bits; bit < 128; ++bit) {
     if ((network.base[bit / 8] & (0x80 >> bit % 8)) != 0) {
       return absl::InvalidArgumentError(

@@ -124,6 +124,7 @@ TEST(DestinationPolicyTest, AFileLiesInTheOutermostDirectoryThatIsAllowed) {
     EXPECT_EQ(place(path), "-") << path;
   }
   EXPECT_EQ(Of("directory /").PlaceOf("/etc/passwd")->file, "etc/passwd");
+  EXPECT_EQ(Of("directory /var\ndirectory /var/log").PlaceOf("/var/log/a")->file, "log/a");
 }
 
 TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
@@ -158,6 +159,8 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
     }
     EXPECT_THAT(std::string(status.message()), HasSubstr("line ")) << text;
   }
+  EXPECT_TRUE(absl::IsInvalidArgument(DestinationPolicy::Parse(std::string("directory /a\0b", 14)).status()));
+  EXPECT_TRUE(Of("scheme coap+tcp x-own").CheckScheme("coap+tcp").ok());
   EXPECT_THAT(std::string(DestinationPolicy::Parse(std::string(10001, '\n')).status().message()),
               HasSubstr("more than 10000 lines"));
 }

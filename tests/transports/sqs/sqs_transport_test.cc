@@ -118,7 +118,7 @@ TEST(SqsAddress, WhatIsWrongIsNamedWithTheWayOut) {
            Row{"sqs:https://h/1/q?region=x&encoding=protobuf", "none of: jsonrpc, json, cloudevents"},
            Row{"sqs:https://h/1/q?region=x&encoding=cloudevents-binary", "none of: jsonrpc, json, cloudevents"},
            Row{"sqs:https://h/1/q?region=x&secret=s3cret",
-               "\"secret\" is unknown; known: region, timeout, window, verify, ca, cert, key, encoding"},
+               "\"secret\" is unknown; known: region, timeout, window, verify, ca, cert, key, server_name, encoding"},
            Row{"sqs:https://h/1/q?region=x&header.authorization=s3cret", "\"header.authorization\" is unknown"},
            Row{"sqs:https://h/1/q?region=x&redirects=1", "\"redirects\" is unknown"},
            Row{"sqs:http://h/1/q?region=x&ca=/x", "\"ca\" is unknown"},
