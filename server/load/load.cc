@@ -48,20 +48,20 @@ Load::Figures Load::figures() const {
   return figures;
 }
 
-// Of the tasks that came back since the last look, and of those that are still waiting. Sends those that are back
-// again.
+// Of the task that came back last, or of the one that is out, whichever is longer: that is what is known of each loop.
+// One that is back is sent again.
 absl::Duration Load::LongestWait() {
+  if (pending_() < kBusy) return absl::ZeroDuration();
   const absl::Time now = loop_->Now();
-  const bool busy = pending_() >= kBusy;
   absl::Duration longest;
   for (size_t i = 0; i < loops_.size(); ++i) {
     const std::shared_ptr<Probe>& probe = probes_[i];
-    if (probe->out.load(std::memory_order_acquire)) {
+    const bool out = probe->out.load(std::memory_order_acquire);
+    longest = std::max(longest, absl::Nanoseconds(probe->nanos.load(std::memory_order_relaxed)));
+    if (out) {
       longest = std::max(longest, now - probe->sent);
       continue;
     }
-    longest = std::max(longest, absl::Nanoseconds(probe->nanos.exchange(0, std::memory_order_relaxed)));
-    if (!busy) continue;
     probe->sent = now;
     probe->out.store(true, std::memory_order_relaxed);
     loops_[i]->Post([probe, clock = loop_] {
@@ -69,7 +69,7 @@ absl::Duration Load::LongestWait() {
       probe->out.store(false, std::memory_order_release);
     });
   }
-  return busy ? longest : absl::ZeroDuration();
+  return longest;
 }
 
 void Load::Look() {
