@@ -107,8 +107,8 @@ def broken_rule(user, used):
                 used, "server/endpoint", "server/registry"):
             return "server/registry sees server/endpoint and transports/api only"
         if within(user, "server/dispatch") and within(used, "server") and not within(
-                used, "server/endpoint", "server/registry", "server/dispatch"):
-            return "server/dispatch sees server/registry, server/endpoint and transports/api only"
+                used, "server/endpoint", "server/registry", "server/load", "server/dispatch"):
+            return "server/dispatch sees server/registry, server/endpoint, server/load and transports/api only"
         return None
 
     if within(user, "client") and within(used, "server", "transports"):
