@@ -44,6 +44,7 @@ SandboxPaths PathsOf(const Options& options) {
   for (const std::string& address : options.enroll) {
     if (absl::StartsWith(address, "unix:")) paths.writable.push_back("/tmp");
   }
+  if (!options.secrets.empty()) paths.readable.push_back(options.secrets);
   // Their folders: who changes such a file puts another in its place.
   for (const std::string& file : {options.destinations, options.access, options.tokens, options.tls_cert,
                                   options.tls_key, options.tls_client_ca}) {

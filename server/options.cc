@@ -64,6 +64,9 @@ ABSL_FLAG(
     std::string, destinations, "",
     "file that says which schemes, networks, ports and directories subscribers may have, read again when it changes "
     "and on SIGHUP; empty: every scheme, loopback and private networks, no directory but --data_dir");
+ABSL_FLAG(std::string, secrets, "",
+          "directory of files that subscribers name as ${secret:NAME} in place of a password or token, if a line of "
+          "--destinations says where that may go; read at each connect; empty: systemd's $CREDENTIALS_DIRECTORY");
 ABSL_FLAG(std::string, allow_directory, "",
           "comma list of directories beneath which flatstore may write and unix sockets may be, besides those of "
           "--destinations");
@@ -246,6 +249,11 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.http = List(absl::GetFlag(FLAGS_http));
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   options.destinations = absl::GetFlag(FLAGS_destinations);
+  options.secrets = absl::GetFlag(FLAGS_secrets);
+  if (const char* credentials = std::getenv("CREDENTIALS_DIRECTORY");
+      options.secrets.empty() && credentials != nullptr) {
+    options.secrets = credentials;
+  }
   options.allow_directory = List(absl::GetFlag(FLAGS_allow_directory));
   options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {

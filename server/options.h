@@ -32,6 +32,7 @@ struct Options {
   std::vector<std::string> http;
   std::string data_dir;                      // empty: nothing outlives the process
   std::string destinations;                  // empty: what is allowed by default
+  std::string secrets;                       // directory; empty: there are none
   std::vector<std::string> allow_directory;  // absolute
   bool full_sync = true;
   int64_t journal_max_bytes = int64_t{4} << 30;

@@ -55,6 +55,7 @@
 #include "transports/io/destination_gate.h"
 #include "transports/io/event_loop.h"
 #include "transports/io/run_on_loop.h"
+#include "transports/io/secret_files.h"
 #include "transports/stream/listeners.h"
 
 namespace eventvirtual {
@@ -318,7 +319,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                         absl::StrCat("--destinations, --allow_directory: ", destinations.status().message()));
   }
   parts.destinations = *std::move(destinations);
-  parts.catalog.AskBeforeAdmission(CheckTarget);
+  SetSecretDirectory(options.secrets);
+  parts.catalog.AskBeforeAdmission([](const Target& target) {
+    absl::Status status = CheckTarget(target);
+    Target copy = target;  // what is read now is only looked at: each connect reads it anew
+    if (status.ok()) status = ReadSecrets(&copy);
+    return status;
+  });
   parts.dispatcher.ShedBy(&parts.load);
   SetOwnListeners(parts.AllListeners());  // what the journal brings back may be sent before anybody listens
   if (!options.data_dir.empty()) {

@@ -31,7 +31,7 @@ std::string Md5Of(absl::string_view text) {
 
 void CheckError(const absl::Status& status) {
   EV_CHECK(!status.ok() && !status.message().empty() && status.message().size() <= kMaxError);
-  EV_CHECK(!absl::StrContains(status.message(), kToken));
+  EV_CHECK(!absl::StrContains(status.message(), Secret(kToken)));
   for (char c : status.message()) EV_CHECK(absl::ascii_isprint(c));
 }
 
@@ -45,7 +45,7 @@ std::string ErrorText(absl::string_view type, absl::string_view message) {
 }
 
 void CheckAnswer(absl::string_view answer, absl::string_view sent) {
-  CheckError(SqsErrorOf(400, answer, kToken));
+  CheckError(SqsErrorOf(400, answer, Secret(kToken)));
   const absl::Status stored = CheckSqsAnswer(answer, sent);
   if (stored.ok()) {
     EV_CHECK(absl::StrContains(answer, Md5Of(sent)) || absl::StrContains(answer, '\\'));
@@ -66,15 +66,15 @@ void CheckName(absl::string_view text) {
   const absl::string_view rest = line == absl::string_view::npos ? "" : text.substr(line + 1);
   if (name.empty() || name.find_first_of("#.:") != std::string::npos || absl::EndsWith(name, "Exception")) return;
   if (!simdjson::validate_utf8(text.data(), text.size())) return;
-  const absl::Status plain = SqsErrorOf(400, ErrorText(name, rest), kToken);
+  const absl::Status plain = SqsErrorOf(400, ErrorText(name, rest), Secret(kToken));
   CheckError(plain);
   for (const std::string& written :
        {absl::StrCat("com.amazonaws.sqs#", name), absl::StrCat("AWS.SimpleQueueService.", name),
         absl::StrCat(name, "Exception"), absl::StrCat(name, ":http://internal.amazon.com/coral/")}) {
-    EV_CHECK(SqsErrorOf(400, ErrorText(written, rest), kToken) == plain);
+    EV_CHECK(SqsErrorOf(400, ErrorText(written, rest), Secret(kToken)) == plain);
   }
-  CheckError(SqsErrorOf(400, ErrorText(name, absl::StrCat("signed ", kToken, rest)), kToken));
-  CheckError(SqsErrorOf(400, ErrorText(absl::StrCat(name, kToken), rest), kToken));
+  CheckError(SqsErrorOf(400, ErrorText(name, absl::StrCat("signed ", kToken, rest)), Secret(kToken)));
+  CheckError(SqsErrorOf(400, ErrorText(absl::StrCat(name, kToken), rest), Secret(kToken)));
 }
 
 void CheckRequest(absl::string_view text) {

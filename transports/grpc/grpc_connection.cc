@@ -58,7 +58,7 @@ GrpcConnection::GrpcConnection(const GrpcAddress& address, absl::string_view nam
       name_(name),
       authority_(address.host.ToString()),
       timeout_(absl::StrCat(absl::ToInt64Milliseconds(absl::Ceil(address.timeout, absl::Milliseconds(1))), "m")),
-      authorization_(address.token.empty() ? "" : absl::StrCat("Bearer ", address.token)),
+      authorization_(address.token.empty() ? "" : absl::StrCat("Bearer ", address.token.Reveal())),
       tls_(tls),
       loop_(loop),
       reports_(std::move(reports)) {
@@ -114,7 +114,7 @@ void GrpcConnection::Call(Parcel parcel) {
       Header("content-type", "application/grpc"),
       Header("user-agent", "eventvirtual"),
   };
-  if (!authorization_.empty()) headers.push_back(Header("authorization", authorization_));
+  if (!authorization_.empty()) headers.push_back(Header("authorization", authorization_.Reveal()));
   ForEachContextHeader(message, [&headers](absl::string_view name, absl::string_view value) {
     headers.push_back(Header(name, value, NGHTTP2_NV_FLAG_NO_INDEX));  // the next event has another
   });

@@ -195,18 +195,20 @@ absl::Status DestinationPolicy::ParseLine(absl::string_view line) {
   const absl::string_view kind = line.substr(0, end);
   const absl::string_view rest = absl::StripLeadingAsciiWhitespace(line.substr(end));
   const std::vector<absl::string_view> words = absl::StrSplit(rest, absl::ByAnyChar(" \t"), absl::SkipEmpty());
-  if (kind != "scheme" && kind != "network" && kind != "directory") {
+  if (kind != "scheme" && kind != "network" && kind != "directory" && kind != "secret") {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", kind, "\" is not a rule; a line begins with scheme, network or directory"));
+        absl::StrCat("\"", kind, "\" is not a rule; a line begins with scheme, network, directory or secret"));
   }
   if (words.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("\"", kind, "\" lacks what is allowed, such as \"",
                                                    kind == "scheme"    ? "scheme amqps kafka"
                                                    : kind == "network" ? "network 10.0.0.0/8 5672"
+                                                   : kind == "secret"  ? "secret rabbit amqps broker:5671"
                                                                        : "directory /var/log/opensips",
                                                    "\""));
   }
   if (kind == "directory") return AllowDirectory(rest);
+  if (kind == "secret") return ParseSecret(words);
   if (kind == "scheme") {
     for (absl::string_view word : words) {
       if (!std::all_of(word.begin(), word.end(), [](char c) {
@@ -248,6 +250,38 @@ absl::Status DestinationPolicy::CheckScheme(absl::string_view scheme) const {
   return absl::PermissionDeniedError(
       absl::StrCat("scheme \"", scheme, "\" is not allowed here; those that are: ", absl::StrJoin(schemes_, ", "),
                    ". The file of --destinations may add \"scheme ", scheme, "\""));
+}
+
+absl::Status DestinationPolicy::ParseSecret(absl::Span<const absl::string_view> words) {
+  if (!IsSecretName(words[0])) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", words[0], "\" is not the name of a secret: letters, digits, '_', '-' and single '.'"));
+  }
+  if (words.size() < 3) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"secret ", words[0], "\" lacks where it may go: a scheme and host:port, such as \"secret ",
+                     words[0], " amqps broker:5671\""));
+  }
+  for (absl::string_view word : words.subspan(2)) {
+    const absl::StatusOr<HostPort> host = ParseHostPort(word);
+    if (!host.ok()) return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": ", host.status().message()));
+    secrets_[std::string(words[0])].insert(absl::StrCat(words[1], " ", host->ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DestinationPolicy::CheckSecret(absl::string_view name, absl::string_view scheme,
+                                            absl::Span<const HostPort> hosts) const {
+  const auto found = secrets_.find(std::string(name));
+  for (const HostPort& host : hosts) {
+    const std::string place = absl::StrCat(scheme, " ", host.ToString());
+    if (found != secrets_.end() && found->second.contains(place)) continue;
+    return absl::PermissionDeniedError(absl::StrCat(SecretReference(name), " is not for ", place,
+                                                    "; the file of --destinations may add \"secret ", name, " ", place,
+                                                    "\""));
+  }
+  if (!hosts.empty()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(SecretReference(name), " has nobody to be shown to"));
 }
 
 std::string DestinationPolicy::TextOf(const sockaddr& address) {

@@ -159,7 +159,7 @@ class MqttLink final : public Link {
     mosquitto_int_option(client_, MOSQ_OPT_SEND_MAXIMUM, kWindow);
     if (!address_.user.empty()) {
       mosquitto_username_pw_set(client_, address_.user.c_str(),
-                                address_.password.empty() ? nullptr : address_.password.c_str());
+                                address_.password.empty() ? nullptr : address_.password.Reveal().c_str());
     }
     if (tls_ != nullptr) {
       mosquitto_int_option(client_, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0);

@@ -155,8 +155,9 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
   // Without one libnats writes errors to stderr.
   set(natsOptions_SetErrorHandler(
       made, [](natsConnection*, natsSubscription*, natsStatus, void*) {}, nullptr));
-  if (!address.user.empty()) set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.c_str()));
-  if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.c_str()));
+  if (!address.user.empty())
+    set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.Reveal().c_str()));
+  if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.Reveal().c_str()));
   if (address.tls) {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(address.ca, address.cert, address.key);
     if (!files.ok()) return files.status();

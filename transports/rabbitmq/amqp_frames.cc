@@ -123,7 +123,7 @@ void AppendLogin(const BrokerAddress& address, std::string* out) {
                                             Entry("capabilities", AMQP_FIELD_KIND_TABLE)};
   client.back().value.value.table = Table(capabilities);
   std::string login;  // PLAIN, RFC 4616
-  login.append(1, '\0').append(address.user).append(1, '\0').append(address.password);
+  login.append(1, '\0').append(address.user).append(1, '\0').append(address.password.Reveal());
   AppendAmqpMethod<amqp_connection_start_ok_t>(kAmqpConnection, AMQP_CONNECTION_START_OK_METHOD,
                                                {.client_properties = Table(client),
                                                 .mechanism = AmqpBytes("PLAIN"),

@@ -66,9 +66,9 @@ class RedisLink final : public Link {
     });
     if (!address_.password.empty()) {
       if (address_.user.empty()) {
-        Append({"AUTH", address_.password});
+        Append({"AUTH", address_.password.Reveal()});
       } else {
-        Append({"AUTH", address_.user, address_.password});
+        Append({"AUTH", address_.user, address_.password.Reveal()});
       }
       ++greetings_;
     }

@@ -20,6 +20,7 @@ struct Procedure {
   HttpPeer peer;
   std::string method;
   bool use_struct = true;
+  std::vector<const Secret*> Secrets() const { return peer.Secrets(); }
 };
 
 bool IsMethod(absl::string_view text) {
@@ -107,7 +108,8 @@ class XmlrpcTransport final : public Transport {
                   .masked = TextOf(*procedure, /*masked=*/true),
                   .ack_level = AckLevel::kConfirmed,
                   .attempt_timeout = procedure->peer.timeout,
-                  .hosts = {procedure->peer.address}};
+                  .hosts = {procedure->peer.address},
+                  .secrets = NamesIn(procedure->Secrets())};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
