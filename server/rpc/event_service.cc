@@ -406,7 +406,8 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   bool HasRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (unanswered_ == 0) return true;
     return unanswered_ < kMaxUnanswered && held_ < kMaxHeld &&
-           service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll;
+           service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll &&
+           !service_.load_.Refuses(Load::Work::kWatching);  // the next batch waits at its client, which costs nothing
   }
 
   // Leaves a batch that is not kept to the caller, who destroys it without the lock.
