@@ -120,7 +120,9 @@ absl::StatusOr<std::vector<DestinationPolicy::Network>> DestinationPolicy::Parse
   }
   const uint32_t most = network.v4 ? 32 : 128;
   uint32_t bits = most;
-  if (slash != absl::string_view::npos && (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits > most)) {
+  const absl::string_view digits = slash == absl::string_view::npos ? "" : word.substr(slash + 1);
+  const bool plain = std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit);  // without blanks or a sign
+  if (slash != absl::string_view::npos && (!plain || !absl::SimpleAtoi(digits, &bits) || bits > most)) {
     return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", most));
   }
   network.bits = static_cast<int>(bits) + (network.v4 ? kV4Prefix : 0);

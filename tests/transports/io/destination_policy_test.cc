@@ -137,6 +137,7 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
       {"network 10.0.0.0/33", "from 0 to 32"},
       {"network fd00::/129", "from 0 to 128"},
       {"network fd00::/", "from 0 to 128"},
+      {"network fd00::/\r8", "from 0 to 128"},
       {"network 10.0.0", "is not a network"},
       {"network 0x7f000001", "is not a network"},
       {"network ::ffff:10.0.0.0/104", "is not a network"},
