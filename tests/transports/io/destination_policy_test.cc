@@ -147,6 +147,7 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
       {"network private 9-8", "is not a port"},
       {"network private 9-", "is not a port"},
       {"network private amqp", "is not a port"},
+      {"network private \r80", "is not a port"},
       {"directory var/log", "absolute path"},
       {"directory /var/../etc", "absolute path"},
       {"scheme KAFKA", "is not a scheme"},
