@@ -33,6 +33,7 @@
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
+#include "server/load/load.h"
 #include "server/log/log.h"
 #include "server/metrics/call_counts.h"
 #include "server/mi/mi_server.h"
@@ -168,12 +169,13 @@ struct Server::Parts {
         pool(Pointers(loops), EndpointLimitsOf(options), [this](const HealthChange& change) { TellHealth(change); }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
         dispatcher(registry, LoopLimitsOf(options)),
+        load(Pointers(loops), [this] { return dispatcher.pending(); }),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
-        subscriptions(registry, defaults, watch_counts),
-        events(registry, dispatcher, listeners, watch_counts),
+        subscriptions(registry, defaults, load, watch_counts),
+        events(registry, dispatcher, listeners, load, watch_counts),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
         operators(catalog, pool, registry, prober, enroller, defaults),
@@ -255,6 +257,7 @@ struct Server::Parts {
   Registry registry;
   std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
+  Load load;
   std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
   std::unique_ptr<DurableDelivery> durable;
   std::unique_ptr<DeadLetterSender> dead_letter_sender;
@@ -323,6 +326,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     if (status.ok()) status = ReadSecrets(&copy);
     return status;
   });
+  parts.dispatcher.ShedBy(&parts.load);
   SetOwnListeners(parts.AllListeners());  // what the journal brings back may be sent before anybody listens
   if (!options.data_dir.empty()) {
     absl::StatusOr<std::unique_ptr<Journal>> journal =
@@ -360,7 +364,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessage);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams));
-  // The probe lets a window grow to megabytes, which a stream that is read no further may fill (docs/decisions/0024).
+  // The probe lets a window grow to megabytes, which a stream that is read no further may fill (docs/decisions/0026).
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);
   grpc::ResourceQuota quota("rpc");
@@ -398,7 +402,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts.listening = parts.grpc_listeners->addresses();
   parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
   parts.grpc_listeners->Start(*parts.accept_loop);
-  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.LookAgain(); });
+  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
+    parts.LookAgain();
+    parts.load.Start(*parts.accept_loop);
+  });
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
@@ -430,12 +437,22 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
-    const MetricSources sources{
-        parts.registry,     parts.dispatcher, parts.calls,         parts.grpc_listeners->counts(),
-        parts.watch_counts, parts.enroller,   parts.journal.get(), parts.dead_letter_sender.get(),
-        parts.ingest.get(), parts.mi.get(),   parts.access.get(),  parts.certificates.get()};
+    const MetricSources sources{parts.registry,
+                                parts.dispatcher,
+                                parts.calls,
+                                parts.grpc_listeners->counts(),
+                                parts.watch_counts,
+                                parts.load,
+                                parts.enroller,
+                                parts.journal.get(),
+                                parts.dead_letter_sender.get(),
+                                parts.ingest.get(),
+                                parts.mi.get(),
+                                parts.access.get(),
+                                parts.certificates.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
+    parts.board.ShowLoad(&parts.load);
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
     if (parts.access != nullptr) {
@@ -487,7 +504,10 @@ void Server::Drain() {
   parts.health.EndWatches();
   if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
   if (parts.accept_loop != nullptr) {
-    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.look_again.reset(); });
+    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
+      parts.look_again.reset();
+      parts.load.Stop();
+    });
   }
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

@@ -17,6 +17,7 @@
 #include "server/dispatch/commit.h"
 #include "server/dispatch/loop_guard.h"
 #include "server/endpoint/endpoint.h"
+#include "server/load/load.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
 #include "transports/api/mutex.h"
@@ -64,12 +65,15 @@ struct DeliveryResult {
 struct RaiseReceipt {
   bool known = true;      // false: strict events, and nobody knows the name; nothing was done
   bool looped = false;    // it goes round in a loop, as `refusal` says (LoopGuard); nothing was done
+  bool shed = false;      // there is too much to do (Load); nothing was done, and `refusal` says so
   uint32_t matched = 0;   // subscriptions whose filter, if there is one, took the event
   uint32_t filtered = 0;  // the others
   uint32_t accepted = 0;  // of those: an endpoint has taken the event into its queue
   uint32_t durable = 0;   // of those that matched: neither accepted nor refused before `commit` is settled
   absl::Status refusal;   // why one of the others was not accepted: RESOURCE_EXHAUSTED or UNAVAILABLE
   Ref<Commit> commit;     // null: no durable subscription matched
+
+  bool taken() const { return known && !looped && !shed; }
 };
 
 // What an event must find, or nothing is done.
@@ -118,8 +122,8 @@ class Dispatcher {
   // Starts one delivery for each live subscription to the message's event: makes its plan and offers the message to the
   // first `width` endpoints on the calling thread; the rest happens on the endpoints' loops. Never blocks.
   // `done`, unless null, is called exactly once, with one result per matched subscription (and see above), on the
-  // thread where the last delivery ends; that may be this one, before Raise() returns. With strict events and an
-  // unknown name, and for an event that goes round in a loop, it is dropped.
+  // thread where the last delivery ends; that may be this one, before Raise() returns. It is dropped with what is not
+  // taken: see RaiseReceipt.
   RaiseReceipt Raise(MessageRef message, RaiseDone done) {
     return Raise(std::move(message), std::move(done), registry_.clock().Now());
   }
@@ -144,6 +148,10 @@ class Dispatcher {
   void KeepDurableBy(KeepDurable keep) { keep_ = std::move(keep); }
   bool keeps_durable() const { return static_cast<bool>(keep_); }
 
+  // From here on `load`, which outlives this, is asked before each raise but that of a report. Once, before anything is
+  // raised.
+  void ShedBy(const Load* load) { load_ = load; }
+
   // Raises that have not ended, but for what is kept.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }
 
@@ -165,6 +173,7 @@ class Dispatcher {
   Registry& registry_;
   LoopGuard loop_guard_;
   KeepDurable keep_;
+  const Load* load_ = nullptr;         // null: nothing is shed
   std::atomic<bool> observed_{false};  // somebody watches
   std::atomic<uint64_t> pending_{0};
   Mutex observers_mutex_;

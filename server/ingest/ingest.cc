@@ -50,6 +50,7 @@ constexpr int kUnframed = -32700;
 void Ingest::Tallies::Book(const RaiseReceipt& receipt) {
   if (receipt.looped) return looped.Add(1);
   if (!receipt.known) return unknown.Add(1);
+  if (receipt.shed) return refused.Add(1);
   if (receipt.matched + receipt.filtered == 0) return unsubscribed.Add(1);
   (receipt.matched == 0 || receipt.accepted > 0 ? accepted : refused).Add(1);
 }
@@ -232,12 +233,12 @@ class Ingest::Connection {
     tallies().Book(receipt);
     if (event.id.empty()) return;
     Answer answer{std::move(event.id), 0, ""};
-    if (receipt.looped) {
-      answer.code = kNotAccepted;
-      answer.error = std::string(receipt.refusal.message());
-    } else if (!receipt.known) {
+    if (!receipt.known) {
       answer.code = kNotRegistered;
       answer.error = "Event not registered";
+    } else if (receipt.looped || receipt.shed) {
+      answer.code = kNotAccepted;
+      answer.error = std::string(receipt.refusal.message());
     } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
       answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", message->name());

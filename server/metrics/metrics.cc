@@ -331,6 +331,17 @@ void AddWatches(const WatchCounts& counts, Families* families) {
       .Add({}, counts.ended.load(std::memory_order_relaxed));
 }
 
+void AddLoad(const Load& load, Families* families) {
+  const Load::Figures figures = load.figures();
+  families->Gauge("eventvirtual_overload", "So many kinds of work are refused, since there is too much to do.")
+      .Add({}, static_cast<double>(figures.refused_works));
+  families->Gauge("eventvirtual_load_wait_seconds", "How long a task waits for its turn on the busiest event loop.")
+      .Add({}, Seconds(figures.wait));
+  Family refused = families->Counter("eventvirtual_shed_total", "What was refused since there was too much to do.");
+  constexpr const char* kNames[Load::kWorks] = {"watching", "accepted", "delivered"};
+  for (size_t i = 0; i < Load::kWorks; ++i) refused.Add({{"work", kNames[i]}}, figures.refused[i]);
+}
+
 void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
   if (access != nullptr) {
     const AccessCounts& counts = access->counts();
@@ -407,6 +418,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
   AddWatches(sources.watches, &families);
+  AddLoad(sources.load, &families);
   AddAccess(sources.access, sources.certificates, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);

@@ -13,6 +13,7 @@
 #include "server/enroll/enroller.h"
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
+#include "server/load/load.h"
 #include "server/metrics/call_counts.h"
 #include "server/metrics/connection_counts.h"
 #include "server/metrics/watch_counts.h"
@@ -28,6 +29,7 @@ struct MetricSources {
   const CallCounts& calls;
   const ConnectionCounts& connections;
   const WatchCounts& watches;
+  const Load& load;
   const Enroller& enroller;
   // Null: not there.
   const Journal* journal = nullptr;

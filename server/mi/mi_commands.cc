@@ -282,6 +282,7 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
   const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now(), call.hops), nullptr);
   if (receipt.looped) return {"", ServerError("the event goes round in a loop: see --max_hops and --max_repeats")};
   if (!receipt.known) return {"", not_registered};
+  if (receipt.shed) return {"", ServerError(std::string(receipt.refusal.message()))};
   // Who filters it out has been asked, too.
   const bool taken = receipt.matched > 0 ? receipt.accepted + receipt.durable > 0 : receipt.filtered > 0;
   if (!taken) return {"", {480, "Temporarily Unavailable", ""}};

@@ -19,9 +19,10 @@ bool HasFailed(const DeliveryResult& delivery) {
 
 }  // namespace
 
-DeliveryWatch::DeliveryWatch(Dispatcher& dispatcher, WatchCounts& counts, std::string event, bool failures_only,
-                             std::function<void(DeliveryWatch*)> on_gone)
+DeliveryWatch::DeliveryWatch(Dispatcher& dispatcher, const Load& load, WatchCounts& counts, std::string event,
+                             bool failures_only, std::function<void(DeliveryWatch*)> on_gone)
     : dispatcher_(dispatcher),
+      load_(load),
       counts_(counts),
       event_(std::move(event)),
       failures_only_(failures_only),
@@ -46,7 +47,7 @@ void DeliveryWatch::OnDelivery(const Message& message, const DeliveryResult& del
   {
     MutexLock lock(&mutex_);
     if (end_.has_value()) return;
-    if (rows_.size() == kMaxRows || bytes_ > kMaxBytes) {
+    if (rows_.size() == kMaxRows || bytes_ > kMaxBytes || load_.Refuses(Load::Work::kWatching)) {
       counts_.rows_lost.fetch_add(1, std::memory_order_relaxed);
       ++dropped_;
       return;

@@ -48,13 +48,11 @@ absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
 
 Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
 
-// Else who waits for the end hears nothing of it.
-bool WasDone(const RaiseReceipt& receipt) { return receipt.known && !receipt.looped; }
-
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
   if (receipt.looped) return receipt.refusal;
   if (!receipt.known) return UnknownEvent(event);
+  if (receipt.shed) return receipt.refusal;
   if (demand == Demand::kDurable && receipt.matched > 0 && receipt.durable == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("wait: none of the ", receipt.matched, " subscriptions that event \"", event,
@@ -146,7 +144,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
         const bool refuse = deliveries.empty() && request->require_subscribers();
         answer(refuse ? Nobody(request->event().name()) : absl::OkStatus(), IsTaken(deliveries));
       });
-  if (!WasDone(receipt)) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
+  if (!receipt.taken()) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
   return reactor;
 }
 
@@ -315,7 +313,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
             Release();
           },
           now);
-      if (WasDone(receipt)) return;
+      if (receipt.taken()) return;
       EndFirst(index, StatusOf(receipt, Demand::kNone, event.name()), {}, 0);
       Release();
     }
@@ -408,7 +406,8 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   bool HasRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (unanswered_ == 0) return true;
     return unanswered_ < kMaxUnanswered && held_ < kMaxHeld &&
-           service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll;
+           service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll &&
+           !service_.load_.Refuses(Load::Work::kWatching);  // the next batch waits at its client, which costs nothing
   }
 
   // Leaves a batch that is not kept to the caller, who destroys it without the lock.
@@ -530,17 +529,18 @@ grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDelive
     return new RefusedWatch(absl::InvalidArgumentError(
         absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone")));
   }
+  if (load_.Refuses(Load::Work::kWatching)) return new RefusedWatch(load_.Refuse(Load::Work::kWatching));
   DeliveryWatch* watch = nullptr;
   bool ending;
   {
     MutexLock lock(&mutex_);
     ending = ending_watches_;
     if (watches_.size() < kMaxWatches) {
-      watch =
-          new DeliveryWatch(dispatcher_, watch_counts_, event, request->failures_only(), [this](DeliveryWatch* ended) {
-            MutexLock lock(&mutex_);
-            watches_.erase(ended);
-          });
+      watch = new DeliveryWatch(dispatcher_, load_, watch_counts_, event, request->failures_only(),
+                                [this](DeliveryWatch* ended) {
+                                  MutexLock lock(&mutex_);
+                                  watches_.erase(ended);
+                                });
       watches_.insert(watch);
     }
   }

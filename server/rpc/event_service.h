@@ -9,6 +9,7 @@
 #include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/load/load.h"
 #include "server/registry/registry.h"
 #include "server/rpc/delivery_watch.h"
 #include "server/rpc/listen_stream.h"
@@ -20,8 +21,9 @@ namespace eventvirtual {
 
 class EventService final : public v1::EventService::CallbackService {
  public:
-  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners, WatchCounts& watch_counts)
-      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners), watch_counts_(watch_counts) {}
+  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners, const Load& load,
+               WatchCounts& watch_counts)
+      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners), load_(load), watch_counts_(watch_counts) {}
 
   grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                   v1::RaiseResponse* response) override;
@@ -50,6 +52,7 @@ class EventService final : public v1::EventService::CallbackService {
   Registry& registry_;
   Dispatcher& dispatcher_;
   StreamListeners& listeners_;
+  const Load& load_;
   WatchCounts& watch_counts_;
   RaisedIds raised_;
   std::atomic<int64_t> held_{0};  // by all streams

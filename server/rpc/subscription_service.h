@@ -7,6 +7,7 @@
 #include "eventvirtual/v1/subscription.grpc.pb.h"
 #include "server/durable/durable_delivery.h"
 #include "server/journal/journal.h"
+#include "server/load/load.h"
 #include "server/metrics/watch_counts.h"
 #include "server/registry/registry.h"
 #include "server/rpc/subscription_watches.h"
@@ -16,8 +17,8 @@ namespace eventvirtual {
 
 class SubscriptionService final : public v1::SubscriptionService::CallbackService {
  public:
-  SubscriptionService(Registry& registry, WireDefaults defaults, WatchCounts& watch_counts)
-      : registry_(registry), defaults_(defaults), watches_(registry, watch_counts) {}
+  SubscriptionService(Registry& registry, WireDefaults defaults, const Load& load, WatchCounts& watch_counts)
+      : registry_(registry), defaults_(defaults), watches_(registry, load, watch_counts) {}
 
   // From here on a change is acknowledged when `journal`, which outlives this, has it. Only before anything is served.
   void AcknowledgeAfter(Journal* journal) { journal_ = journal; }

@@ -40,7 +40,11 @@ class SubscriptionWatches::Call final : public grpc::ServerWriteReactor<Response
   void Join() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watches_.mutex_) {
     place_ = watches_.end_;
     expired_ = watches_.TakeExpired(event_);
-    if (watches_.ending_) ended_ = grpc::Status::OK;
+    if (watches_.ending_) {
+      ended_ = grpc::Status::OK;
+    } else if (watches_.load_.Refuses(Load::Work::kWatching)) {
+      ended_ = ToGrpc(watches_.load_.Refuse(Load::Work::kWatching));
+    }
   }
 
   // Writes the next of those that exist, or what comes behind them. Only the caller whose turn it is: at the beginning,
@@ -149,8 +153,8 @@ class SubscriptionWatches::Call final : public grpc::ServerWriteReactor<Response
   std::optional<grpc::Status> ended_;
 };
 
-SubscriptionWatches::SubscriptionWatches(Registry& registry, WatchCounts& counts)
-    : registry_(registry), counts_(counts) {
+SubscriptionWatches::SubscriptionWatches(Registry& registry, const Load& load, WatchCounts& counts)
+    : registry_(registry), load_(load), counts_(counts) {
   registry_.Watch(this);
 }
 

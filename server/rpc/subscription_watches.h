@@ -11,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/subscription.grpc.pb.h"
+#include "server/load/load.h"
 #include "server/metrics/watch_counts.h"
 #include "server/registry/registry.h"
 #include "transports/api/mutex.h"
@@ -24,8 +25,8 @@ class SubscriptionWatches final : private Registry::Observer {
  public:
   static constexpr size_t kKept = 10000;  // changes
 
-  // Both outlive it, and it outlives its calls.
-  SubscriptionWatches(Registry& registry, WatchCounts& counts);
+  // They outlive it, and it outlives its calls.
+  SubscriptionWatches(Registry& registry, const Load& load, WatchCounts& counts);
   ~SubscriptionWatches();
 
   // These expired before anything was served: each is told, once, to the first watch that wants it. Before any watch.
@@ -33,6 +34,7 @@ class SubscriptionWatches final : private Registry::Observer {
 
   // One call, of `event` alone unless it is empty. First those that exist, read from the registry one by one as they
   // are written, then SYNCED, then every change since the call began: one that came meanwhile is told, too.
+  // RESOURCE_EXHAUSTED while watching is refused.
   grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* Watch(std::string event);
 
   // Every watch ends with OK, and new ones at once.
@@ -50,6 +52,7 @@ class SubscriptionWatches final : private Registry::Observer {
   std::deque<SubscriptionInfo> TakeExpired(const std::string& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Registry& registry_;
+  const Load& load_;
   WatchCounts& counts_;
   Mutex mutex_;  // the registry's is locked before it
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

@@ -41,15 +41,21 @@ std::string Plain(const std::vector<absl::string_view>& parts) {
   return path;
 }
 
+// Of digits alone: absl::SimpleAtoi() takes blanks and a sign, too.
+std::optional<uint32_t> NumberOf(absl::string_view digits) {
+  uint32_t number = 0;
+  const bool plain = std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit);
+  return plain && absl::SimpleAtoi(digits, &number) ? std::optional(number) : std::nullopt;
+}
+
 absl::StatusOr<std::pair<uint16_t, uint16_t>> ParsePorts(absl::string_view word) {
   const std::vector<absl::string_view> ends = absl::StrSplit(word, absl::MaxSplits('-', 1));
-  uint32_t first = 0, last = 0;
-  if (!absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last) || first < 1 || last > 65535 ||
-      first > last) {
+  const std::optional<uint32_t> first = NumberOf(ends.front()), last = NumberOf(ends.back());
+  if (!first.has_value() || !last.has_value() || *first < 1 || *last > 65535 || *first > *last) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"", word, "\" is not a port or a range of ports, such as 5672 or 9092-9094"));
   }
-  return std::make_pair(static_cast<uint16_t>(first), static_cast<uint16_t>(last));
+  return std::make_pair(static_cast<uint16_t>(*first), static_cast<uint16_t>(*last));
 }
 
 uint16_t PortOf(const sockaddr& address) {
@@ -119,15 +125,15 @@ absl::StatusOr<std::vector<DestinationPolicy::Network>> DestinationPolicy::Parse
         absl::StrCat("\"", word, "\" is not a network, such as 10.0.0.0/8 or fd00::/8, nor loopback, private or any"));
   }
   const uint32_t most = network.v4 ? 32 : 128;
-  uint32_t bits = most;
-  if (slash != absl::string_view::npos && (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits > most)) {
+  const std::optional<uint32_t> bits = slash == absl::string_view::npos ? most : NumberOf(word.substr(slash + 1));
+  if (!bits.has_value() || *bits > most) {
     return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", most));
   }
-  network.bits = static_cast<int>(bits) + (network.v4 ? kV4Prefix : 0);
+  network.bits = static_cast<int>(*bits) + (network.v4 ? kV4Prefix : 0);
   for (int bit = network.bits; bit < 128; ++bit) {
     if ((network.base[bit / 8] & (0x80 >> bit % 8)) != 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("\"", word, "\" has bits set behind the first ", bits, "; write the network's own address"));
+          absl::StrCat("\"", word, "\" has bits set behind the first ", *bits, "; write the network's own address"));
     }
   }
   networks.push_back(network);

@@ -138,6 +138,26 @@ TEST(ToWire, AnEndpointIsToldAsItStands) {
   EXPECT_EQ(health(Health::kFailing, absl::ZeroDuration()), v1::EndpointStatus::HEALTH_PROBING);
 }
 
+TEST(ToWire, APlanIsToldWithThoseThatArePassedOver) {
+  World world;
+  const std::string name = world.Subscribe("E", "virtual:FAILOVER fake:a fake:b");
+  Explanation plan{
+      world.registry.Find(name), true, "in their order", {{"fake:a", true, ""}, {"fake:b", false, "drained"}}};
+  v1::ExplainDeliveryResponse::Plan told;
+  ToWire(plan, &told);
+  EXPECT_EQ(told.subscription(), name);
+  EXPECT_THAT(told.order(), ElementsAre("fake:a"));
+  ASSERT_EQ(told.steps_size(), 2);
+  EXPECT_EQ(told.steps(1).reason(), "drained");
+}
+
+TEST(ToGrpc, AStatusKeepsItsCodeAndItsText) {
+  EXPECT_TRUE(ToGrpc(absl::OkStatus()).ok());
+  const grpc::Status status = ToGrpc(UnknownEvent("E"));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(status.error_message(), "event \"E\" is not known (--strict_events)");
+}
+
 TEST(Pages, ATokenIsGivenBackAsItCameAndNothingElseIsOne) {
   for (uint64_t number : {uint64_t{0}, uint64_t{1}, ~uint64_t{0}}) {
     EXPECT_EQ(*NumberFromPageToken(PageTokenOf(number)), number);
