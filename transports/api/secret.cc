@@ -16,7 +16,7 @@ namespace {
 constexpr size_t kMaxName = 255;  // of a file
 
 // All that the string has, also what stands behind its end or is left of a text that was moved away.
-void Wipe(std::string* text) {
+void WipeText(std::string* text) {
   text->resize(text->capacity());
   explicit_bzero(text->data(), text->size());
   text->clear();
@@ -24,27 +24,28 @@ void Wipe(std::string* text) {
 
 }  // namespace
 
-Secret::Secret(std::string&& text) : text_(std::move(text)) { Wipe(&text); }
+Secret::Secret(std::string&& text) : text_(std::move(text)) { WipeText(&text); }
 
 Secret::Secret(std::vector<std::string> pieces, Secret text) : pieces_(std::move(pieces)) {
   EV_CHECK(pieces_.size() % 2 == 1);
-  text_.swap(text.text_);
+  text_ = std::move(text.text_);
 }
 
-Secret::Secret(Secret&& other) noexcept {
-  text_.swap(other.text_);
-  pieces_.swap(other.pieces_);
+// A short string is copied where it seems to be moved, and would be left behind.
+Secret::Secret(Secret&& other) noexcept : text_(std::move(other.text_)), pieces_(std::move(other.pieces_)) {
+  WipeText(&other.text_);
 }
 
 Secret& Secret::operator=(Secret other) noexcept {
-  text_.swap(other.text_);
-  pieces_.swap(other.pieces_);
+  Wipe();
+  text_ = std::move(other.text_);
+  pieces_ = std::move(other.pieces_);
   return *this;
 }
 
-Secret::~Secret() {
-  Wipe(&text_);
-  for (std::string& piece : pieces_) Wipe(&piece);
+void Secret::Wipe() {
+  WipeText(&text_);
+  for (std::string& piece : pieces_) WipeText(&piece);
 }
 
 std::vector<absl::string_view> Secret::names() const {

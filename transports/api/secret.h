@@ -32,7 +32,7 @@ class Secret {
   Secret(const Secret&) = default;
   Secret(Secret&& other) noexcept;
   Secret& operator=(Secret other) noexcept;
-  ~Secret();
+  ~Secret() { Wipe(); }
 
   bool empty() const { return text_.empty() && pieces_.empty(); }  // nothing was written
   bool known() const { return pieces_.empty() || !text_.empty(); }
@@ -55,6 +55,8 @@ class Secret {
   friend void AbslStringify(Sink&, const Secret&) = delete;
 
  private:
+  void Wipe();
+
   std::string text_;
   std::vector<std::string> pieces_;  // empty: no names
 };
