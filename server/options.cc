@@ -26,7 +26,7 @@ ABSL_FLAG(std::string, socket_group, "",
 ABSL_FLAG(
     std::string, tls_cert, "",
     "for tls: addresses of --listen: file with our certificate and those that lead to its CA, in PEM; it, --tls_key "
-    "and --tls_client_ca are read again when they change");
+    "and --tls_client_ca are read again when they change and on SIGHUP");
 ABSL_FLAG(std::string, tls_key, "", "with --tls_cert: file with its key, in PEM, without a password");
 ABSL_FLAG(
     std::string, tls_client_ca, "",
@@ -34,10 +34,11 @@ ABSL_FLAG(
     "with --tokens, clients without a certificate are let in, too");
 ABSL_FLAG(
     std::string, access, "",
-    "file that says who may do what, in lines WHO ROLE [EVENT…]; read again when it changes; empty: whoever is on "
-    "this host or has a certificate of --tls_client_ca may do everything");
-ABSL_FLAG(std::string, tokens, "",
-          "with --access: file with the tokens of clients, in lines NAME SHA256; read again when it changes");
+    "file that says who may do what, in lines WHO ROLE [EVENT…]; read again when it changes and on SIGHUP; empty: "
+    "whoever is on this host or has a certificate of --tls_client_ca may do everything");
+ABSL_FLAG(
+    std::string, tokens, "",
+    "with --access: file with the tokens of clients, in lines NAME SHA256; read again when it changes and on SIGHUP");
 ABSL_FLAG(int64_t, max_connections, 10000, "connections to --listen at once; those beyond are closed; 1 to 1000000");
 ABSL_FLAG(int64_t, max_connections_per_peer, 5000,
           "connections to --listen at once from one IPv4 address, IPv6 /64 or local user; 1 to 1000000");

@@ -20,7 +20,7 @@
 #include "server/admin/metrics_page.h"
 #include "server/admin/status.h"
 #include "server/admin/status_page.h"
-#include "server/destinations/destination_file.h"
+#include "server/destinations/destinations.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/durable/dead_letter_sender.h"
 #include "server/durable/dead_letters.h"
@@ -30,6 +30,7 @@
 #include "server/enroll/enroller.h"
 #include "server/enroll/mi_client.h"
 #include "server/enroll/own_sockets.h"
+#include "server/files/reloaded.h"
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
@@ -61,10 +62,9 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxMessage = 4 << 20;                            // bytes of one RPC message
-constexpr int kLookahead = 16 << 10;                            // bytes that gRPC takes of a stream that is not read
-constexpr absl::Duration kLookAgain = absl::Milliseconds(500);  // at files that may have changed
-constexpr absl::Duration kJournalPatience = absl::Seconds(5);   // with a disk, when the process ends
+constexpr int kMaxMessage = 4 << 20;                           // bytes of one RPC message
+constexpr int kLookahead = 16 << 10;                           // bytes that gRPC takes of a stream that is not read
+constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
@@ -218,12 +218,13 @@ struct Server::Parts {
     return absl::OkStatus();
   }
 
-  // On accept_loop: whether the files of access and TLS have changed, now and from time to time.
-  void LookAgain() {
-    if (certificates != nullptr) certificates->Look();
-    if (access != nullptr) access->Look();
-    if (look_again == nullptr) look_again = accept_loop->NewTimer([this] { LookAgain(); });
-    look_again->Arm(accept_loop->Now() + kLookAgain);
+  // Those that are there to be read again.
+  std::vector<ReloadedFiles*> Files() const {
+    std::vector<ReloadedFiles*> files;
+    if (!options.destinations.empty()) files.push_back(destinations.get());
+    if (certificates != nullptr) files.push_back(certificates.get());
+    if (!options.access.empty()) files.push_back(&access->files());
+    return files;
   }
 
   AdminServer::Readiness CurrentReadiness() const {
@@ -248,7 +249,7 @@ struct Server::Parts {
 
   const Options options;
   const WireDefaults defaults;
-  std::unique_ptr<DestinationFile> destinations;
+  std::shared_ptr<Destinations> destinations;
   StreamListeners listeners;
   Catalog catalog;
   std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
@@ -283,7 +284,6 @@ struct Server::Parts {
   std::shared_ptr<Certificates> certificates;  // null: no TLS
   std::unique_ptr<Access> access;              // null: whoever is on this host may do everything
   std::unique_ptr<Guarded> guarded;
-  std::unique_ptr<Loop::Timer> look_again;  // on accept_loop
   std::unique_ptr<Listeners> grpc_listeners;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
@@ -303,7 +303,8 @@ const std::vector<std::string>& Server::ingesting() const { return parts_->inges
 const std::vector<std::string>& Server::managing() const { return parts_->managing; }
 const std::vector<std::string>& Server::showing() const { return parts_->showing; }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
+                                                      std::shared_ptr<Destinations> destinations) {
   // Whatever fails below, the destructor stops what runs already.
   std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options)));
   Parts& parts = *server->parts_;
@@ -312,13 +313,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
       return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
     }
   }
-  absl::StatusOr<std::unique_ptr<DestinationFile>> destinations =
-      DestinationFile::Load(options.destinations, options.allow_directory, options.data_dir);
-  if (!destinations.ok()) {
-    return absl::Status(destinations.status().code(),
-                        absl::StrCat("--destinations, --allow_directory: ", destinations.status().message()));
-  }
-  parts.destinations = *std::move(destinations);
+  parts.destinations = std::move(destinations);
+  parts.destinations->PutInto([data_dir = options.data_dir](std::shared_ptr<const DestinationPolicy> policy) {
+    SetDestinationPolicy(std::move(policy), data_dir);
+  });
   SetSecretDirectory(options.secrets);
   parts.catalog.AskBeforeAdmission([](const Target& target) {
     absl::Status status = CheckTarget(target);
@@ -402,10 +400,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts.listening = parts.grpc_listeners->addresses();
   parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
   parts.grpc_listeners->Start(*parts.accept_loop);
-  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
-    parts.LookAgain();
-    parts.load.Start(*parts.accept_loop);
-  });
+  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.load.Start(*parts.accept_loop); });
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
@@ -437,6 +432,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
+    const std::vector<ReloadedFiles*> files = parts.Files();
     const MetricSources sources{parts.registry,
                                 parts.dispatcher,
                                 parts.calls,
@@ -449,7 +445,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                                 parts.ingest.get(),
                                 parts.mi.get(),
                                 parts.access.get(),
-                                parts.certificates.get()};
+                                {files.begin(), files.end()}};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
     parts.board.ShowLoad(&parts.load);
@@ -479,7 +475,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   return server;
 }
 
-void Server::Reload(bool asked) { parts_->destinations->Refresh(asked); }
+void Server::Reload(bool asked) {
+  for (ReloadedFiles* const files : parts_->Files()) files->Look(asked);
+}
 
 void Server::Drain() {
   Parts& parts = *parts_;
@@ -504,10 +502,7 @@ void Server::Drain() {
   parts.health.EndWatches();
   if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
   if (parts.accept_loop != nullptr) {
-    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
-      parts.look_again.reset();
-      parts.load.Stop();
-    });
+    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.load.Stop(); });
   }
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

@@ -63,7 +63,7 @@ absl::StatusOr<CertificateFiles> Check(const std::vector<std::string>& contents)
 
 absl::StatusOr<std::shared_ptr<Certificates>> LoadCertificates(const std::string& cert, const std::string& key,
                                                                const std::string& client_ca) {
-  return Certificates::Load({{"--tls_cert", cert}, {"--tls_key", key}, {"--tls_client_ca", client_ca}},
+  return Certificates::Load("tls", {{"--tls_cert", cert}, {"--tls_key", key}, {"--tls_client_ca", client_ca}},
                             [client_ca](const std::vector<std::string>& contents) -> absl::StatusOr<CertificateFiles> {
                               if (!client_ca.empty() && contents[2].empty()) {
                                 return absl::InvalidArgumentError("--tls_client_ca: its file is empty");

@@ -342,25 +342,25 @@ void AddLoad(const Load& load, Families* families) {
   for (size_t i = 0; i < Load::kWorks; ++i) refused.Add({{"work", kNames[i]}}, figures.refused[i]);
 }
 
-void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
-  if (access != nullptr) {
-    const AccessCounts& counts = access->counts();
-    Family answers = families->Counter("eventvirtual_access_total", "Who asked to do something, and what they heard.");
-    for (const auto& [answer, count] :
-         {std::pair<const char*, const std::atomic<uint64_t>*>{"allowed", &counts.allowed},
-          {"unauthenticated", &counts.unauthenticated},
-          {"denied", &counts.denied}}) {
-      answers.Add({{"answer", answer}}, count->load(std::memory_order_relaxed));
-    }
+void AddAccess(const Access& access, Families* families) {
+  const AccessCounts& counts = access.counts();
+  Family answers = families->Counter("eventvirtual_access_total", "Who asked to do something, and what they heard.");
+  for (const auto& [answer, count] : {std::pair<const char*, const std::atomic<uint64_t>*>{"allowed", &counts.allowed},
+                                      {"unauthenticated", &counts.unauthenticated},
+                                      {"denied", &counts.denied}}) {
+    answers.Add({{"answer", answer}}, count->load(std::memory_order_relaxed));
   }
-  if (access == nullptr && certificates == nullptr) return;
+}
+
+void AddFiles(const std::vector<const ReloadedFiles*>& files, Families* families) {
+  if (files.empty()) return;
   Family read = families->Counter("eventvirtual_files_read_total", "How often new contents of files came into force.");
-  if (access != nullptr) read.Add({{"files", "access"}}, access->changes());
-  if (certificates != nullptr) read.Add({{"files", "tls"}}, certificates->changes());
   Family failing = families->Gauge("eventvirtual_files_failing",
                                    "1: what the files hold now is wrong, what was before is in force.");
-  if (access != nullptr) failing.Add({{"files", "access"}}, access->failing() ? 1.0 : 0.0);
-  if (certificates != nullptr) failing.Add({{"files", "tls"}}, certificates->failing() ? 1.0 : 0.0);
+  for (const ReloadedFiles* const some : files) {
+    read.Add({{"files", some->name()}}, some->changes());
+    failing.Add({{"files", some->name()}}, some->failing() ? 1.0 : 0.0);
+  }
 }
 
 // The names are those of the interceptors for Go and Java, so their dashboards fit.
@@ -419,7 +419,8 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   AddConnections(sources.connections, &families);
   AddWatches(sources.watches, &families);
   AddLoad(sources.load, &families);
-  AddAccess(sources.access, sources.certificates, &families);
+  if (sources.access != nullptr) AddAccess(*sources.access, &families);
+  AddFiles(sources.files, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);
   AddProcess(&families);
