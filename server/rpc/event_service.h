@@ -7,8 +7,10 @@
 #include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/limits/rates.h"
 #include "server/registry/registry.h"
 #include "server/rpc/delivery_watch.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/listen_stream.h"
 #include "server/rpc/raised_ids.h"
 #include "transports/api/mutex.h"
@@ -18,8 +20,15 @@ namespace eventvirtual {
 
 class EventService final : public v1::EventService::CallbackService {
  public:
-  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners)
-      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners) {}
+  EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners, EventLimits limits = {})
+      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners), limits_(limits) {}
+
+  // From here on events above the rate of the principal whom `gate` knows are refused with RESOURCE_EXHAUSTED: a Raise,
+  // or each event of a stream by itself, which goes on. Both outlive this. Only before anything is served.
+  void LimitRate(const Gate* gate, Rates* rates) {
+    gate_ = gate;
+    rates_ = rates;
+  }
 
   grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                   v1::RaiseResponse* response) override;
@@ -48,6 +57,9 @@ class EventService final : public v1::EventService::CallbackService {
   Registry& registry_;
   Dispatcher& dispatcher_;
   StreamListeners& listeners_;
+  const EventLimits limits_;
+  const Gate* gate_ = nullptr;
+  Rates* rates_ = nullptr;  // null: none
   RaisedIds raised_;
   Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;

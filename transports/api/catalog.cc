@@ -8,13 +8,6 @@
 #include "transports/api/check.h"
 
 namespace eventvirtual {
-namespace {
-
-// Of one subscriber's text. Refusals may repeat a part of it, so it also bounds them.
-constexpr size_t kMaxSubscriber = 8192;
-
-}  // namespace
-
 Catalog::Catalog(std::vector<std::unique_ptr<Transport>> transports) : transports_(std::move(transports)) {
   for (const std::unique_ptr<Transport>& transport : transports_) {
     for (absl::string_view scheme : transport->schemes()) {
@@ -38,9 +31,9 @@ absl::Status Catalog::SetDefaults(absl::string_view scheme, absl::string_view qu
 }
 
 absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text, bool canonical) const {
-  if (text.size() > kMaxSubscriber) {
+  if (text.size() > max_bytes_ && !canonical) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the subscriber has ", text.size(), " bytes; at most ", kMaxSubscriber, " are taken"));
+        absl::StrCat("the subscriber has ", text.size(), " bytes; at most ", max_bytes_, " are taken (--max_uri)"));
   }
   absl::StatusOr<Uri> uri = ParseUri(text);
   if (!uri.ok()) return uri.status();
