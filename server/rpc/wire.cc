@@ -125,7 +125,9 @@ absl::Status SubscribersFromWire(const v1::Subscription& subscription, const Wir
 absl::Status CheckJson(const std::string& text, size_t max_depth, size_t param) {
   thread_local simdjson::dom::parser parser;
   simdjson::dom::element element;
-  if (parser.max_depth() != max_depth + 1) parser.allocate(parser.capacity(), max_depth + 1);
+  if (parser.max_depth() != max_depth + 1) {
+    EV_CHECK(parser.allocate(parser.capacity(), max_depth + 1) == simdjson::SUCCESS);
+  }
   const simdjson::error_code error = parser.parse(text).get(element);
   if (error == simdjson::SUCCESS) return absl::OkStatus();
   const std::string place = absl::StrCat("event.params[", param, "].json_value");
@@ -137,7 +139,7 @@ absl::Status CheckJson(const std::string& text, size_t max_depth, size_t param) 
 // details = 3; retry_delay = 1.
 std::string DetailsOf(const absl::Status& status, absl::Duration retry_after) {
   google::protobuf::Duration delay;
-  ToWire(retry_after, &delay);
+  eventvirtual::ToWire(retry_after, &delay);
   google::protobuf::UnknownFieldSet retry_info, details;
   retry_info.AddLengthDelimited(1, delay.SerializeAsString());
   google::protobuf::Any any;
