@@ -18,6 +18,7 @@ lay_out() {
   "$CLIENT" completion bash >"$root/usr/share/bash-completion/completions/evctl"
   python3 deploy/reference.py man "$CLIENT" >"$root/man/evctl.1"
   python3 deploy/reference.py man "$SERVER" >"$root/man/eventvirtuald.8"
+  python3 deploy/sbom.py "$SERVER" >"$root/doc/sbom.cdx.json"
   cp -r README.md CHANGELOG.md docs "$root/doc/"
   rm "$root/doc/docs/BUILD"
   cp -r deploy/opensips deploy/grafana/eventvirtual.json "$root/examples/"

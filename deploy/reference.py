@@ -24,7 +24,7 @@ TABLE_BEGINS, TABLE_ENDS = "<!-- flags: python3 deploy/reference.py write -->\n"
 Flag = collections.namedtuple("Flag", "name meaning default")
 
 # Those that an operator looks for first; the others follow in the order of --help.
-FIRST = ("listen", "ingest", "mi", "enroll", "http", "data_dir", "destinations", "allow_directory")
+FIRST = ("listen", "ingest", "mi", "enroll", "http", "data_dir", "destinations", "secrets", "allow_directory")
 # Makes no sense inside the file that it names.
 NOT_IN_FILE = ("config",)
 # What the packaged service has, other than by default.

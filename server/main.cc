@@ -13,7 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/destinations/destination_file.h"
-#include "server/journal/journal.h"
+#include "server/journal/journal_file.h"
 #include "server/log/log.h"
 #include "server/options.h"
 #include "server/sandbox/sandbox.h"
@@ -44,6 +44,7 @@ SandboxPaths PathsOf(const Options& options) {
   for (const std::string& address : options.enroll) {
     if (absl::StartsWith(address, "unix:")) paths.writable.push_back("/tmp");
   }
+  if (!options.secrets.empty()) paths.readable.push_back(options.secrets);
   // Their folders: who changes such a file puts another in its place.
   for (const std::string& file : {options.destinations, options.access, options.tokens, options.tls_cert,
                                   options.tls_key, options.tls_client_ca}) {
@@ -55,7 +56,7 @@ SandboxPaths PathsOf(const Options& options) {
 // Before there is another thread: it holds for the calling one and those to come.
 SandboxGaps CloseIn(const Options& options) {
   if (!options.sandbox) return {};
-  if (!options.data_dir.empty()) Journal::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
+  if (!options.data_dir.empty()) JournalFile::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
   return EnterSandbox(PathsOf(options));
 }
 

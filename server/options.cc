@@ -64,6 +64,9 @@ ABSL_FLAG(
     std::string, destinations, "",
     "file that says which schemes, networks, ports and directories subscribers may have, read again when it changes "
     "and on SIGHUP; empty: every scheme, loopback and private networks, no directory but --data_dir");
+ABSL_FLAG(std::string, secrets, "",
+          "directory of files that subscribers name as ${secret:NAME} in place of a password or token, if a line of "
+          "--destinations says where that may go; read at each connect; empty: systemd's $CREDENTIALS_DIRECTORY");
 ABSL_FLAG(std::string, allow_directory, "",
           "comma list of directories beneath which flatstore may write and unix sockets may be, besides those of "
           "--destinations");
@@ -109,7 +112,13 @@ ABSL_FLAG(int64_t, ingest_rate, 0,
           "dropped, and counted; 0: any number, up to 1000000000");
 ABSL_FLAG(absl::Duration, rate_burst, absl::Seconds(1),
           "what --raise_rate, --change_rate and --ingest_rate let through at once, as the time it is worth; 0s to 1h");
-ABSL_FLAG(int64_t, max_streams, 1000, "calls that one gRPC connection may have open; 1 to 1000000");
+ABSL_FLAG(int64_t, max_hops, 8,
+          "services like this one that deliver the same event one after the other before it is refused as a loop; 1 to "
+          "100");
+ABSL_FLAG(int64_t, max_repeats, 0,
+          "times that an event may come within 10 s with the same name and parameters before it is refused as a loop, "
+          "where nothing counts its hops; 0: any number; up to 1000000000");
+ABSL_FLAG(int64_t, max_streams, 100, "calls that one gRPC connection may have open; 1 to 1000000");
 ABSL_FLAG(
     int64_t, rpc_memory, 256 << 20,
     "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
@@ -260,6 +269,11 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   options.http = List(absl::GetFlag(FLAGS_http));
   options.data_dir = absl::GetFlag(FLAGS_data_dir);
   options.destinations = absl::GetFlag(FLAGS_destinations);
+  options.secrets = absl::GetFlag(FLAGS_secrets);
+  if (const char* credentials = std::getenv("CREDENTIALS_DIRECTORY");
+      options.secrets.empty() && credentials != nullptr) {
+    options.secrets = credentials;
+  }
   options.allow_directory = List(absl::GetFlag(FLAGS_allow_directory));
   options.full_sync = absl::GetFlag(FLAGS_sync) == "full";
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
@@ -309,6 +323,10 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("ingest_rate", options.ingest_rate, 0, 1000000000, &faults);
   options.rate_burst = absl::GetFlag(FLAGS_rate_burst);
   CheckBounds("rate_burst", options.rate_burst, absl::ZeroDuration(), absl::Hours(1), &faults);
+  options.max_hops = absl::GetFlag(FLAGS_max_hops);
+  CheckBounds("max_hops", options.max_hops, 1, 100, &faults);
+  options.max_repeats = absl::GetFlag(FLAGS_max_repeats);
+  CheckBounds("max_repeats", options.max_repeats, 0, 1000000000, &faults);
   options.max_streams = absl::GetFlag(FLAGS_max_streams);
   CheckBounds("max_streams", options.max_streams, 1, 1000000, &faults);
   options.rpc_memory = absl::GetFlag(FLAGS_rpc_memory);

@@ -32,6 +32,7 @@ struct Options {
   std::vector<std::string> http;
   std::string data_dir;                      // empty: nothing outlives the process
   std::string destinations;                  // empty: what is allowed by default
+  std::string secrets;                       // directory; empty: there are none
   std::vector<std::string> allow_directory;  // absolute
   bool full_sync = true;
   int64_t journal_max_bytes = int64_t{4} << 30;
@@ -52,7 +53,9 @@ struct Options {
   int64_t max_params = 1024;
   int64_t max_param_bytes = 1 << 20;
   int64_t max_depth = 64;
-  int64_t max_streams = 1000;
+  int64_t max_hops = 8;
+  int64_t max_repeats = 0;
+  int64_t max_streams = 100;
   int64_t rpc_memory = 256 << 20;
   int64_t rpc_max_bytes = 4 << 20;
   int64_t rpc_max_metadata = 8192;

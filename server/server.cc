@@ -35,6 +35,7 @@
 #include "server/journal/subscription_store.h"
 #include "server/limits/limits.h"
 #include "server/limits/rates.h"
+#include "server/load/load.h"
 #include "server/log/log.h"
 #include "server/metrics/call_counts.h"
 #include "server/mi/mi_server.h"
@@ -42,6 +43,7 @@
 #include "server/reports/delivery_log.h"
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
+#include "server/reports/loop_log.h"
 #include "server/rpc/call_interceptor.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/gate.h"
@@ -55,11 +57,13 @@
 #include "transports/io/destination_gate.h"
 #include "transports/io/event_loop.h"
 #include "transports/io/run_on_loop.h"
+#include "transports/io/secret_files.h"
 #include "transports/stream/listeners.h"
 
 namespace eventvirtual {
 namespace {
 
+constexpr int kLookahead = 16 << 10;                            // bytes that gRPC takes of a stream that is not read
 constexpr absl::Duration kLookAgain = absl::Milliseconds(500);  // at files that may have changed
 constexpr absl::Duration kJournalPatience = absl::Seconds(5);   // with a disk, when the process ends
 
@@ -96,6 +100,14 @@ std::unique_ptr<Rates> RatesOf(Limit limit, int64_t per_second, absl::Duration b
 bool TellsUsers(const Options& options) {
   return !options.access.empty() || options.raise_rate > 0 || options.change_rate > 0 ||
          options.max_subscriptions_per_principal < options.max_subscriptions;
+}
+
+LoopLimits LoopLimitsOf(const Options& options) {
+  LoopLimits limits;
+  limits.max_hops = static_cast<int>(options.max_hops);
+  limits.max_repeats = static_cast<uint32_t>(options.max_repeats);
+  limits.tell = &LogLoop;
+  return limits;
 }
 
 ListenOptions ListenOptionsOf(const Options& options) {
@@ -178,15 +190,16 @@ struct Server::Parts {
         loops(MakeLoops(LoopsFor(options.threads))),
         pool(Pointers(loops), EndpointLimitsOf(options), [this](const HealthChange& change) { TellHealth(change); }),
         registry(catalog, pool, loops[0], RegistryLimitsOf(options)),
-        dispatcher(registry),
+        dispatcher(registry, LoopLimitsOf(options)),
+        load(Pointers(loops), [this] { return dispatcher.pending(); }),
         reports(registry, dispatcher, loops[0]),
         health_log(registry),
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
-        subscriptions(registry, defaults),
+        subscriptions(registry, defaults, load, watch_counts),
         raise_rates(RatesOf(Limit::kRaiseRate, options.raise_rate, options.rate_burst)),
         change_rates(RatesOf(Limit::kChangeRate, options.change_rate, options.rate_burst)),
-        events(registry, dispatcher, listeners, EventLimitsOf(options)),
+        events(registry, dispatcher, listeners, load, watch_counts, EventLimitsOf(options)),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
         operators(catalog, pool, registry, prober, enroller, defaults, EventLimitsOf(options)),
@@ -268,6 +281,7 @@ struct Server::Parts {
   Registry registry;
   std::unique_ptr<SubscriptionStore> store;
   Dispatcher dispatcher;
+  Load load;
   std::unique_ptr<EventLoop> durable_loop;  // of its own: memory traffic does not wait for it
   std::unique_ptr<DurableDelivery> durable;
   std::unique_ptr<DeadLetterSender> dead_letter_sender;
@@ -276,6 +290,7 @@ struct Server::Parts {
   HealthLog health_log;
   StatusBoard board;
   std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
+  WatchCounts watch_counts;
   SubscriptionService subscriptions;
   const std::unique_ptr<Rates> raise_rates, change_rates;  // null: none
   EventService events;
@@ -331,7 +346,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                         absl::StrCat("--destinations, --allow_directory: ", destinations.status().message()));
   }
   parts.destinations = *std::move(destinations);
-  parts.catalog.AskBeforeAdmission(CheckTarget);
+  SetSecretDirectory(options.secrets);
+  parts.catalog.AskBeforeAdmission([](const Target& target) {
+    absl::Status status = CheckTarget(target);
+    Target copy = target;  // what is read now is only looked at: each connect reads it anew
+    if (status.ok()) status = ReadSecrets(&copy);
+    return status;
+  });
+  parts.dispatcher.ShedBy(&parts.load);
   SetOwnListeners(parts.AllListeners());  // what the journal brings back may be sent before anybody listens
   if (!options.data_dir.empty()) {
     absl::StatusOr<std::unique_ptr<Journal>> journal =
@@ -359,7 +381,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
     for (const RaisedId& id : parts.journal->TakeRaisedIds()) parts.events.Restore(id.id, id.raised, id.matched);
     parts.subscriptions.AcknowledgeAfter(parts.journal.get());
     parts.subscriptions.CountBy(parts.durable.get());
-    parts.subscriptions.TellExpired(parts.store->TakeExpired());
+    parts.subscriptions.watches().TellExpired(parts.store->TakeExpired());
     Log(LogLevel::kInfo, "subscriptions restored", {{"count", parts.store->restored()}});
   }
 
@@ -370,6 +392,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(options.rpc_max_bytes));
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(options.rpc_max_metadata));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams));
+  // The probe lets a window grow to megabytes, which a stream that is read no further may fill (docs/decisions/0026).
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookahead);
   grpc::ResourceQuota quota("rpc");
   quota.Resize(static_cast<size_t>(options.rpc_memory));
   builder.SetResourceQuota(quota);
@@ -408,7 +433,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts.listening = parts.grpc_listeners->addresses();
   parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
   parts.grpc_listeners->Start(*parts.accept_loop);
-  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.LookAgain(); });
+  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
+    parts.LookAgain();
+    parts.load.Start(*parts.accept_loop);
+  });
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
@@ -453,6 +481,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                                 parts.dispatcher,
                                 parts.calls,
                                 parts.grpc_listeners->counts(),
+                                parts.watch_counts,
+                                parts.load,
                                 parts.enroller,
                                 parts.journal.get(),
                                 parts.dead_letter_sender.get(),
@@ -462,6 +492,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                                 parts.certificates.get()};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
+    parts.board.ShowLoad(&parts.load);
     std::vector<HttpRoute> routes = StatusRoutes(parts.board);
     routes.push_back(parts.metrics->route());
     if (parts.access != nullptr) {
@@ -497,7 +528,7 @@ void Server::Drain() {
   parts.enroller.Stop();  // OpenSIPS sends nothing more before the ingest takes nothing more
   if (parts.ingest != nullptr) parts.ingest->Stop();
   if (parts.mi != nullptr) parts.mi->Stop();
-  parts.subscriptions.EndWatches();
+  parts.subscriptions.watches().End();
   parts.events.EndStreams();
   parts.prober.Stop();
   if (parts.durable != nullptr) {  // what is queued is for the next start
@@ -513,7 +544,10 @@ void Server::Drain() {
   parts.health.EndWatches();
   if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
   if (parts.accept_loop != nullptr) {
-    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.look_again.reset(); });
+    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
+      parts.look_again.reset();
+      parts.load.Stop();
+    });
   }
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

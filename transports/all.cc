@@ -1,8 +1,11 @@
 #include "transports/all.h"
 
+#include <utility>
+
 #include "transports/flatstore/flatstore_transport.h"
 #include "transports/grpc/grpc_transport.h"
 #include "transports/http/http_transport.h"
+#include "transports/io/with_secrets.h"
 #include "transports/kafka/kafka_transport.h"
 #include "transports/mqtt/mqtt_transport.h"
 #include "transports/nats/nats_transport.h"
@@ -33,6 +36,7 @@ std::vector<std::unique_ptr<Transport>> AllTransports(StreamListeners& listeners
   all.push_back(MakeUdpTransport());
   all.push_back(MakeUnixTransport());
   all.push_back(MakeXmlrpcTransport());
+  for (std::unique_ptr<Transport>& one : all) one = WithSecrets(std::move(one));
   return all;
 }
 

@@ -422,6 +422,16 @@ void AppendTotals(const Totals& totals, uint64_t pending, Object* status) {
   object.Number("in_flight", totals.in_flight);
 }
 
+void AppendLoad(const Load& load, Object* status) {
+  const Load::Figures figures = load.figures();
+  Object object(status->Key("load"));
+  object.Number("overload", figures.refused_works);
+  object.Seconds("wait", figures.wait);
+  object.Number("watching_refused", figures.refused[0]);
+  object.Number("accepted_refused", figures.refused[1]);
+  object.Number("delivered_refused", figures.refused[2]);
+}
+
 void AppendJournal(const Journal& journal, Object* status) {
   const JournalCounts counts = journal.counts();
   Object object(status->Key("journal"));
@@ -457,6 +467,7 @@ absl::StatusOr<std::string> StatusBoard::Json(const StatusQuery& query) const {
     AppendSubscriptions(registry_, needle, *subscriptions, limit, limits_.looked_at, &totals, &status);
     AppendEvents(registry_, needle, query.events, limit, limits_.looked_at, now, &totals, &status);
     AppendTotals(totals, dispatcher_.pending(), &status);
+    if (load_ != nullptr) AppendLoad(*load_, &status);
     if (journal_ != nullptr) AppendJournal(*journal_, &status);
   }
   return json;

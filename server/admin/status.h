@@ -12,6 +12,7 @@
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/journal/journal.h"
+#include "server/load/load.h"
 #include "server/registry/registry.h"
 
 namespace eventvirtual {
@@ -43,6 +44,8 @@ class StatusBoard {
               const StatusLimits& limits)
       : registry_(registry), pool_(pool), dispatcher_(dispatcher), limits_(limits), started_(registry.clock().Now()) {}
 
+  // Says whether something is refused for load; before it is asked. Outlives it.
+  void ShowLoad(const Load* load) { load_ = load; }
   // A journal there is; before it is asked. Outlives it.
   void ShowJournal(const Journal* journal) { journal_ = journal; }
 
@@ -58,6 +61,7 @@ class StatusBoard {
   const Dispatcher& dispatcher_;
   const StatusLimits limits_;
   const absl::Time started_;
+  const Load* load_ = nullptr;        // null: nothing ever is
   const Journal* journal_ = nullptr;  // null: there is none
 };
 

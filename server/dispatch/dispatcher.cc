@@ -71,6 +71,18 @@ void Dispatcher::Tell(const Message& message, const DeliveryResult& delivery) {
 
 RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time now, Demand demand) {
   RaiseReceipt receipt;
+  if (receipt.refusal = loop_guard_.Check(*message, now); !receipt.refusal.ok()) {
+    receipt.looped = true;
+    return receipt;
+  }
+  if (load_ != nullptr && load_->Refuses(Load::Work::kAccepted) && !message->is_report()) {
+    const Load::Work work = done || demand == Demand::kDurable ? Load::Work::kDelivered : Load::Work::kAccepted;
+    if (load_->Refuses(work)) {
+      receipt.shed = true;
+      receipt.refusal = load_->Refuse(work);
+      return receipt;
+    }
+  }
   absl::InlinedVector<Ref<const Subscription>, 16> subscriptions;
   std::vector<Ref<const Subscription>> durable;
   std::vector<DeliveryResult> filtered;

@@ -15,7 +15,9 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "server/dispatch/commit.h"
+#include "server/dispatch/loop_guard.h"
 #include "server/endpoint/endpoint.h"
+#include "server/load/load.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
 #include "transports/api/mutex.h"
@@ -62,12 +64,16 @@ struct DeliveryResult {
 // What is known when Raise() returns.
 struct RaiseReceipt {
   bool known = true;      // false: strict events, and nobody knows the name; nothing was done
+  bool looped = false;    // it goes round in a loop, as `refusal` says (LoopGuard); nothing was done
+  bool shed = false;      // there is too much to do (Load); nothing was done, and `refusal` says so
   uint32_t matched = 0;   // subscriptions whose filter, if there is one, took the event
   uint32_t filtered = 0;  // the others
   uint32_t accepted = 0;  // of those: an endpoint has taken the event into its queue
   uint32_t durable = 0;   // of those that matched: neither accepted nor refused before `commit` is settled
   absl::Status refusal;   // why one of the others was not accepted: RESOURCE_EXHAUSTED or UNAVAILABLE
   Ref<Commit> commit;     // null: no durable subscription matched
+
+  bool taken() const { return known && !looped && !shed; }
 };
 
 // What an event must find, or nothing is done.
@@ -109,14 +115,15 @@ class DeliveryObserver {
 // Any thread.
 class Dispatcher {
  public:
-  explicit Dispatcher(Registry& registry) : registry_(registry) {}
+  explicit Dispatcher(Registry& registry, LoopLimits limits = {})
+      : registry_(registry), loop_guard_(std::move(limits)) {}
   ~Dispatcher();  // everything that was raised must have ended: see AwaitIdle
 
   // Starts one delivery for each live subscription to the message's event: makes its plan and offers the message to the
   // first `width` endpoints on the calling thread; the rest happens on the endpoints' loops. Never blocks.
   // `done`, unless null, is called exactly once, with one result per matched subscription (and see above), on the
-  // thread where the last delivery ends; that may be this one, before Raise() returns. With strict events and an
-  // unknown name it is dropped.
+  // thread where the last delivery ends; that may be this one, before Raise() returns. It is dropped with what is not
+  // taken: see RaiseReceipt.
   RaiseReceipt Raise(MessageRef message, RaiseDone done) {
     return Raise(std::move(message), std::move(done), registry_.clock().Now());
   }
@@ -128,6 +135,7 @@ class Dispatcher {
   void Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round, RaiseDone done);
 
   const Clock& clock() const { return registry_.clock(); }
+  const LoopGuard& loop_guard() const { return loop_guard_; }
 
   // `observer`, which does not watch yet, hears of each delivery of events that are raised from now on; filtered ones
   // were none. While nobody watches, that costs a raise one look.
@@ -139,6 +147,10 @@ class Dispatcher {
   // there must be no durable subscription.
   void KeepDurableBy(KeepDurable keep) { keep_ = std::move(keep); }
   bool keeps_durable() const { return static_cast<bool>(keep_); }
+
+  // From here on `load`, which outlives this, is asked before each raise but that of a report. Once, before anything is
+  // raised.
+  void ShedBy(const Load* load) { load_ = load; }
 
   // Raises that have not ended, but for what is kept.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }
@@ -159,7 +171,9 @@ class Dispatcher {
   void Tell(const Message& message, const DeliveryResult& delivery);
 
   Registry& registry_;
+  LoopGuard loop_guard_;
   KeepDurable keep_;
+  const Load* load_ = nullptr;         // null: nothing is shed
   std::atomic<bool> observed_{false};  // somebody watches
   std::atomic<uint64_t> pending_{0};
   Mutex observers_mutex_;

@@ -39,6 +39,7 @@ MessageRef DeadLetterMessage(const Message& event, const SavedDeadLetter& letter
   fields.source = event.source();
   fields.attributes = event.attributes();
   fields.is_report = event.is_report();
+  fields.hops = event.hops();
   return Message::Make(fields);
 }
 

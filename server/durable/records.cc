@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/strings/str_cat.h"
+#include "transports/api/hops.h"
 
 namespace eventvirtual {
 namespace {
@@ -174,7 +176,12 @@ std::string EncodeEvent(const Message& message, absl::Time accepted) {
     out.Text(param.name);
     Write(param.value, &out);
   }
-  out.Length(message.attributes().size());
+  // Hops stand there as an attribute: so versions that knew of none read this record, and we theirs.
+  out.Length(message.attributes().size() + (message.hops() > 0 ? 1 : 0));
+  if (message.hops() > 0) {
+    out.Text(kEventHops);
+    out.Text(absl::StrCat(message.hops()));
+  }
   for (const auto& [name, value] : message.attributes()) {
     out.Text(name);
     out.Text(value);
@@ -197,14 +204,22 @@ absl::StatusOr<KeptEvent> DecodeEvent(absl::string_view record) {
     if (!value.has_value()) return absl::DataLossError("the record has a value of an unknown type");
     param.value = *value;
   }
-  absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4> attributes(in.Count());
-  for (auto& [name, value] : attributes) {
-    name = in.Text();
-    value = in.Text();
+  absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4> attributes;
+  absl::string_view hops = "0";
+  for (size_t left = in.Count(); left > 0; --left) {
+    const absl::string_view name = in.Text(), value = in.Text();
+    if (name == kEventHops) {
+      hops = value;
+    } else {
+      attributes.emplace_back(name, value);
+    }
   }
   if (absl::Status status = in.Done(); !status.ok()) return status;
   fields.params = params;
   fields.attributes = attributes;
+  const absl::StatusOr<int> known_hops = ParseHops(hops);
+  if (!known_hops.ok()) return absl::DataLossError(absl::StrCat("the record's ", known_hops.status().message()));
+  fields.hops = *known_hops;
   kept.message = Message::Make(fields);
   return kept;
 }

@@ -1,6 +1,5 @@
 #include "server/enroll/datagram_mi_client.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -11,7 +10,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +17,7 @@
 #include "server/enroll/mi_answer.h"
 #include "transports/api/uri.h"
 #include "transports/io/errno_text.h"
+#include "transports/io/socket_address.h"
 #include "transports/io/socket_file.h"
 
 namespace eventvirtual {
@@ -46,44 +45,10 @@ class Descriptor {
   int fd_;
 };
 
-struct Address {
-  sockaddr_storage storage = {};
-  socklen_t length = 0;
-  const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
-};
-
-std::optional<Address> UnixAddress(absl::string_view path) {
-  Address address;
-  auto* const un = reinterpret_cast<sockaddr_un*>(&address.storage);
-  if (path.size() >= sizeof(un->sun_path)) return std::nullopt;
-  un->sun_family = AF_UNIX;
-  std::memcpy(un->sun_path, path.data(), path.size());
-  address.length = sizeof(*un);
-  return address;
-}
-
-std::optional<Address> InternetAddress(const HostPort& host) {
-  Address address;
-  auto* const v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
-  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&address.storage);
-  if (inet_pton(AF_INET, host.host.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(host.port);
-    address.length = sizeof(*v4);
-  } else if (inet_pton(AF_INET6, host.host.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(host.port);
-    address.length = sizeof(*v6);
-  } else {
-    return std::nullopt;
-  }
-  return address;
-}
-
 class DatagramMiClient final : public MiClient {
  public:
   // `path`: of a unix socket, else "".
-  DatagramMiClient(std::string name, Address to, std::string path, const MiLimits& limits)
+  DatagramMiClient(std::string name, SocketAddress to, std::string path, const MiLimits& limits)
       : name_(std::move(name)),
         to_(to),
         path_(std::move(path)),
@@ -155,7 +120,7 @@ class DatagramMiClient final : public MiClient {
     absl::Status status;
     for (int i = 0; i < kMaxReplyFiles; ++i) {
       const std::string path = absl::StrCat(folder, "/eventvirtual-mi.", i);
-      const std::optional<Address> address = UnixAddress(path);
+      const std::optional<SocketAddress> address = SocketAddress::Unix(path);
       if (!address.has_value()) return absl::UnavailableError("no path for a reply's socket that is short enough");
       if (!RemoveDeadSocketFile(path, SOCK_DGRAM).ok()) continue;
       if (bind(socket_.get(), address->get(), address->length) == 0) {
@@ -198,7 +163,7 @@ class DatagramMiClient final : public MiClient {
   }
 
   const std::string name_;
-  const Address to_;
+  const SocketAddress to_;
   const std::string path_;
   const absl::Duration timeout_;
   std::string buffer_;
@@ -212,7 +177,7 @@ class DatagramMiClient final : public MiClient {
 absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string& address, const MiLimits& limits) {
   absl::string_view rest = address;
   if (absl::ConsumePrefix(&rest, "unix:")) {
-    const std::optional<Address> to = UnixAddress(rest);
+    const std::optional<SocketAddress> to = SocketAddress::Unix(rest);
     if (rest.empty() || rest[0] != '/' || !to.has_value()) {
       return absl::InvalidArgumentError("the path behind unix: must be absolute and at most 107 bytes long");
     }
@@ -221,7 +186,7 @@ absl::StatusOr<std::unique_ptr<MiClient>> MakeDatagramMiClient(const std::string
   absl::ConsumePrefix(&rest, "udp:");
   const absl::StatusOr<HostPort> host = ParseHostPort(rest);
   if (!host.ok()) return host.status();
-  const std::optional<Address> to = InternetAddress(*host);
+  const std::optional<SocketAddress> to = SocketAddress::Numeric(*host);
   if (!to.has_value()) {
     return absl::InvalidArgumentError("the host behind udp: must be a numeric address, such as 127.0.0.1");
   }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/enroll/mi_answer.h"
 #include "transports/api/check.h"
+#include "transports/api/secret.h"
 #include "transports/io/printable.h"
 
 namespace eventvirtual {
@@ -32,7 +33,7 @@ class HttpMiClient final : public MiClient {
  public:
   HttpMiClient(Owned<CURLU> url, const MiLimits& limits) : max_answer_(limits.max_answer) {
     const std::string user = PartOf(url.get(), CURLUPART_USER, CURLU_URLDECODE);
-    const std::string password = PartOf(url.get(), CURLUPART_PASSWORD, CURLU_URLDECODE);
+    const Secret password(PartOf(url.get(), CURLUPART_PASSWORD, CURLU_URLDECODE));
     const bool login = !user.empty() || !password.empty();
     const bool query = !PartOf(url.get(), CURLUPART_QUERY).empty();  // it may hold a token
     curl_url_set(url.get(), CURLUPART_PASSWORD, nullptr, 0);
@@ -41,7 +42,7 @@ class HttpMiClient final : public MiClient {
     if (login) {
       set(CURLOPT_HTTPAUTH, static_cast<long>(CURLAUTH_BASIC));
       set(CURLOPT_USERNAME, user.c_str());
-      set(CURLOPT_PASSWORD, password.c_str());
+      set(CURLOPT_PASSWORD, password.Reveal().c_str());
       curl_url_set(url.get(), CURLUPART_USER, user.c_str(), CURLU_URLENCODE);
       curl_url_set(url.get(), CURLUPART_PASSWORD, "***", 0);
     }

@@ -48,7 +48,9 @@ constexpr int kUnframed = -32700;
 }  // namespace
 
 void Ingest::Tallies::Book(const RaiseReceipt& receipt) {
+  if (receipt.looped) return looped.Add(1);
   if (!receipt.known) return unknown.Add(1);
+  if (receipt.shed) return refused.Add(1);
   if (receipt.matched + receipt.filtered == 0) return unsubscribed.Add(1);
   (receipt.matched == 0 || receipt.accepted > 0 ? accepted : refused).Add(1);
 }
@@ -247,6 +249,9 @@ class Ingest::Connection {
     if (!receipt.known) {
       answer.code = kNotRegistered;
       answer.error = "Event not registered";
+    } else if (receipt.looped || receipt.shed) {
+      answer.code = kNotAccepted;
+      answer.error = std::string(receipt.refusal.message());
     } else if (receipt.matched + receipt.filtered == 0) {  // who filters it out has been asked, too
       answer.code = kNobodySubscribed;
       answer.error = absl::StrCat("Temporarily Unavailable: nobody is subscribed to ", message->name());
@@ -411,9 +416,9 @@ absl::string_view Ingest::NameOf(Kind kind) {
 
 IngestCounts Ingest::counts(Kind kind) const {
   const Tallies& tallies = tallies_[kind];
-  return {tallies.bytes.Read(),   tallies.accepted.Read(),    tallies.unsubscribed.Read(),
-          tallies.unknown.Read(), tallies.refused.Read(),     tallies.limited.Read(),
-          tallies.bad.Read(),     tallies.connections.Read(), tallies.turned_away.Read()};
+  return {tallies.bytes.Read(),       tallies.accepted.Read(),   tallies.unsubscribed.Read(), tallies.unknown.Read(),
+          tallies.looped.Read(),      tallies.refused.Read(),    tallies.limited.Read(),      tallies.bad.Read(),
+          tallies.connections.Read(), tallies.turned_away.Read()};
 }
 
 Ingest::~Ingest() { Stop(); }

@@ -41,6 +41,7 @@ struct IngestCounts {
   uint64_t accepted = 0;  // raised, and in a queue; or nothing had to be: filters did not take it, or it was too old
   uint64_t unsubscribed = 0;  // raised, and nobody is subscribed
   uint64_t unknown = 0;       // not raised: --strict_events
+  uint64_t looped = 0;        // not raised: it goes round in a loop (LoopGuard)
   uint64_t refused = 0;       // raised, and no queue took it
   uint64_t limited = 0;       // not raised: more than IngestOptions::rate
   uint64_t bad = 0;           // no event: no JSON, not of OpenSIPS' form, or too long
@@ -51,9 +52,9 @@ struct IngestCounts {
 // Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
 // a request and is answered as soon as an endpoint's queue has accepted the event (and, where durable subscriptions
 // take it, the journal has it), or with an error, so that OpenSIPS fails over: 480 nobody is subscribed, 404 not known
-// (--strict_events), -32000 no queue took it or it was over the rate, and those of OpensipsEvent; one without is a
-// notification, answered only (with the id null) when it is no JSON. A stream that cannot be cut into objects is told
-// so, and its connection ends. From a peer that does not read its answers no more is taken.
+// (--strict_events), -32000 no queue took it, it goes round in a loop or was over the rate, and those of OpensipsEvent;
+// one without is a notification, answered only (with the id null) when it is no JSON. A stream that cannot be cut into
+// objects is told so, and its connection ends. From a peer that does not read its answers no more is taken.
 //
 // OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
 // than one request is open, and for a moment after any answer, each is padded to exactly `reply_padding` bytes.
@@ -90,7 +91,7 @@ class Ingest {
   // Counted on the loop.
   struct Tallies {
     void Book(const RaiseReceipt& receipt);
-    Tally<uint64_t> bytes, accepted, unsubscribed, unknown, refused, limited, bad, connections, turned_away;
+    Tally<uint64_t> bytes, accepted, unsubscribed, unknown, looped, refused, limited, bad, connections, turned_away;
   };
 
   Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher);

@@ -1,15 +1,17 @@
 #include "server/ingest/opensips_event.h"
 
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 
-#include "absl/algorithm/container.h"
-#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/jsonrpc/event_params.h"
 #include "transports/api/check.h"
+#include "transports/api/hops.h"
 
 namespace eventvirtual {
 namespace {
@@ -17,17 +19,17 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr int kInvalidParams = -32602;
-constexpr size_t kMaxIdDigits = 20;  // of 64 bits
-constexpr size_t kAround = 2;        // arrays and objects around a parameter: {"params":{…
+constexpr size_t kAround = 2;  // arrays and objects around a parameter: {"params":{…
 
 // The id of what cannot be parsed as a whole.
 std::string LeadingId(absl::string_view text) {
   if (!absl::ConsumePrefix(&text, R"({"id":)")) return "null";
   const size_t end = text.find(',');
   if (end == absl::string_view::npos) return "null";
-  const absl::string_view digits = text.substr(0, end);
-  if (digits.empty() || digits.size() > kMaxIdDigits || !absl::c_all_of(digits, absl::ascii_isdigit)) return "null";
-  return std::string(digits);
+  // As JSON writes a number, so that the answer is JSON: without zeros in front, and no larger than parsers take.
+  uint64_t id = 0;
+  const std::string digits(text.substr(0, end));
+  return absl::SimpleAtoi(digits, &id) && absl::StrCat(id) == digits ? digits : "null";
 }
 
 }  // namespace
@@ -56,14 +58,15 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
 
   // The first of each name counts.
-  std::optional<simdjson::dom::element> id, version, method, values;
+  std::optional<simdjson::dom::element> id, version, method, values, hops_given;
   bool plain = true;  // nothing else, and nothing twice
   for (const auto& [key, value] : root) {
-    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"  ? &version
-                                                          : key == "method" ? &method
-                                                          : key == "params" ? &values
-                                                          : key == "id"     ? &id
-                                                                            : nullptr;
+    std::optional<simdjson::dom::element>* const member = key == "jsonrpc"          ? &version
+                                                          : key == "method"         ? &method
+                                                          : key == "params"         ? &values
+                                                          : key == "id"             ? &id
+                                                          : View(key) == kEventHops ? &hops_given
+                                                                                    : nullptr;
     if (member == nullptr || member->has_value()) {
       plain = false;
     } else {
@@ -82,6 +85,13 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
   if (!method.has_value() || !method->is_string()) {
     return refuse(kInvalidRequest, "Invalid Request: \"method\", the event's name, is missing or not a string");
+  }
+  int hops = 0;
+  if (hops_given.has_value()) {
+    plain = false;  // the next is told another number
+    const absl::StatusOr<int> given = HopsOf(*hops_given);
+    if (!given.ok()) return refuse(kInvalidRequest, absl::StrCat("Invalid Request: ", given.status().message()));
+    hops = *given;
   }
 
   absl::string_view name = View(method->get_string().value_unsafe());
@@ -118,7 +128,7 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   }
   // What says no more than the event is passed on as it came.
   plain = plain && !id.has_value() && params.size() > 0 && text.front() == '{' && text.back() == '}';
-  event.message = params.MakeMessage(name, "opensips", received, plain ? text : absl::string_view());
+  event.message = params.MakeMessage(name, "opensips", received, hops, plain ? text : absl::string_view());
   return event;
 }
 

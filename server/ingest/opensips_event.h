@@ -36,6 +36,7 @@ class OpensipsEventParser {
   // names are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger ones are no JSON
   // to this parser. What is no JSON as a whole keeps its id where that comes first,
   // as OpenSIPS writes it: told of the error, it fails over at once.
+  // "eventhops", which a service like this one sends with encoding=jsonrpc-hops, is how many have delivered the event.
   // `received` by the wall's clock. A notification that says no more than the event is passed on as it came to who
   // wants JSON-RPC.
   OpensipsEvent Parse(absl::string_view text, absl::Time received);

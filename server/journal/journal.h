@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "server/endpoint/latency_histogram.h"
 #include "server/journal/event_table.h"
+#include "server/journal/journal_file.h"
 #include "server/journal/subscription_table.h"
 #include "transports/io/worker.h"
 
@@ -42,21 +43,10 @@ struct JournalCounts {
 // Callbacks come on the journal's thread, or where they are given to it, and must not block.
 class Journal {
  public:
-  enum class Sync {
-    kFull,    // each commit is on the disk: survives the loss of power
-    kNormal,  // survives the death of the process; the last commits may be lost with the power
-  };
+  using Sync = JournalFile::Sync;
   using Done = absl::AnyInvocable<void(absl::Status) &&>;
 
-  // Makes `directory`, for the owner alone, unless it is there, and sees that a loss of power does not take it away:
-  // after that, a process may close itself in and not see the folders above it any more. UNAVAILABLE names it. Blocks.
-  static absl::Status MakeDirectory(const std::string& directory);
-
-  // Opens DIRECTORY/journal.db, or creates it; blocks. One that was not closed in order is checked as a whole. A
-  // damaged one is moved aside (journal.db.damaged-1 …) with a line in the log, and an empty one takes its place.
-  // FAILED_PRECONDITION: another process has it, or a newer version wrote it. UNAVAILABLE, RESOURCE_EXHAUSTED: it
-  // cannot be read or written. All messages name the file. From `max_bytes` in the file on it takes no event; all else
-  // goes on.
+  // Opens the file, as JournalFile::Open() says. From `max_bytes` in it on it takes no event; all else goes on. Blocks.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(const std::string& directory, Sync sync,
                                                        uint64_t max_bytes = uint64_t{4} << 30);
   ~Journal();  // Close() without patience, unless it was called
@@ -104,6 +94,7 @@ class Journal {
   struct Writer;
   explicit Journal(std::shared_ptr<Writer> writer);
 
+  JournalFile::Held held_;
   const std::shared_ptr<Writer> writer_;  // the thread's own: a disk that hangs is not waited for
   Worker worker_;
 };

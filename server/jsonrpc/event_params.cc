@@ -2,6 +2,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
+#include "transports/api/hops.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
@@ -14,6 +15,11 @@ std::string IdText(simdjson::dom::element id) {
     text = simdjson::minify(id);
   }
   return text;
+}
+
+absl::StatusOr<int> HopsOf(simdjson::dom::element value) {
+  if (value.is_string()) return ParseHops(View(value.get_string().value_unsafe()));
+  return ParseHops(simdjson::minify(value));
 }
 
 bool IsEventName(absl::string_view name, size_t max_bytes) {
@@ -46,7 +52,7 @@ void EventParams::Add(absl::string_view name, simdjson::dom::element value) {
 
 absl::Status EventParams::Check(const EventLimits& limits) const { return CheckParams(params_, limits, "params"); }
 
-MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view source, absl::Time received,
+MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view source, absl::Time received, int hops,
                                     absl::string_view jsonrpc) const {
   EventFields fields;
   fields.name = name;
@@ -54,6 +60,7 @@ MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view so
   fields.event_time = received;
   fields.source = source;
   fields.jsonrpc = jsonrpc;
+  fields.hops = hops;
   return Message::Make(fields);
 }
 

@@ -10,6 +10,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "server/limits/limits.h"
@@ -21,6 +22,10 @@ inline absl::string_view View(std::string_view text) { return absl::string_view(
 
 // The "id" of a request as the JSON that stands in its answer: "7", "\"a\"", "null"; "": none of those.
 std::string IdText(simdjson::dom::element id);
+
+// The member "eventhops" of a request: a number of hops (hops.h), or a string that holds one. INVALID_ARGUMENT shows
+// it.
+absl::StatusOr<int> HopsOf(simdjson::dom::element value);
 
 // One or more visible ASCII characters, up to `max_bytes`.
 bool IsEventName(absl::string_view name, size_t max_bytes = EventLimits().name_bytes);
@@ -39,9 +44,9 @@ class EventParams {
   // Whether they are not too many and none is too large; else the error that names the first. Add() does not look.
   absl::Status Check(const EventLimits& limits) const;
 
-  // The event, which happened at `received` by the wall's clock. `jsonrpc`, unless empty, is its text as it came,
-  // passed on as it is to who wants JSON-RPC.
-  MessageRef MakeMessage(absl::string_view name, absl::string_view source, absl::Time received,
+  // The event, which happened at `received` by the wall's clock, with `hops` behind it (hops.h). `jsonrpc`, unless
+  // empty, is its text as it came, passed on as it is to who wants JSON-RPC.
+  MessageRef MakeMessage(absl::string_view name, absl::string_view source, absl::Time received, int hops,
                          absl::string_view jsonrpc = {}) const;
 
  private:

@@ -178,6 +178,13 @@ void AddEndpoints(const EndpointPool::Audit& audit, Families* families) {
   for (const auto& [uri, one] : shown) connects.Add({{"uri", uri}}, one.books.connects);
 }
 
+void AddLoopGuard(const LoopGuard& guard, Families* families) {
+  Family refused =
+      families->Counter("eventvirtual_loops_refused_total", "Events that were refused since they go round in a loop.");
+  refused.Add({{"found_by", "hops"}}, guard.too_many_hops());
+  refused.Add({{"found_by", "repeats"}}, guard.too_many_repeats());
+}
+
 void AddBooks(const Registry::Audit& deliveries, const EndpointPool::Audit& endpoints, Families* families) {
   uint64_t of_subscriptions = 0;
   for (const DeliveryLedger::Row& row : deliveries.deliveries) of_subscriptions += row.counts.imbalance;
@@ -199,8 +206,9 @@ void AddIngest(const Ingest& ingest, Families* families) {
   constexpr Ingest::Kind kKinds[Ingest::kKinds] = {Ingest::kUdp, Ingest::kUnix, Ingest::kTcp};
   constexpr std::pair<const char*, uint64_t IngestCounts::*> kResults[] = {
       {"accepted", &IngestCounts::accepted}, {"unsubscribed", &IngestCounts::unsubscribed},
-      {"unknown", &IngestCounts::unknown},   {"refused", &IngestCounts::refused},
-      {"limited", &IngestCounts::limited},   {"bad", &IngestCounts::bad},
+      {"unknown", &IngestCounts::unknown},   {"looped", &IngestCounts::looped},
+      {"refused", &IngestCounts::refused},   {"limited", &IngestCounts::limited},
+      {"bad", &IngestCounts::bad},
   };
   Family messages =
       families->Counter("eventvirtual_ingest_messages_total", "What came from OpenSIPS, and what became of it.");
@@ -326,6 +334,25 @@ void AddLimits(Families* families) {
   }
 }
 
+void AddWatches(const WatchCounts& counts, Families* families) {
+  families
+      ->Counter("eventvirtual_watch_rows_lost_total", "Rows that watchers of deliveries missed: they read too slowly.")
+      .Add({}, counts.rows_lost.load(std::memory_order_relaxed));
+  families->Counter("eventvirtual_watches_ended_total", "Watches of subscriptions that had fallen too far behind.")
+      .Add({}, counts.ended.load(std::memory_order_relaxed));
+}
+
+void AddLoad(const Load& load, Families* families) {
+  const Load::Figures figures = load.figures();
+  families->Gauge("eventvirtual_overload", "So many kinds of work are refused, since there is too much to do.")
+      .Add({}, static_cast<double>(figures.refused_works));
+  families->Gauge("eventvirtual_load_wait_seconds", "How long a task waits for its turn on the busiest event loop.")
+      .Add({}, Seconds(figures.wait));
+  Family refused = families->Counter("eventvirtual_shed_total", "What was refused since there was too much to do.");
+  constexpr const char* kNames[Load::kWorks] = {"watching", "accepted", "delivered"};
+  for (size_t i = 0; i < Load::kWorks; ++i) refused.Add({{"work", kNames[i]}}, figures.refused[i]);
+}
+
 void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
   if (access != nullptr) {
     const AccessCounts& counts = access->counts();
@@ -394,6 +421,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   AddSubscriptions(audit, &families);
   AddEndpoints(endpoints, &families);
   AddTransports(endpoints, &families);
+  AddLoopGuard(sources.dispatcher.loop_guard(), &families);
   if (sources.ingest != nullptr) AddIngest(*sources.ingest, &families);
   if (sources.journal != nullptr) AddJournal(sources.journal->counts(), &families);
   if (durable != nullptr) AddDurable(*durable, sources.dead_letters->counts(), &families);
@@ -401,6 +429,8 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
   AddLimits(&families);
+  AddWatches(sources.watches, &families);
+  AddLoad(sources.load, &families);
   AddAccess(sources.access, sources.certificates, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);

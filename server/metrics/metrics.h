@@ -13,8 +13,10 @@
 #include "server/enroll/enroller.h"
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
+#include "server/load/load.h"
 #include "server/metrics/call_counts.h"
 #include "server/metrics/connection_counts.h"
+#include "server/metrics/watch_counts.h"
 #include "server/mi/mi_server.h"
 #include "server/registry/registry.h"
 
@@ -26,6 +28,8 @@ struct MetricSources {
   const Dispatcher& dispatcher;
   const CallCounts& calls;
   const ConnectionCounts& connections;
+  const WatchCounts& watches;
+  const Load& load;
   const Enroller& enroller;
   // Null: not there.
   const Journal* journal = nullptr;

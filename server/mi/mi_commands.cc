@@ -159,6 +159,7 @@ MiCommands::Result MiCommands::Run(const Command* command, const MiRequest& requ
   Call call;
   call.max_answer = max_answer;
   call.principal = principal;
+  call.hops = request.hops;
   MiError error = MatchParams(request, command->signature, &call.arguments);
   if (error.code != 0) return {"", std::move(error)};
   return (this->*command->run)(call);
@@ -308,8 +309,10 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
       return {"", {400, "Bad Params", ""}};
     }
   }
-  const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now()), nullptr);
+  const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now(), call.hops), nullptr);
+  if (receipt.looped) return {"", ServerError("the event goes round in a loop: see --max_hops and --max_repeats")};
   if (!receipt.known) return {"", not_registered};
+  if (receipt.shed) return {"", ServerError(std::string(receipt.refusal.message()))};
   // Who filters it out has been asked, too.
   const bool taken = receipt.matched > 0 ? receipt.accepted + receipt.durable > 0 : receipt.filtered > 0;
   if (!taken) return {"", {480, "Temporarily Unavailable", ""}};

@@ -72,6 +72,7 @@ class MiCommands {
     MiArguments arguments;
     size_t max_answer = 0;
     std::string principal;
+    int hops = 0;  // MiRequest::hops
   };
   struct Result {
     std::string json;  // unless there is an error

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/jsonrpc/event_params.h"
 #include "transports/api/check.h"
+#include "transports/api/hops.h"
 
 namespace eventvirtual {
 namespace {
@@ -47,7 +48,7 @@ MiRequest MiRequestParser::Parse(absl::string_view text) {
     return request;
   }
 
-  simdjson::dom::element id, params;
+  simdjson::dom::element id, params, hops;
   const bool is_notification = members["id"].get(id) != simdjson::SUCCESS;
   if (!is_notification) {
     const std::string id_text = IdText(id);
@@ -68,6 +69,14 @@ MiRequest MiRequestParser::Parse(absl::string_view text) {
       request.error = no_request;
     } else if (SizeOf(params) > 0) {
       request.params = params;
+    }
+  }
+  if (members.at_key(std::string_view(kEventHops.data(), kEventHops.size())).get(hops) == simdjson::SUCCESS) {
+    const absl::StatusOr<int> given = HopsOf(hops);
+    if (given.ok()) {
+      request.hops = *given;
+    } else {
+      request.error = {-32600, "Invalid Request", std::string(given.status().message())};
     }
   }
   if (is_notification && request.error.code == 0) request.id.clear();

@@ -27,6 +27,7 @@ struct MiRequest {
   MiError error;   // -32700 no JSON; -32600 no request, a batch among them
   absl::string_view method;
   std::optional<simdjson::dom::element> params;  // an array or an object with something in it
+  int hops = 0;                                  // of an event that is raised (hops.h): the member "eventhops"
 };
 
 // Keeps its buffers from one request to the next: what a request holds lives until the next Parse(). Not thread-safe.

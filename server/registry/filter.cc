@@ -20,10 +20,11 @@ absl::Status At(size_t offset, absl::string_view what) {
 
 bool IsBlank(char c) { return c == ' ' || c == '\t'; }
 
-absl::string_view StripBlanks(absl::string_view text) {
-  while (!text.empty() && IsBlank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && IsBlank(text.back())) text.remove_suffix(1);
-  return text;
+// Whether a '\' takes the character at `at` as it is.
+bool IsEscaped(absl::string_view text, size_t at) {
+  bool escaped = false;
+  while (at > 0 && text[--at] == '\\') escaped = !escaped;
+  return escaped;
 }
 
 // Bytes of the UTF-8 character that begins at `at`; 1 where it is none.
@@ -72,7 +73,7 @@ absl::StatusOr<size_t> CheckSet(absl::string_view pattern, size_t at, size_t off
   if (at < pattern.size() && pattern[at] == '!') ++at;
   if (at < pattern.size() && pattern[at] == ']') return At(offset + at, "an empty set; write \\] for the character");
   const auto member = [&pattern](size_t* at) -> int {
-    if (*at < pattern.size() && pattern[*at] == '\\') ++*at;
+    if (pattern[*at] == '\\') ++*at;
     return *at < pattern.size() ? static_cast<unsigned char>(pattern[(*at)++]) : -1;
   };
   while (at < pattern.size() && pattern[at] != ']') {
@@ -198,14 +199,18 @@ std::optional<Filter::Number> Filter::NumberOf(const Value& value) {
 absl::StatusOr<Filter::Condition> Filter::ParseCondition(absl::string_view text, size_t offset,
                                                          std::string* canonical) {
   Condition condition;
-  size_t at = 0;
+  size_t at = 0, end = 0, size = 0;  // the end of the name without the blanks behind it, in the text and as it is
   for (; at < text.size() && !absl::StrContains("=!<>", text.substr(at, 1)); ++at) {
-    if (text[at] == '\\' && ++at == text.size()) return At(offset + at - 1, "'\\' with nothing behind it");
+    const bool is_taken_as_it_is = text[at] == '\\';
+    if (is_taken_as_it_is && ++at == text.size()) return At(offset + at - 1, "'\\' with nothing behind it");
     condition.name.push_back(text[at]);
+    if (!is_taken_as_it_is && IsBlank(text[at])) continue;
+    end = at + 1;
+    size = condition.name.size();
   }
-  const absl::string_view name = StripBlanks(text.substr(0, at));
+  const absl::string_view name = text.substr(0, end);
   const bool escaped = absl::StrContains(name, '\\');
-  condition.name = std::string(StripBlanks(condition.name));
+  condition.name.resize(size);
   if (condition.name.empty()) return At(offset, "no parameter name; write NAME=PATTERN");
   if (at == text.size() || text.substr(at) == "!") {
     return At(offset + at, absl::StrCat("no operator behind the parameter name; write = != < <= > or >="));
@@ -224,7 +229,7 @@ absl::StatusOr<Filter::Condition> Filter::ParseCondition(absl::string_view text,
   at += found->first.size();
   while (at < text.size() && IsBlank(text[at])) ++at;
   absl::string_view value = text.substr(at);
-  condition.number = NumberOf(StripBlanks(value));
+  condition.number = NumberOf(value);
   if (condition.op == Operator::kEqual || condition.op == Operator::kNotEqual) {
     absl::StatusOr<ShellPattern> pattern = ShellPattern::Parse(value, offset + at);
     if (!pattern.ok()) return pattern.status();
@@ -245,7 +250,7 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
         absl::StrCat("the filter has ", text.size(), " bytes; at most ", kMaxSize, " are taken"));
   }
   Filter filter;
-  for (size_t begin = 0; begin <= text.size();) {
+  for (size_t begin = 0;;) {
     // Up to an && between blanks, or to the end. A '\' keeps it, and one blank in a value's end.
     size_t end = begin;
     for (; end < text.size(); ++end) {
@@ -262,9 +267,7 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
       part.remove_prefix(1);
       ++begin;
     }
-    while (!part.empty() && IsBlank(part.back()) && (part.size() < 2 || part[part.size() - 2] != '\\')) {
-      part.remove_suffix(1);
-    }
+    while (!part.empty() && IsBlank(part.back()) && !IsEscaped(part, part.size() - 1)) part.remove_suffix(1);
     if (part.empty()) return At(begin, "a condition is missing; write NAME=PATTERN, several joined by \" && \"");
     if (filter.conditions_.size() == kMaxConditions) {
       return At(begin, absl::StrCat("more than ", kMaxConditions, " conditions"));
@@ -275,7 +278,6 @@ absl::StatusOr<Filter> Filter::Parse(absl::string_view text) {
     if (end == text.size()) return filter;
     begin = end + 2;
   }
-  return At(text.size(), "a condition is missing behind &&");
 }
 
 bool Filter::Matches(const Message& message) const {
@@ -338,7 +340,7 @@ bool Filter::Holds(const Condition& condition, const Value& value) {
         return compare([](auto a, auto b) { return a <= b; });
       case Operator::kGreater:
         return compare([](auto a, auto b) { return a > b; });
-      case Operator::kGreaterOrEqual:
+      default:  // kGreaterOrEqual
         return compare([](auto a, auto b) { return a >= b; });
     }
   }

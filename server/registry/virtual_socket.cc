@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "transports/api/check.h"
 
 namespace eventvirtual {
 namespace {
@@ -23,10 +24,10 @@ absl::string_view PolicyName(Policy policy) {
       return "PARALLEL";
     case Policy::kFailover:
       return "FAILOVER";
-    case Policy::kRoundRobin:
+    default:
+      EV_CHECK(policy == Policy::kRoundRobin);
       return "ROUND-ROBIN";
   }
-  return "";
 }
 
 absl::StatusOr<VirtualSocket> ParseVirtualSocket(absl::string_view text) {
@@ -78,7 +79,8 @@ absl::StatusOr<VirtualSocket> ParseVirtualSocket(absl::string_view text) {
 }
 
 std::string FormatVirtualSocket(Policy policy, bool plain, absl::Span<const std::string> subscribers) {
-  if (plain && subscribers.size() == 1) return subscribers[0];
+  EV_CHECK(!plain || subscribers.size() == 1);
+  if (plain) return subscribers[0];
   return absl::StrCat(kScheme, PolicyName(policy), " ", absl::StrJoin(subscribers, " "));
 }
 

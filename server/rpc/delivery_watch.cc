@@ -19,9 +19,14 @@ bool HasFailed(const DeliveryResult& delivery) {
 
 }  // namespace
 
-DeliveryWatch::DeliveryWatch(Dispatcher& dispatcher, std::string event, bool failures_only,
-                             std::function<void(DeliveryWatch*)> on_gone)
-    : dispatcher_(dispatcher), event_(std::move(event)), failures_only_(failures_only), on_gone_(std::move(on_gone)) {}
+DeliveryWatch::DeliveryWatch(Dispatcher& dispatcher, const Load& load, WatchCounts& counts, std::string event,
+                             bool failures_only, std::function<void(DeliveryWatch*)> on_gone)
+    : dispatcher_(dispatcher),
+      load_(load),
+      counts_(counts),
+      event_(std::move(event)),
+      failures_only_(failures_only),
+      on_gone_(std::move(on_gone)) {}
 
 void DeliveryWatch::Start() {
   dispatcher_.Watch(this);
@@ -42,7 +47,8 @@ void DeliveryWatch::OnDelivery(const Message& message, const DeliveryResult& del
   {
     MutexLock lock(&mutex_);
     if (end_.has_value()) return;
-    if (rows_.size() == kMaxRows) {
+    if (rows_.size() == kMaxRows || bytes_ > kMaxBytes || load_.Refuses(Load::Work::kWatching)) {
+      counts_.rows_lost.fetch_add(1, std::memory_order_relaxed);
       ++dropped_;
       return;
     }
@@ -52,6 +58,7 @@ void DeliveryWatch::OnDelivery(const Message& message, const DeliveryResult& del
     ToWire(delivery, row.mutable_delivery());
     row.set_dropped(std::exchange(dropped_, 0));
     row.set_traceparent(std::string(TraceparentOf(message)));
+    bytes_ += row.ByteSizeLong();
   }
   Step();
 }
@@ -65,6 +72,7 @@ void DeliveryWatch::Step() {
       finished_ = true;
     } else if (!rows_.empty()) {
       row_ = std::move(rows_.front());
+      bytes_ -= row_.ByteSizeLong();
       rows_.pop_front();
       write = writing_ = true;
     } else if (dropped_ > 0) {  // nothing came behind them that could say so

@@ -18,11 +18,16 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxBatch = 10000;         // events in one RaiseStreamRequest
-constexpr uint32_t kMaxUnanswered = 64;  // batches of one stream
-constexpr size_t kMaxSpares = 4;         // requests of one stream that are kept to be parsed into again
-constexpr size_t kMaxWatches = 32;       // of deliveries; each is told of all that ends
-constexpr int kCorked = 64;              // events that are raised before anybody is woken for them
+constexpr int kMaxBatch = 10000;             // events in one RaiseStreamRequest
+constexpr uint32_t kMaxUnanswered = 64;      // batches of one stream
+constexpr size_t kMaxSpares = 4;             // requests of one stream that are kept to be parsed into again, of
+constexpr size_t kMaxSpareBytes = 64 << 10;  // such events each
+constexpr size_t kMaxTold = 16 << 10;        // bytes of failures in one answer; further ones are told without a text
+constexpr int64_t kMaxHeld = 4 << 20;        // bytes that the open batches of one stream hold, and its unread answers
+constexpr int64_t kMaxHeldByAll = 32 << 20;  // of all streams: from there on, each has one batch open at most
+constexpr size_t kEventCost = 256;           // bytes of an event that was parsed, besides those of its encoding
+constexpr size_t kMaxWatches = 32;           // of deliveries; each is told of all that ends
+constexpr int kCorked = 64;                  // events that are raised before anybody is woken for them
 
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -45,7 +50,9 @@ Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDura
 
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
+  if (receipt.looped) return receipt.refusal;
   if (!receipt.known) return UnknownEvent(event);
+  if (receipt.shed) return receipt.refusal;
   if (demand == Demand::kDurable && receipt.matched > 0 && receipt.durable == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("wait: none of the ", receipt.matched, " subscriptions that event \"", event,
@@ -99,7 +106,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
     if (!status.ok()) return Answer(context, status);
   }
   const absl::StatusOr<MessageRef> message =
-      MessageFromWire(request->event(), limits_, absl::Now(), TraceContextOf(*context));
+      MessageFromWire(request->event(), limits_, absl::Now(), CallContextOf(*context));
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -122,11 +129,10 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
     const Demand demand = DemandOf(request->wait());
     const RaiseReceipt receipt = dispatcher_.Raise(*message, nullptr, dispatcher_.clock().Now(), demand);
     response->set_matched_subscriptions(receipt.matched);
-    if (receipt.known && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
-      answer(Nobody(request->event().name()), false);
-      return reactor;
+    absl::Status status = StatusOf(receipt, demand, request->event().name());
+    if (status.ok() && receipt.matched + receipt.filtered == 0 && request->require_subscribers()) {
+      status = Nobody(request->event().name());
     }
-    const absl::Status status = StatusOf(receipt, demand, request->event().name());
     if (!status.ok() || !receipt.commit) {
       answer(status, true);
     } else {
@@ -143,18 +149,19 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
         const bool refuse = deliveries.empty() && request->require_subscribers();
         answer(refuse ? Nobody(request->event().name()) : absl::OkStatus(), IsTaken(deliveries));
       });
-  if (!receipt.known) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
+  if (!receipt.taken()) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
   return reactor;
 }
 
-// One RaiseStream. The reader stops while kMaxUnanswered batches are open; answers are written as batches end.
+// One RaiseStream. The reader stops while kMaxUnanswered batches are open, or as many as it has room for; answers are
+// written as batches end.
 class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse> {
   class Batch;
 
  public:
   // `rate` is null where there is none.
-  Stream(EventService& service, TraceContext trace, std::shared_ptr<Rate> rate)
-      : service_(service), trace_(std::move(trace)), rate_(std::move(rate)) {}
+  Stream(EventService& service, CallContext call, std::shared_ptr<Rate> rate)
+      : service_(service), call_(std::move(call)), rate_(std::move(rate)) {}
 
   // Reads no further; ends when all that was read has been answered.
   void End() {
@@ -167,18 +174,18 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 
   // Takes in an answer, if any, and starts what may be started: a write, a read, or the end. No call into gRPC is made
   // under the lock. Without anything to start, the stream may be gone when the lock is: another thread has ended it.
-  void Step(std::unique_ptr<Batch> answer = nullptr) {
+  void Step(std::unique_ptr<Batch> ended = nullptr) {
     bool write = false, read = false, finish = false;
     {
       MutexLock lock(&mutex_);
-      if (answer != nullptr) answers_.push_back(std::move(answer));
+      if (ended != nullptr) TakeAnswer(&ended);
       if (finished_) return;
-      if (writing_ == nullptr && !answers_.empty()) {
-        write = true;
-        writing_ = std::move(answers_.front());
+      if (!writing_ && !answers_.empty()) {
+        write = writing_ = true;
+        response_ = std::move(answers_.front());
         answers_.pop_front();
       }
-      if (!reading_ && !read_all_ && !ending_ && unanswered_ < kMaxUnanswered) {
+      if (!reading_ && !read_all_ && !ending_ && HasRoom()) {
         read = reading_ = true;
         if (next_ == nullptr) next_ = NewBatch();
       }
@@ -188,7 +195,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
         finish = MayFinish();
       }
     }
-    if (write) StartWrite(&writing_->response);
+    if (write) StartWrite(&response_);
     if (read) StartRead(&next_->request);
     if (write || read) {
       MutexLock lock(&mutex_);
@@ -217,11 +224,8 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   void OnWriteDone(bool ok) override {
     {
       MutexLock lock(&mutex_);
-      if (spares_.size() < kMaxSpares) {
-        spares_.push_back(std::move(writing_));
-      } else {
-        writing_.reset();
-      }
+      writing_ = false;
+      Hold(-CostOf(response_));
       --unanswered_;
       if (!ok) read_all_ = true;
     }
@@ -229,14 +233,18 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
   void OnCancel() override { End(); }
   void OnDone() override {
+    {
+      MutexLock lock(&mutex_);
+      Hold(-held_);
+    }
     MutexLock lock(&service_.mutex_);
     service_.streams_.erase(this);
     delete this;
   }
 
  private:
-  // One request on its way; owns itself from Raise() until its last event has ended. Then it is an answer, and after
-  // that it may serve another request: parsing into the same message again allocates nothing.
+  // One request on its way; owns itself from Raise() until its last event has ended. Then its answer is taken, and it
+  // may serve another request: parsing into the same message again allocates nothing.
   class Batch {
    public:
     explicit Batch(Stream& stream) : stream_(stream) {}
@@ -251,6 +259,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       }
       succeeded_.store(0, std::memory_order_relaxed);
       open_.store(1, std::memory_order_relaxed);
+      held = 0;
+      taken_bytes_ = 0;
+      told_ = 0;
       const absl::Time received = absl::Now();
       for (int from = 0; from < count; from += kCorked) {
         Cork cork;
@@ -263,9 +274,19 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
           }
         }
       }
+      // What goes on is asked for its events' names and ids when they end.
+      if (open_.load(std::memory_order_relaxed) > 1) {
+        held = static_cast<int64_t>(request.ByteSizeLong() + static_cast<size_t>(count) * kEventCost);
+        MutexLock lock(&stream_.mutex_);
+        stream_.Hold(held);
+      }
       Release();
     }
 
+    // To be kept for another request: it holds little.
+    bool IsSpare() const { return taken_bytes_ <= kMaxSpareBytes && response.failures_size() == 0; }
+
+    int64_t held = 0;  // as the stream's books have it
     v1::RaiseStreamRequest request;
     v1::RaiseStreamResponse response;  // the failures under the lock while events are out
 
@@ -276,8 +297,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       if (stream_.rate_ != nullptr) {
         if (absl::Status status = stream_.rate_->Take(now); !status.ok()) return EndOne(index, status, {});
       }
-      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.trace_);
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.call_);
       if (!message.ok()) return EndOne(index, message.status(), {});
+      taken_bytes_ += (*message)->size() + kEventCost;
       if (!event.event_id().empty() && IsRepeat(index, now)) return;
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
       if (request.wait() != v1::WAIT_DELIVERED) {
@@ -301,7 +323,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
             Release();
           },
           now);
-      if (receipt.known) return;
+      if (receipt.taken()) return;
       EndFirst(index, StatusOf(receipt, Demand::kNone, event.name()), {}, 0);
       Release();
     }
@@ -358,8 +380,10 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       v1::RaiseFailure* const failure = response.add_failures();
       failure->set_index(static_cast<uint32_t>(index));
       failure->set_code(static_cast<int32_t>(status.code()));
+      if (told_ > kMaxTold) return;
       failure->set_message(std::string(status.message()));
       add_deliveries(failure);
+      told_ += failure->ByteSizeLong();
     }
 
     void Release() {
@@ -371,8 +395,38 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     Stream& stream_;
     std::atomic<int> open_{0};  // events that are out, and Raise() itself
     std::atomic<uint32_t> succeeded_{0};
+    size_t taken_bytes_ = 0;  // of the events that were good; of who raises
     Mutex mutex_;
+    size_t told_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of failures
   };
+
+  // Of an answer that waits to be read.
+  static int64_t CostOf(const v1::RaiseStreamResponse& answer) {
+    if (answer.failures_size() == 0) return 0;
+    return static_cast<int64_t>(answer.ByteSizeLong() + static_cast<size_t>(answer.failures_size()) * kEventCost);
+  }
+
+  void Hold(int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (bytes == 0) return;
+    held_ += bytes;
+    service_.held_.fetch_add(bytes, std::memory_order_relaxed);
+  }
+
+  // For a further batch. A stream without any always has: it asks again when one has been answered.
+  bool HasRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (unanswered_ == 0) return true;
+    return unanswered_ < kMaxUnanswered && held_ < kMaxHeld &&
+           service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll &&
+           !service_.load_.Refuses(Load::Work::kWatching);  // the next batch waits at its client, which costs nothing
+  }
+
+  // Leaves a batch that is not kept to the caller, who destroys it without the lock.
+  void TakeAnswer(std::unique_ptr<Batch>* ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const bool spare = (*ended)->IsSpare() && spares_.size() < kMaxSpares && answers_.size() < kMaxSpares;
+    answers_.push_back(std::move((*ended)->response));
+    Hold(CostOf(answers_.back()) - (*ended)->held);
+    if (spare) spares_.push_back(std::move(*ended));
+  }
 
   // True once: all that was read is answered, and no thread is about to start something.
   bool MayFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -389,14 +443,16 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
 
   EventService& service_;
-  const TraceContext trace_;  // for events without their own
-  const std::shared_ptr<Rate> rate_;
-  std::unique_ptr<Batch> next_;  // what is read into; whoever has set reading_ has it
+  const CallContext call_;            // for events without their own
+  const std::shared_ptr<Rate> rate_;  // null: none
+  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
+  v1::RaiseStreamResponse response_;  // of who has set writing_
 
   Mutex mutex_;
-  std::deque<std::unique_ptr<Batch>> answers_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<Batch> writing_ ABSL_GUARDED_BY(mutex_);
+  std::deque<v1::RaiseStreamResponse> answers_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::unique_ptr<Batch>> spares_ ABSL_GUARDED_BY(mutex_);
+  int64_t held_ ABSL_GUARDED_BY(mutex_) = 0;  // see kMaxHeld
+  bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   uint32_t unanswered_ ABSL_GUARDED_BY(mutex_) = 0;  // batches read whose answer is not yet written
   int starting_ ABSL_GUARDED_BY(mutex_) = 0;         // threads that have left the lock to start a read or a write
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;     // or raising what was read: events keep their order
@@ -408,7 +464,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventService::RaiseStream(
     grpc::CallbackServerContext* context) {
   auto* const stream =
-      new Stream(*this, TraceContextOf(*context),
+      new Stream(*this, CallContextOf(*context),
                  rates_ == nullptr ? nullptr : rates_->Of(gate_->PrincipalOf(*context), dispatcher_.clock().Now()));
   bool ending;
   {
@@ -486,16 +542,18 @@ grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDelive
     return new RefusedWatch(absl::InvalidArgumentError(
         absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone")));
   }
+  if (load_.Refuses(Load::Work::kWatching)) return new RefusedWatch(load_.Refuse(Load::Work::kWatching));
   DeliveryWatch* watch = nullptr;
   bool ending;
   {
     MutexLock lock(&mutex_);
     ending = ending_watches_;
     if (watches_.size() < kMaxWatches) {
-      watch = new DeliveryWatch(dispatcher_, event, request->failures_only(), [this](DeliveryWatch* ended) {
-        MutexLock lock(&mutex_);
-        watches_.erase(ended);
-      });
+      watch = new DeliveryWatch(dispatcher_, load_, watch_counts_, event, request->failures_only(),
+                                [this](DeliveryWatch* ended) {
+                                  MutexLock lock(&mutex_);
+                                  watches_.erase(ended);
+                                });
       watches_.insert(watch);
     }
   }

@@ -1,8 +1,6 @@
 #include "server/rpc/subscription_service.h"
 
-#include <deque>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -10,151 +8,13 @@
 namespace eventvirtual {
 namespace {
 
-constexpr size_t kMaxUnsent = 10000;  // changes that may wait for one watcher
-
 grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc(status));
   return reactor;
 }
 
-v1::WatchSubscriptionsResponse::Change ChangeToWire(Registry::Change change) {
-  switch (change) {
-    case Registry::Change::kCreated:
-      return v1::WatchSubscriptionsResponse::CHANGE_CREATED;
-    case Registry::Change::kRefreshed:
-      return v1::WatchSubscriptionsResponse::CHANGE_REFRESHED;
-    case Registry::Change::kExpired:
-      return v1::WatchSubscriptionsResponse::CHANGE_EXPIRED;
-    case Registry::Change::kRemoved:
-      return v1::WatchSubscriptionsResponse::CHANGE_REMOVED;
-  }
-  return v1::WatchSubscriptionsResponse::CHANGE_UNSPECIFIED;
-}
-
 }  // namespace
-
-// One watch: changes are queued under the registry's mutex and written one after the other. Destroyed by OnDone().
-class SubscriptionService::Watcher final : public grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>,
-                                           public Registry::Observer {
- public:
-  Watcher(SubscriptionService& service, std::string event) : service_(service), event_(std::move(event)) {}
-
-  void Start() {
-    const std::vector<Ref<Subscription>> current = service_.registry_.Watch(this);
-    std::vector<SubscriptionInfo> expired = service_.TakeExpired(event_);
-    {
-      // What has happened since Watch() returned stands in the queue already: the set and the marker go before it.
-      MutexLock lock(&mutex_);
-      std::deque<Change> since;
-      since.swap(unsent_);
-      for (const Ref<Subscription>& subscription : current) {
-        if (!Matches(subscription->event)) continue;
-        unsent_.push_back({v1::WatchSubscriptionsResponse::CHANGE_CURRENT, subscription, {}});
-      }
-      unsent_.push_back({v1::WatchSubscriptionsResponse::CHANGE_SYNCED, nullptr, {}});
-      for (SubscriptionInfo& info : expired) {
-        unsent_.push_back({v1::WatchSubscriptionsResponse::CHANGE_EXPIRED, nullptr, std::move(info)});
-      }
-      unsent_.insert(unsent_.end(), since.begin(), since.end());
-      limit_ = unsent_.size() + kMaxUnsent;
-    }
-    WriteNext(true);
-  }
-
-  // Under the registry's mutex. It writes only into an idle stream, so what it writes is its own change, which needs no
-  // question to the registry.
-  void OnChange(Registry::Change change, const Subscription& subscription,
-                absl::FunctionRef<SubscriptionInfo()> describe) override {
-    if (!Matches(subscription.event)) return;
-    {
-      MutexLock lock(&mutex_);
-      if (unsent_.size() < limit_) {
-        unsent_.push_back({ChangeToWire(change), nullptr, describe()});
-      } else if (end_.ok()) {
-        end_ = absl::ResourceExhaustedError(
-            absl::StrCat("the watcher reads too slowly: ", unsent_.size(), " changes wait; watch anew"));
-        ending_ = true;
-      }
-    }
-    WriteNext(false);
-  }
-
-  void End(absl::Status status) {
-    {
-      MutexLock lock(&mutex_);
-      end_ = std::move(status);
-      ending_ = true;
-    }
-    WriteNext(false);
-  }
-
-  void OnWriteDone(bool ok) override {
-    if (!ok) {
-      MutexLock lock(&mutex_);
-      end_ = absl::CancelledError("the watcher has gone");
-      ending_ = true;
-    }
-    WriteNext(true);
-  }
-  void OnCancel() override { End(absl::CancelledError("cancelled")); }
-  void OnDone() override {
-    service_.registry_.Unwatch(this);
-    {
-      MutexLock lock(&service_.mutex_);
-      service_.watchers_.erase(this);
-    }
-    delete this;
-  }
-
- private:
-  struct Change {
-    v1::WatchSubscriptionsResponse::Change change;
-    Ref<Subscription> current;  // CURRENT: described when it is written
-    SubscriptionInfo info;
-  };
-
-  bool Matches(absl::string_view event) const { return event_.empty() || event == event_; }
-
-  // Writes the next change or ends the stream. `turn`: the caller holds the right to write, which begins with Start()
-  // and goes from write to write; others take it only from an idle stream.
-  void WriteNext(bool turn) {
-    Change next{};
-    {
-      MutexLock lock(&mutex_);
-      if (ended_ || (writing_ && !turn)) return;
-      writing_ = !ending_ && !unsent_.empty();
-      if (writing_) {
-        next = std::move(unsent_.front());
-        unsent_.pop_front();
-      } else if (ending_) {
-        ended_ = true;
-      } else {
-        return;
-      }
-    }
-    if (next.change == v1::WatchSubscriptionsResponse::CHANGE_UNSPECIFIED) return Finish(ToGrpc(end_));
-    message_.Clear();
-    message_.set_change(next.change);
-    if (next.current) next.info = service_.registry_.Describe(*next.current);
-    if (!next.info.name.empty()) {
-      ToWire(next.info, ClockBridge(service_.registry_.clock()), message_.mutable_subscription());
-    }
-    StartWrite(&message_);
-  }
-
-  SubscriptionService& service_;
-  const std::string event_;
-  v1::WatchSubscriptionsResponse message_;
-
-  Mutex mutex_;
-  std::deque<Change> unsent_ ABSL_GUARDED_BY(mutex_);
-  size_t limit_ ABSL_GUARDED_BY(mutex_) = kMaxUnsent;
-  bool writing_ ABSL_GUARDED_BY(mutex_) = true;  // from Start()'s first write on
-  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  bool ended_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status end_;  // written before ended_, read after
-};
 
 absl::Status SubscriptionService::TakeRate(const grpc::CallbackServerContext& context) const {
   if (rates_ == nullptr) return absl::OkStatus();
@@ -248,21 +108,6 @@ grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerC
   return reactor;
 }
 
-void SubscriptionService::TellExpired(std::vector<SubscriptionInfo> expired) {
-  MutexLock lock(&mutex_);
-  expired_ = std::move(expired);
-}
-
-std::vector<SubscriptionInfo> SubscriptionService::TakeExpired(absl::string_view event) {
-  std::vector<SubscriptionInfo> taken, left;
-  MutexLock lock(&mutex_);
-  for (SubscriptionInfo& info : expired_) {
-    (event.empty() || event == info.event ? taken : left).push_back(std::move(info));
-  }
-  expired_ = std::move(left);
-  return taken;
-}
-
 grpc::ServerUnaryReactor* SubscriptionService::GetSubscription(grpc::CallbackServerContext* context,
                                                                const v1::GetSubscriptionRequest* request,
                                                                v1::GetSubscriptionResponse* response) {
@@ -290,22 +135,7 @@ grpc::ServerUnaryReactor* SubscriptionService::ListSubscriptions(grpc::CallbackS
 
 grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* SubscriptionService::WatchSubscriptions(
     grpc::CallbackServerContext*, const v1::WatchSubscriptionsRequest* request) {
-  auto* const watcher = new Watcher(*this, request->event());
-  bool ending;
-  {
-    MutexLock lock(&mutex_);
-    watchers_.insert(watcher);
-    ending = ending_;
-  }
-  if (ending) watcher->End(absl::OkStatus());
-  watcher->Start();
-  return watcher;
-}
-
-void SubscriptionService::EndWatches() {
-  MutexLock lock(&mutex_);
-  ending_ = true;
-  for (Watcher* watcher : watchers_) watcher->End(absl::OkStatus());
+  return watches_.Watch(request->event());
 }
 
 }  // namespace eventvirtual

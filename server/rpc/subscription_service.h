@@ -2,25 +2,25 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_SUBSCRIPTION_SERVICE_H_
 #define EVENTVIRTUAL_SERVER_RPC_SUBSCRIPTION_SERVICE_H_
 
-#include <set>
 #include <string>
-#include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/subscription.grpc.pb.h"
 #include "server/durable/durable_delivery.h"
 #include "server/journal/journal.h"
 #include "server/limits/rates.h"
+#include "server/load/load.h"
+#include "server/metrics/watch_counts.h"
 #include "server/registry/registry.h"
 #include "server/rpc/gate.h"
+#include "server/rpc/subscription_watches.h"
 #include "server/rpc/wire.h"
-#include "transports/api/mutex.h"
 
 namespace eventvirtual {
 
 class SubscriptionService final : public v1::SubscriptionService::CallbackService {
  public:
-  SubscriptionService(Registry& registry, WireDefaults defaults) : registry_(registry), defaults_(defaults) {}
+  SubscriptionService(Registry& registry, WireDefaults defaults, const Load& load, WatchCounts& watch_counts)
+      : registry_(registry), defaults_(defaults), watches_(registry, load, watch_counts) {}
 
   // From here on a change is acknowledged when `journal`, which outlives this, has it. Only before anything is served.
   void AcknowledgeAfter(Journal* journal) { journal_ = journal; }
@@ -35,8 +35,7 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
   // Asks `durable`, which outlives this, how many events are left of one that is ended. Likewise.
   void CountBy(DurableDelivery* durable) { durable_ = durable; }
 
-  // These expired before it served: each is told, once, to the first watch that wants it. Likewise.
-  void TellExpired(std::vector<SubscriptionInfo> expired);
+  SubscriptionWatches& watches() { return watches_; }
 
   grpc::ServerUnaryReactor* Subscribe(grpc::CallbackServerContext* context, const v1::SubscribeRequest* request,
                                       v1::SubscribeResponse* response) override;
@@ -51,12 +50,7 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
   grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* WatchSubscriptions(
       grpc::CallbackServerContext* context, const v1::WatchSubscriptionsRequest* request) override;
 
-  // The server is stopping: every watch ends with OK, and new ones at once. Any thread.
-  void EndWatches();
-
  private:
-  class Watcher;
-
   absl::Status TakeRate(const grpc::CallbackServerContext& context) const;
   absl::StatusOr<Registry::Subscribed> DoSubscribe(const grpc::CallbackServerContext& context,
                                                    const v1::SubscribeRequest& request, const ClockBridge& bridge);
@@ -64,7 +58,6 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
   absl::StatusOr<std::string> NameOf(const v1::UnsubscribeRequest& request) const;
   void End(const std::string& name, bool allow_missing, grpc::ServerUnaryReactor* reactor,
            v1::UnsubscribeResponse* response);
-  std::vector<SubscriptionInfo> TakeExpired(absl::string_view event);
 
   Registry& registry_;
   const WireDefaults defaults_;
@@ -72,10 +65,7 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
   Rates* rates_ = nullptr;
   Journal* journal_ = nullptr;          // null: nothing is kept
   DurableDelivery* durable_ = nullptr;  // null: nothing is durable
-  Mutex mutex_;
-  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
-  std::vector<SubscriptionInfo> expired_ ABSL_GUARDED_BY(mutex_);  // and nobody has been told
+  SubscriptionWatches watches_;
 };
 
 }  // namespace eventvirtual

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "server/limits/rates.h"
 #include "transports/api/check.h"
+#include "transports/api/hops.h"
 #include "transports/api/trace_context.h"
 
 namespace eventvirtual {
@@ -221,22 +222,32 @@ v1::Attempt::Result ResultToWire(AttemptRecord::Result result) {
 
 using Attributes = absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4>;
 
-// The event's, with a valid trace context or none.
-Attributes AttributesOf(const v1::Event& event, const TraceContext& trace) {
+// The event's but its hops, with a valid trace context or none.
+Attributes AttributesOf(const v1::Event& event, const CallContext& call) {
   Attributes attributes;
-  if (event.attributes().empty() && trace.traceparent.empty()) return attributes;
+  if (event.attributes().empty() && call.traceparent.empty()) return attributes;
   const auto own = event.attributes().find(std::string(kTraceparent));
   const bool has_own = own != event.attributes().end() && IsTraceparent(own->second);
   for (const auto& [key, value] : event.attributes()) {
+    if (key == kEventHops) continue;
     if (key == kTraceparent && !has_own) continue;
     if (key == kTracestate && !(has_own && IsTracestate(value))) continue;  // it says nothing alone
     attributes.emplace_back(key, value);
   }
-  if (!has_own && !trace.traceparent.empty()) {
-    attributes.emplace_back(kTraceparent, trace.traceparent);
-    if (!trace.tracestate.empty()) attributes.emplace_back(kTracestate, trace.tracestate);
+  if (!has_own && !call.traceparent.empty()) {
+    attributes.emplace_back(kTraceparent, call.traceparent);
+    if (!call.tracestate.empty()) attributes.emplace_back(kTracestate, call.tracestate);
   }
   return attributes;
+}
+
+absl::StatusOr<int> HopsOf(const v1::Event& event, const CallContext& call) {
+  if (!event.attributes().empty()) {
+    if (const auto own = event.attributes().find(std::string(kEventHops)); own != event.attributes().end()) {
+      return ParseHops(own->second);
+    }
+  }
+  return call.hops.empty() ? 0 : ParseHops(call.hops);
 }
 
 // The metadata of a name, in their order.
@@ -429,20 +440,21 @@ v1::AckLevel ToWire(AckLevel level) {
   return v1::ACK_LEVEL_UNSPECIFIED;
 }
 
-TraceContext TraceContextOf(const grpc::CallbackServerContext& context) {
-  TraceContext trace;
+CallContext CallContextOf(const grpc::CallbackServerContext& context) {
+  CallContext call;
+  call.hops = absl::StrJoin(MetadataOf(context, kEventHops), ",");  // several are no number
   const std::vector<std::string> parents = MetadataOf(context, kTraceparent);
-  if (parents.size() != 1 || !IsTraceparent(parents[0])) return trace;  // of several none counts
-  trace.traceparent = parents[0];
+  if (parents.size() != 1 || !IsTraceparent(parents[0])) return call;  // of several none counts
+  call.traceparent = parents[0];
   // Several count as one that was cut (section 3.3.1).
   if (std::string state = absl::StrJoin(MetadataOf(context, kTracestate), ","); IsTracestate(state)) {
-    trace.tracestate = std::move(state);
+    call.tracestate = std::move(state);
   }
-  return trace;
+  return call;
 }
 
 absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
-                                           const TraceContext& trace) {
+                                           const CallContext& call) {
   if (event.name().empty()) return absl::InvalidArgumentError("event.name: the name is empty");
   if (event.name().size() > limits.name_bytes) {
     return Exceeded(Limit::kEventName, "event.name", event.name().size(), "bytes", limits.name_bytes);
@@ -484,7 +496,9 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLi
     params.push_back(to);
   }
   if (absl::Status status = CheckParams(params, limits, "event.params"); !status.ok()) return status;
-  const Attributes attributes = AttributesOf(event, trace);
+  const absl::StatusOr<int> hops = HopsOf(event, call);
+  if (!hops.ok()) return hops.status();
+  const Attributes attributes = AttributesOf(event, call);
   EventFields fields;
   fields.name = event.name();
   fields.params = params;
@@ -494,6 +508,7 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLi
                                              : received;
   fields.source = event.source();
   fields.attributes = attributes;
+  fields.hops = *hops;
   return Message::Make(fields);
 }
 

@@ -59,17 +59,19 @@ void ToWire(const DeadLetter& letter, v1::DeadLetter* out);
 v1::AckLevel ToWire(AckLevel level);
 void ToWire(absl::Duration duration, google::protobuf::Duration* out);
 
-// The trace that a call says it belongs to, in its metadata; empty texts unless they are valid.
-struct TraceContext {
-  std::string traceparent, tracestate;
+// What a call says of its events, in its metadata.
+struct CallContext {
+  std::string traceparent, tracestate;  // empty unless they are valid
+  std::string hops;                     // as given: what is no number is the event's fault
 };
-TraceContext TraceContextOf(const grpc::CallbackServerContext& context);
+CallContext CallContextOf(const grpc::CallbackServerContext& context);
 
-// `received`, wall time: when the event happened, unless it says so itself. `trace`: of the call, for an event without
-// a valid traceparent of its own. A traceparent or tracestate that is not valid is left out, never an error.
-// INVALID_ARGUMENT: name missing or not visible ASCII, more than `limits` allow, json_value that is not one JSON value.
+// `received`, wall time: when the event happened, unless it says so itself. `call`: its trace, for an event without
+// a valid traceparent of its own, and its hops, for an event without. A traceparent or tracestate that is not valid is
+// left out, never an error. INVALID_ARGUMENT: name missing or not visible ASCII, more than `limits` allow, json_value
+// that is not one JSON value, eventhops that is no number of hops (hops.h).
 absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
-                                           const TraceContext& trace = {});
+                                           const CallContext& call = {});
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out);
 void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* out);
 absl::Status UnknownEvent(absl::string_view event);  // strict events, and nobody knows the name

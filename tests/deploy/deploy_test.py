@@ -1,5 +1,7 @@
-"""What is made for operators: the unit, the example configuration, manual pages, completion, the reference of flags."""
+"""What is made for operators: the unit, the example configuration, manual pages, completion, the reference of flags, and
+what the programs are made of."""
 
+import json
 import os
 import re
 import socket
@@ -12,6 +14,7 @@ ROOT = os.getcwd()  # the runfiles of the test
 sys.path[:0] = [os.path.join(ROOT, "tests/integration"), os.path.join(ROOT, "deploy")]
 
 import reference
+import sbom
 from service import EVCTL, SERVER, Service, eventually
 
 UNIT = os.path.join(ROOT, "deploy/systemd/eventvirtuald.service")
@@ -127,6 +130,42 @@ class CompletionTest(unittest.TestCase):
     def test_it_registers_itself(self):
         self.assertIn("-F _evctl evctl", run("bash", "-c", self.script + "complete -p evctl").stdout)
         self.assertEqual(run(EVCTL, "completion", "fish").returncode, 2)
+
+
+@unittest.skipIf("ASAN_OPTIONS" in os.environ, "looks at what ships, not at what is built to find faults")
+class ProgramTest(unittest.TestCase):
+    """What an attacker finds who has found a fault in our memory, and what the programs bring along."""
+
+    def told(self, program, *options):
+        return run("readelf", "--wide", *options, os.path.realpath(program)).stdout
+
+    def test_the_programs_are_hardened(self):
+        for program in (SERVER, EVCTL):
+            with self.subTest(os.path.basename(program)):
+                self.assertRegex(self.told(program, "--file-header"), r"Type: +DYN \(Position-Independent Executable")
+                segments = self.told(program, "--program-headers")
+                self.assertRegex(segments, r"GNU_STACK .* RW +0x")  # not RWE
+                self.assertIn("GNU_RELRO", segments)
+                self.assertNotRegex(segments, r"LOAD .* RWE ")
+                dynamic = self.told(program, "--dynamic")
+                self.assertIn("BIND_NOW", dynamic)
+                self.assertNotRegex(dynamic, "RPATH|RUNPATH|TEXTREL")
+                symbols = self.told(program, "--dyn-syms")
+                for name, by in (("__stack_chk_fail", "-fstack-protector-strong"), ("__memcpy_chk", "_FORTIFY_SOURCE")):
+                    self.assertIn(name, symbols, by)
+
+    def test_what_the_service_is_linked_with_is_listed_and_looked_at(self):
+        bill = json.loads(run("/usr/bin/python3", "deploy/sbom.py", os.path.realpath(SERVER)).stdout)
+        self.assertEqual((bill["bomFormat"], bill["specVersion"]), ("CycloneDX", "1.5"))
+        references = [component["bom-ref"] for component in bill["components"]]
+        self.assertEqual(len(references), len(set(references)))
+        files = {one["value"] for component in bill["components"] for one in component["properties"]
+                 if one["name"] == "eventvirtual:file"}
+        self.assertEqual(files, set(sbom.libraries_of(os.path.realpath(SERVER))))
+        document = read("docs/security.md")
+        for package, (_, asked) in sbom.packages_of(os.path.realpath(SERVER)).items():
+            if asked:
+                self.assertIn(package.split(":")[0], document, "judge its open faults in docs/security.md")
 
 
 class UnitTest(unittest.TestCase):

@@ -3,7 +3,7 @@
 load("@rules_cc//cc:defs.bzl", "cc_binary", "cc_library", "cc_test")
 
 def fuzz_target(name, deps):
-    """NAME.cc defines LLVMFuzzerTestOneInput(); the corpus of x_fuzz is the folder x_corpus.
+    """NAME.cc defines LLVMFuzzerTestOneInput(); the corpus of x_fuzz is the folder x_corpus, x.dict its dictionary.
 
     Makes the binary NAME, which only clang links (`./dev fuzz NAME`), and the test NAME_corpus_test."""
     corpus = name[:-len("_fuzz")] + "_corpus"

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/ingest/opensips_event.h"
 #include "transports/api/check.h"
+#include "transports/api/hops.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
@@ -48,12 +49,14 @@ void CheckEvent(absl::string_view text, const std::string& event_param, Opensips
   EV_CHECK(event.id != "null");
   const Message& message = *event.message;
   std::string written;
-  AppendJsonRpc(message, {.id = event.id, .method = "", .event_param = event_param}, &written);
+  const bool hops = message.hops() < kMostHops;
+  AppendJsonRpc(message, {.id = event.id, .method = "", .event_param = event_param, .hops = hops}, &written);
   EV_CHECK(IsUtf8(written));
   const OpensipsEvent again = other_parser.Parse(written, absl::UnixEpoch());
   EV_CHECK(again.message);
   EV_CHECK(again.id == event.id);
   EV_CHECK(again.message->name() == message.name());
+  EV_CHECK(again.message->hops() == (hops ? message.hops() + 1 : 0));
   EV_CHECK(again.message->params().size() == message.params().size());
   for (size_t i = 0; i < message.params().size(); ++i) {
     EV_CHECK(again.message->params()[i].name == WrittenName(message, i, !event_param.empty()));

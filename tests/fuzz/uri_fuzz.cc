@@ -62,6 +62,7 @@ void CheckMask(const Transport& transport, const Uri& uri) {
   const absl::string_view login = absl::string_view(uri.body).substr(0, uri.body.find('/', begin));
   const size_t colon = login.find(':'), at = login.rfind('@');
   if (at == absl::string_view::npos || colon > at) return;
+  if (absl::StrContains(login, kSecretBegin)) return;  // the names are shown, and a password may be put before them
   std::string masked;
   for (const std::string& body : WithPassword(uri.body, colon + 1, at)) {
     const absl::StatusOr<Target> target = transport.Canonicalize({uri.scheme, body, uri.query});

@@ -6,13 +6,17 @@ Each attack is followed by the question that matters: does another client still 
 import os
 import random
 import select
+import shutil
 import socket
+import ssl
 import struct
+import tempfile
 import time
 import unittest
 
 import grpc
 
+from authority import Authority
 from service import Service, event
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -52,9 +56,11 @@ CALL = b"".join(header(name, value) for name, value in (
 class Attacker:
     """One connection. What the service says is read and thrown away; that it closes the connection is its right."""
 
-    def __init__(self, address, greeting=PREFACE + frame(SETTINGS)):
+    def __init__(self, address, greeting=PREFACE + frame(SETTINGS), tls=None):
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket)
         self.sent = 0
         self.closed = False
         self.send(greeting)
@@ -74,7 +80,7 @@ class Attacker:
                     count = self.socket.send(view[:1 << 18])
                     self.sent += count
                     view = view[count:]
-            except BlockingIOError:
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 pass
             except OSError:
                 self.closed = True
@@ -159,6 +165,28 @@ def headers_that_refer_to_one_large_one(attacker):
         attacker.send(frame(HEADERS, END_HEADERS, stream, CALL + b"\xbe" * 10000))
 
 
+def headers_that_abort_grpc(attacker):
+    """CVE-2023-1428: values that are none of these headers', and later more than what headers may have in all."""
+    attacker.send(frame(SETTINGS, ACK))
+    stream = 1
+    for name, value in ((b"te", b"x"), (b":scheme", b"x"), (b"grpclb_client_stats", b"x"), (b"grpc-timeout", b"x"),
+                        (b"x-bin", b"!!!"), (b"content-type", b"x"), (b":path", b"")):
+        for large in (4500, 9000, 17000):
+            block = header(name, value) + CALL + header(b"x-large", b"a" * large) + header(b"y-large", b"a" * large)
+            attacker.send(frame(HEADERS, 0, stream, block[:16000]) +
+                          b"".join(frame(CONTINUATION, 0, stream, block[at:at + 16000])
+                                   for at in range(16000, len(block), 16000)) +
+                          frame(CONTINUATION, END_HEADERS, stream))
+            stream += 2
+
+
+def a_number_that_never_ends(attacker):
+    """CVE-2023-33953: RFC 7541, 5.1 lets a length go on with bytes that add nothing to it. gRPC 1.51 reads all of it again with
+    each frame: a six times longer one makes others wait for a quarter of a minute."""
+    attacker.send(frame(HEADERS, 0, 1, CALL + b"\0\x7f"))
+    attacker.send(frame(CONTINUATION, 0, 1, b"\x80" * 16000) * 50)
+
+
 def empty_data(attacker):
     """CVE-2019-9518."""
     attacker.send(frame(HEADERS, END_HEADERS, 1, CALL) + frame(DATA, 0, 1) * 100000)
@@ -206,7 +234,8 @@ def farewells(attacker):
 
 HTTP2_ATTACKS = (
     rapid_reset, streams_without_end, short_streams_before_the_ack, pings, settings, header_table_sizes, continuations, empty_continuations,
-    headers_before_the_ack, one_large_block_of_headers, many_small_headers, headers_that_refer_to_one_large_one, empty_data,
+    headers_before_the_ack, one_large_block_of_headers, many_small_headers, headers_that_refer_to_one_large_one,
+    headers_that_abort_grpc, a_number_that_never_ends, empty_data,
     a_message_of_four_gigabytes, windows, a_window_of_nothing, priorities, frames_of_all_kinds, a_frame_that_is_too_long,
     a_promise, farewells)
 
@@ -218,8 +247,8 @@ WITHOUT_BOUND = (rapid_reset, short_streams_before_the_ack)
 
 
 class AbuseTest(unittest.TestCase):
-    def begin(self):
-        self.service = Service("--ingest=tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi", "--rpc_memory=%d" % RPC_MEMORY)
+    def begin(self, *flags):
+        self.service = Service("--ingest=tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi", "--rpc_memory=%d" % RPC_MEMORY, *flags)
         self.addCleanup(self.service.process.kill)  # if it has not stopped
         self.service.subscribe("E_OTHER", "flatstore:" + os.path.join(self.service.dir, "others"))
 
@@ -237,10 +266,10 @@ class AbuseTest(unittest.TestCase):
         self.assertEqual(answer.deliveries[0].outcome, event.DeliveryOutcome.OUTCOME_DELIVERED)
         return time.monotonic() - began
 
-    def survives(self, attack, address, connections, *greeting):
+    def survives(self, attack, address, connections, *greeting, **how):
         """Attacks, asks for others while the connections are open, closes them, and looks at the memory."""
         before = self.memory()
-        attackers = [Attacker(address, *greeting) for _ in range(connections)]
+        attackers = [Attacker(address, *greeting, **how) for _ in range(connections)]
         for attacker in attackers:
             attack(attacker)
         seconds = self.others_are_served()
@@ -271,6 +300,49 @@ class AbuseTest(unittest.TestCase):
                 def waits(attacker):
                     pass
                 self.survives(waits, self.service.address, 200, greeting)
+        self.assertEqual(self.service.stop(), 0)
+
+    def test_tls_makes_nothing_of_it_worse(self):
+        """A client that gets past the handshake, with a certificate, may do what one in the clear may; others do not get there."""
+        authority = Authority(tempfile.mkdtemp(prefix="ev", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, authority.folder)
+        cert, key = authority.issue("server", "IP:127.0.0.1")
+        flags = ("--listen=127.0.0.1:0,tls:127.0.0.1:0", "--tls_cert=" + cert, "--tls_key=" + key,
+                 "--tls_client_ca=" + authority.ca, "--handshake_timeout=2s")
+        known = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        known.load_verify_locations(authority.ca)
+        known.check_hostname = False
+        known.set_alpn_protocols(["h2"])
+        known.load_cert_chain(*authority.issue("client"))
+
+        def address():
+            return self.service.fields["listen"].strip('"').split(",")[1][len("tls:"):]
+        for attack in (rapid_reset, streams_without_end, pings, settings, continuations, many_small_headers,
+                       headers_that_refer_to_one_large_one, headers_that_abort_grpc, a_number_that_never_ends, empty_data,
+                       windows, frames_of_all_kinds, a_frame_that_is_too_long, farewells):
+            with self.subTest(attack.__name__):
+                self.begin(*flags)
+                self.survives(attack, address(), 2, tls=known)
+                self.assertEqual(self.service.stop(), 0)
+        self.begin(*flags)
+        hello = ssl.MemoryBIO()
+        try:
+            known.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        hello = hello.read()
+        random.seed(3)
+        for greeting in (hello, hello[:20], hello * 50, hello[:5] + random.randbytes(1 << 16), PREFACE,
+                         b"\x16\x03\x01\xff\xff" + random.randbytes(1 << 16)):
+            with self.subTest("handshake %r" % greeting[:20]):
+                def goes_no_further(attacker):
+                    attacker.socket.settimeout(PATIENCE)
+                    try:
+                        while attacker.socket.recv(1 << 16):
+                            pass
+                    except ConnectionResetError:
+                        pass  # closed before all was read
+                self.survives(goes_no_further, address(), 50, greeting)
         self.assertEqual(self.service.stop(), 0)
 
     def test_garbage_harms_nobody_anywhere(self):

@@ -99,6 +99,7 @@ class ListenTest(unittest.TestCase):
         raised.event.params.add(name="n", int_value=-5)
         raised.event.params.add(double_value=1.5)
         service.events.Raise(raised, timeout=10)
+        raised.event.attributes["eventhops"] = "1"
         self.assertEqual(listener.events[0].event, raised.event)
 
         def batches():

@@ -7,7 +7,9 @@ readable for the service's user alone, and is no output.
 
 import base64
 import os
+import socket
 import tempfile
+import threading
 import unittest
 import urllib.parse
 import urllib.request
@@ -16,6 +18,8 @@ from service import Service, event, eventually, subscription
 
 MARK = "c4n4ry"
 AFTER_ESCAPE = "%21%40" + MARK  # as text "!@c4n4ry"
+NAMED = "${secret:named}"
+CONTENT = "f1l3d@:/?#&=%41+"  # of that file; in a URI nearly all of it would have to be encoded
 
 SUBSCRIBERS = (
     "rabbitmq:alice:{}@127.0.0.1:1/queue",
@@ -37,6 +41,9 @@ SUBSCRIBERS = (
     "grpc://127.0.0.1:1?token={}",
     "grpcs://127.0.0.1:1?token={}",
 )
+# Where the secret may go.
+DESTINATIONS = "network loopback\n" + "".join(
+    "secret named %s 127.0.0.1:1\n" % uri.split(":")[0] for uri in SUBSCRIBERS)
 # What is refused is repeated in the error; what is not understood cannot be known to hold a password, unless it is where one is.
 REFUSED = (
     "rabbitmq:alice:{}@127.0.0.1:99999/queue",
@@ -45,6 +52,12 @@ REFUSED = (
     "redis://alice:{}@169.254.169.254:1/list:events",
     "nats://alice:{}@127.0.0.1:1",
     "grpc://127.0.0.1:1?token={}&window=-1",
+    "rabbitmq:alice:1/{}@127.0.0.1:1/queue",
+    "amqp://alice:1/{}@127.0.0.1:1?routing_key=queue",
+    "http://alice:1?{}=1@127.0.0.1:1/events",
+    "mqtt://alice:@1/{}@127.0.0.1:1/topic",
+    "grpc://127.0.0.1:1?token=x&{}=1",
+    "redis://alice:${{secret:{}@127.0.0.1:1/list:events",
 )
 
 
@@ -55,17 +68,63 @@ def spellings(secret):
             base64.b64encode(("alice:" + plain).encode()).decode(), plain.encode().hex()}
 
 
+def written(folder, name, text):
+    """A file with that text, put in place as a whole; its path."""
+    path = os.path.join(folder, name)
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.rename(path + ".new", path)
+    return path
+
+
+class Redis:
+    """Says yes to everything but a login with another password than `password`; `logins` are those it was shown."""
+
+    def __init__(self, password):
+        self.password, self.logins, self.clients = password, [], []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def hang_up(self):
+        for client in self.clients:
+            client.shutdown(socket.SHUT_RDWR)
+        self.clients = []
+
+    def _serve(self):
+        while True:
+            client, _ = self.listener.accept()
+            self.clients.append(client)
+            threading.Thread(target=self._answer, args=(client, client.makefile("rb")), daemon=True).start()
+
+    def _answer(self, client, lines):
+        try:
+            while head := lines.readline():
+                words = [lines.read(int(lines.readline()[1:]) + 2)[:-2].decode() for _ in range(int(head[1:]))]
+                if words[0] == "AUTH":
+                    self.logins.append(words[-1])
+                good = words[0] != "AUTH" or words[-1] == self.password
+                client.sendall(b"-WRONGPASS no\r\n" if not good else b":1\r\n" if words[0] == "LPUSH" else b"+OK\r\n")
+        except OSError:
+            pass  # hung up
+
+
 class SecretsTest(unittest.TestCase):
     def test_no_output_has_a_password(self):
-        data = os.path.join(tempfile.mkdtemp(prefix="ev", dir="/tmp"), "data")
-        service = Service("--log_level=debug", "--data_dir=" + data, "--mi=http:127.0.0.1:0/mi")
+        folder = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+        data = os.path.join(folder, "data")
+        secrets = os.path.join(folder, "secrets")
+        os.mkdir(secrets)
+        written(secrets, "named", CONTENT + "\n")
+        service = Service("--log_level=debug", "--data_dir=" + data, "--mi=http:127.0.0.1:0/mi", "--secrets=" + secrets,
+                          "--destinations=" + written(folder, "destinations", DESTINATIONS))
         self.addCleanup(service.process.kill)
         outputs = {}
         changes = []
         watch = service.subscriptions.WatchSubscriptions(subscription.WatchSubscriptionsRequest())
 
         for number, form in enumerate(SUBSCRIBERS):
-            for secret in (MARK, AFTER_ESCAPE):
+            for secret in (MARK, AFTER_ESCAPE, NAMED):
                 uri = form.format(secret)
                 for name, words in (("E_%d", []), ("E_DURABLE_%d", ["--durable"])):
                     done = service.evctl("subscribe", name % number, "virtual:FAILOVER " + uri, *words, check=False)
@@ -86,7 +145,7 @@ class SecretsTest(unittest.TestCase):
 
         names = [row.name for row in service.subscriptions.ListSubscriptions(
             subscription.ListSubscriptionsRequest(page_size=1000), timeout=20).subscriptions]
-        self.assertEqual(len(names), 4 * len(SUBSCRIBERS))
+        self.assertEqual(len(names), 6 * len(SUBSCRIBERS))
         for words in (["list", "-o", "json"], ["list"], ["endpoints"], ["endpoints", "-o", "json"], ["events"],
                       ["get", names[0], "-o", "json"], ["transports"]):
             done = service.evctl(*words, check=False)
@@ -108,7 +167,7 @@ class SecretsTest(unittest.TestCase):
             outputs["unsubscribe " + name] = service.evctl("unsubscribe", name, check=False).stdout
         def letters():
             return service.evctl("dead-letters", "list", "-o", "json").stdout
-        eventually(lambda: letters().count("E_DURABLE_") == 2 * len(SUBSCRIBERS), "what was undelivered is dead letters", 60)
+        eventually(lambda: letters().count("E_DURABLE_") == 3 * len(SUBSCRIBERS), "what was undelivered is dead letters", 60)
         outputs["dead letters"] = letters() + service.evctl("dead-letters", "list").stdout
         self.assertEqual(service.stop(), 0)
         with open(service.log.name) as log:
@@ -116,13 +175,104 @@ class SecretsTest(unittest.TestCase):
 
         self.assertIn("level=debug", outputs["log"])
         self.assertIn("alice", outputs["list -o json"], "they are listed")
-        for secret in (MARK, AFTER_ESCAPE):
+        for output in ("list -o json", "list", "endpoints", "/status.json", "MI", "watch", "log"):
+            self.assertIn(NAMED, outputs[output], "the name is shown in: " + output)
+        for secret in (MARK, AFTER_ESCAPE, urllib.parse.quote(CONTENT, safe="")):
             for spelling in spellings(secret):
                 for name, text in outputs.items():
                     self.assertNotIn(spelling, text, "the output of: " + name.replace(MARK, "…"))
         for folder, _, files in os.walk(data):
             for file in files:
                 self.assertEqual(os.stat(os.path.join(folder, file)).st_mode & 0o077, 0, file + " is for others, too")
+                with open(os.path.join(folder, file), "rb") as kept:
+                    self.assertNotIn(b"f1l3d", kept.read(), "the journal has the name of a secret, and not its content")
+
+
+class SecretFilesTest(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="ev", dir="/tmp")
+        self.secrets = os.path.join(self.folder, "secrets")
+        os.mkdir(self.secrets)
+
+    def service(self, destinations, *flags):
+        service = Service("--secrets=" + self.secrets,
+                          "--destinations=" + written(self.folder, "destinations", destinations), *flags)
+        self.addCleanup(service.process.kill)
+        return service
+
+    def test_a_rotated_file_is_used_at_the_next_connect(self):
+        redis = Redis("f1rst@:/%41")
+        written(self.secrets, "redis", "f1rst@:/%41\n")
+        service = self.service("network loopback\nsecret redis redis 127.0.0.1:%d\n" % redis.port)
+        uri = "redis://alice:${secret:redis}@127.0.0.1:%d/list:events" % redis.port
+        for name in ("E_ONE", "E_TWO"):
+            service.subscribe(name, uri)
+
+        def raised(name="E_ONE"):
+            return "OUTCOME_DELIVERED" in str(service.raise_event(name))
+        eventually(raised, "the first password is taken")
+        self.assertTrue(raised("E_TWO"))
+        self.assertEqual(redis.logins, ["f1rst@:/%41"], "two subscriptions share one connection")
+
+        redis.password = "s3cond"
+        written(self.secrets, "redis", "s3cond")
+        redis.hang_up()
+        eventually(raised, "the second password is taken", 60)
+        self.assertEqual(redis.logins[-1], "s3cond")
+
+        os.remove(os.path.join(self.secrets, "redis"))
+        redis.hang_up()
+        def told():
+            service.raise_event("E_ONE")
+            shown = service.evctl("endpoints", "-o", "json").stdout
+            return shown if "No such file" in shown else ""
+        shown = eventually(told, "the failed connect is told", 60)
+        self.assertIn("${secret:redis}: the file \\\"redis\\\" of --secrets=", shown)
+        written(self.secrets, "redis", "s3cond")
+        eventually(raised, "it is taken again as soon as it is there", 60)
+        self.assertEqual(service.stop(), 0)
+        with open(service.log.name) as log:
+            text = log.read()
+        for password in ("f1rst", "s3cond"):
+            self.assertNotIn(password, text)
+
+    def test_a_subscriber_of_another_host_does_not_get_it(self):
+        thief = socket.create_server(("127.0.0.1", 0))
+        port = thief.getsockname()[1]
+        written(self.secrets, "redis", "f1l3d")
+        service = self.service("network loopback\nsecret redis redis 127.0.0.1:1\n")
+        for uri in ("http://a:${secret:redis}@127.0.0.1:%d/" % port, "http://127.0.0.1:%d/?query=${secret:redis}" % port,
+                    "redis://a:${secret:redis}@127.0.0.1:%d/list:e" % port, "redis://a:${secret:redis}@localhost:1/list:e",
+                    "kafka:127.0.0.1:1/t?g.sasl.password=${secret:redis}", "redis://a:${secret:other}@127.0.0.1:1/list:e"):
+            for command in (["subscribe", "E"], ["probe"]):
+                done = service.evctl(*command, uri, check=False)
+                self.assertNotEqual(done.returncode, 0, uri)
+                self.assertRegex(done.stdout + done.stderr, r"secret:(redis|other)} is not for ", uri)
+        thief.settimeout(0)
+        self.assertRaises(BlockingIOError, thief.accept)
+        self.assertEqual(service.stop(), 0)
+
+    def test_one_that_is_not_there_is_refused_with_the_way_out(self):
+        service = self.service("network loopback\nsecret redis redis 127.0.0.1:1\n")
+        done = service.evctl("subscribe", "E", "redis://a:${secret:redis}@127.0.0.1:1/list:e", check=False)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn('${secret:redis}: the file "redis" of --secrets=' + self.secrets, done.stdout + done.stderr)
+        self.assertEqual(service.stop(), 0)
+
+    def test_after_a_restart_the_file_is_read_and_not_the_journal(self):
+        redis = Redis("f1rst")
+        written(self.secrets, "redis", "f1rst")
+        rules = "network loopback\nsecret redis redis 127.0.0.1:%d\n" % redis.port
+        data = "--data_dir=" + os.path.join(self.folder, "data")
+        service = self.service(rules, data)
+        service.subscribe("E", "redis://a:${secret:redis}@127.0.0.1:%d/list:e" % redis.port)
+        service.kill()
+        redis.password = "s3cond"
+        written(self.secrets, "redis", "s3cond")
+        service = self.service(rules, data)
+        eventually(lambda: "OUTCOME_DELIVERED" in str(service.raise_event("E")), "it is delivered with the new password")
+        self.assertEqual(redis.logins, ["s3cond"])
+        self.assertEqual(service.stop(), 0)
 
 
 if __name__ == "__main__":

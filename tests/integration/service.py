@@ -22,8 +22,11 @@ SERVER = os.path.join(ROOT, "server/eventvirtuald")
 EVCTL = os.path.join(ROOT, "client/evctl")
 GRPCURL = os.environ.get("GRPCURL") or shutil.which("grpcurl")
 # What every service of the tests is started with: their files lie in /tmp, and what searches for leaks under AddressSanitizer is
-# a second process, which looks into the first.
-FLAGS = ["--allow_directory=/tmp"] + (["--nosandbox"] if "ASAN_OPTIONS" in os.environ else [])
+# a second process, which looks into the first; what counts the lines that it runs through, for ./dev coverage, writes that
+# elsewhere as it ends.
+FLAGS = ["--allow_directory=/tmp"]
+if "ASAN_OPTIONS" in os.environ or "COVERAGE_DIR" in os.environ:
+    FLAGS.append("--nosandbox")
 
 
 def generate_stubs():

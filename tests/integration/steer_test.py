@@ -239,7 +239,7 @@ class TraceTest(SteerTest):
     OTHER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 
     def raise_traced(self, metadata=(), stream=False, **attributes):
-        """Raises E over grpc, and gives the attributes that a subscriber sees."""
+        """Raises E over grpc, and gives the attributes that a subscriber sees, but for the hops."""
         raised = event.Event(name="E", attributes=attributes)
         if stream:
             request = event.RaiseStreamRequest(events=[raised], wait=event.WAIT_DELIVERED)
@@ -249,7 +249,9 @@ class TraceTest(SteerTest):
             request = event.RaiseRequest(event=raised, wait=event.WAIT_DELIVERED)
             delivery, = self.service.events.Raise(request, metadata=metadata).deliveries
             self.assertEqual(delivery.outcome, event.DeliveryOutcome.OUTCOME_DELIVERED)
-        return json.loads(self.receivers[self.uri].recv(65536)).get("attributes", {})
+        seen = json.loads(self.receivers[self.uri].recv(65536))["attributes"]
+        self.assertEqual(seen.pop("eventhops"), "1")
+        return seen
 
     def setUp(self):
         super().setUp()

@@ -114,6 +114,8 @@ class PlantedViolation(unittest.TestCase):
             ("transports/tcp/tcp_transport.cc", "std::thread t(run)"),
             ("tests/server/x_test.cc", "absl::SleepFor(absl::Seconds(1))"),
             ("client/evctl.cc", "std::this_thread::sleep_for(1s)"),
+            ("transports/nats/nats_address.h", "std::string user, password, token"),
+            ("transports/sqs/sqs_transport.cc", "std::string token_"),
         ):
             with self.subTest(path=path, call=call):
                 self.expect(path, "void F() {\n  %s;\n}\n" % call, 2, "has " + call.split("(")[0].split(" ")[0])

@@ -8,6 +8,25 @@
 #include "transports/api/check.h"
 
 namespace eventvirtual {
+namespace {
+
+// Elsewhere a ${secret:NAME} would be sent, or shown, as it is written: nobody means that.
+absl::Status CheckSecretPlaces(const Uri& uri, const Target& target) {
+  std::vector<absl::string_view> texts = {uri.body};
+  for (const auto& [name, value] : uri.query) texts.push_back(value);
+  for (absl::string_view text : texts) {
+    for (size_t at = text.find(kSecretBegin); at != absl::string_view::npos; at = text.find(kSecretBegin)) {
+      text.remove_prefix(at + kSecretBegin.size());
+      if (target.secrets.contains(text.substr(0, text.find('}')))) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("\"", kSecretBegin, "\" stands where ", uri.scheme, " has no password, token or key"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 Catalog::Catalog(std::vector<std::unique_ptr<Transport>> transports) : transports_(std::move(transports)) {
   for (const std::unique_ptr<Transport>& transport : transports_) {
     for (absl::string_view scheme : transport->schemes()) {
@@ -52,6 +71,7 @@ absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text, bool canoni
   }
   absl::StatusOr<Target> target = found->second.transport->Canonicalize(*uri);
   if (!target.ok()) return target.status();
+  if (absl::Status status = CheckSecretPlaces(*uri, *target); !status.ok()) return status;
   return Destination{*std::move(target), found->second.transport};
 }
 

@@ -40,8 +40,8 @@ class Catalog {
   // lists those that exist).
   absl::StatusOr<Destination> Resolve(absl::string_view text, bool canonical = false) const;
 
-  // Who may say no to a destination that somebody asks for: OK, or PERMISSION_DENIED with the reason. Only while the
-  // server is being built. Called on any thread; must not block.
+  // Who may say no to a destination that somebody asks for: OK, or the reason. Only while the server is being built.
+  // Called on any thread; may read a small file.
   void AskBeforeAdmission(std::function<absl::Status(const Target&)> check) { check_ = std::move(check); }
 
   // Whether `target`, which Resolve() gave, may be subscribed or probed.

@@ -10,16 +10,18 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "transports/api/check.h"
+#include "transports/api/hops.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
 namespace {
 
 // Those that only some transports can carry stand last: bytes, then headers.
-constexpr absl::string_view kWords[] = {"jsonrpc", "json", "cloudevents", "protobuf", "cloudevents-binary"};
-constexpr Encoding kOfWord[] = {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kProtobuf,
-                                Encoding::kCloudEventsBinary};
-constexpr int kTextEncodings = 3, kByteEncodings = 4;
+constexpr absl::string_view kWords[] = {"jsonrpc",     "jsonrpc-hops", "json",
+                                        "cloudevents", "protobuf",     "cloudevents-binary"};
+constexpr Encoding kOfWord[] = {Encoding::kJsonRpc,     Encoding::kJsonRpcHops, Encoding::kJson,
+                                Encoding::kCloudEvents, Encoding::kProtobuf,    Encoding::kCloudEventsBinary};
+constexpr int kTextEncodings = 4, kByteEncodings = 5;
 static_assert(std::size(kWords) == kEncodings && std::size(kOfWord) == kEncodings);
 
 std::string Rfc3339(absl::Time time) { return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", time, absl::UTCTimeZone()); }
@@ -39,11 +41,10 @@ void AppendJson(const Message& message, std::string* out) {
   AppendMember("event_id", message.event_id(), out);
   AppendMember("event_time", Rfc3339(message.event_time()), out);
   if (!message.source().empty()) AppendMember("source", message.source(), out);
-  if (!message.attributes().empty()) {
-    out->append(",\"attributes\":{");
-    for (const auto& [name, value] : message.attributes()) AppendMember(name, value, out);
-    out->push_back('}');
-  }
+  out->append(",\"attributes\":{");
+  AppendMember(kEventHops, NextHopsText(message.hops()), out);
+  for (const auto& [name, value] : message.attributes()) AppendMember(name, value, out);
+  out->push_back('}');
   if (!message.params().empty()) {
     out->append(",\"params\":");
     AppendParams(message, "", out);
@@ -182,12 +183,14 @@ void AppendProtobuf(const Message& message, std::string* out) {
   if (nanos != 0) AppendField(2, static_cast<uint64_t>(nanos), &part);
   AppendField(4, part, out);
   if (!message.source().empty()) AppendField(5, message.source(), out);
-  for (const auto& [name, value] : message.attributes()) {
+  const auto append_attribute = [&part, out](absl::string_view name, absl::string_view value) {
     part.clear();
     AppendField(1, name, &part);
     AppendField(2, value, &part);
     AppendField(6, part, out);
-  }
+  };
+  append_attribute(kEventHops, NextHopsText(message.hops()));
+  for (const auto& [name, value] : message.attributes()) append_attribute(name, value);
 }
 
 }  // namespace
@@ -196,6 +199,11 @@ void AppendEncoded(const Message& message, Encoding encoding, std::string* out) 
   switch (encoding) {
     case Encoding::kJsonRpc:
       return AppendJsonRpc(message, {}, out);
+    case Encoding::kJsonRpcHops: {
+      JsonRpcOptions options;
+      options.hops = true;
+      return AppendJsonRpc(message, options, out);
+    }
     case Encoding::kJson:
       return AppendJson(message, out);
     case Encoding::kCloudEvents:
@@ -245,6 +253,7 @@ void ForEachCloudEventAttribute(const Message& message,
   attribute("source", message.source().empty() ? "eventvirtual" : UriReference(message.source()));
   attribute("type", WithoutControls(message.name()));
   attribute("time", Rfc3339(message.event_time()));
+  attribute(kEventHops, NextHopsText(message.hops()));
   const auto attributes = message.attributes();
   for (size_t i = 0; i < attributes.size(); ++i) {
     const absl::string_view name = attributes[i].first;

@@ -13,22 +13,24 @@ namespace eventvirtual {
 
 // What `message` is in `encoding`, appended to `out`. Message::encoded() keeps it; call that instead.
 //   kJsonRpc            {"jsonrpc":"2.0","method":NAME,"params":PARAMS}, OpenSIPS' own, see AppendJsonRpc()
-//   kJson               {"event":NAME,"event_id":…,"event_time":…,"source":…,"attributes":{…},"params":PARAMS}; source,
-//                       attributes and params only if there are any; the time as RFC 3339, in UTC
+//   kJson               {"event":NAME,"event_id":…,"event_time":…,"source":…,"attributes":{…},"params":PARAMS}; source
+//                       and params only if there are any; the time as RFC 3339, in UTC
 //   kCloudEvents        CloudEvents 1.0 in the structured JSON mode (media type application/cloudevents+json); "data"
 //                       is PARAMS, and absent without parameters; context attributes as ForEachCloudEventAttribute()
 //                       says
 //   kCloudEventsBinary  the body of the binary mode: PARAMS, {} without parameters. The context attributes go where the
 //                       transport's binding puts them
 //   kProtobuf           eventvirtual.v1.Event of proto/eventvirtual/v1/event.proto
+//   kJsonRpcHops        kJsonRpc with one more member, "eventhops":HOPS, the last
+// Those of kJson, kCloudEvents, kProtobuf have "eventhops" (hops.h) as their first attribute.
 // PARAMS is an array when no parameter has a name, else an object, as in the JSON-RPC text.
 void AppendEncoded(const Message& message, Encoding encoding, std::string* out);
 
 // The media type of that text.
 absl::string_view ContentType(Encoding encoding);
 
-// Reads the option "encoding": "jsonrpc" (the default), "json", "cloudevents", "protobuf" and, where the transport can
-// carry headers, "cloudevents-binary".
+// Reads the option "encoding": "jsonrpc" (the default), "jsonrpc-hops", "json", "cloudevents", "protobuf" and, where
+// the transport can carry headers, "cloudevents-binary".
 Encoding TakeEncoding(QueryReader& query, bool has_headers);
 
 // The same for a transport that carries only text, and so neither "protobuf" nor "cloudevents-binary".
@@ -44,6 +46,7 @@ void AddEncoding(Encoding encoding, QueryWriter* query);
 //   specversion  1.0
 //   type         the event's name
 //   time         RFC 3339, in UTC
+//   eventhops    how many services have delivered the event then (hops.h)
 //   …            each of the event's attributes whose name an extension may have: 1 to 20 of a-z and 0-9, none of the
 //                specification's own. The first of a name counts
 // Control characters in a value are percent-encoded. The views are valid during the call.

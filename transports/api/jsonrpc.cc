@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "transports/api/hops.h"
+
 namespace eventvirtual {
 namespace {
 
@@ -201,6 +203,12 @@ void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::s
   if (!message.params().empty()) {
     writer.Text(",\"params\":");
     WriteParams(message, options.event_param, &writer);
+  }
+  if (options.hops) {
+    writer.Char(',');
+    writer.Quoted(kEventHops);
+    writer.Char(':');
+    writer.Text(NextHopsText(message.hops()));
   }
   writer.Char('}');
 }

@@ -13,11 +13,12 @@ struct JsonRpcOptions {
   absl::string_view id;      // a JSON value; when not empty the text is a request and "id" its first member
   absl::string_view method;  // replaces the event name in "method" when not empty
   absl::string_view
-      event_param;  // when not empty and there are parameters: the event name is their first, named like this
+      event_param;    // when not empty and there are parameters: the event name is their first, named like this
+  bool hops = false;  // "eventhops" (hops.h) is the last member, a number: OpenSIPS has none
 };
 
 // Appends one object: no spaces, no newline; members "id" (requests only), "jsonrpc", "method", "params" (only with
-// parameters).
+// parameters), "eventhops" (if asked for).
 void AppendJsonRpc(const Message& message, const JsonRpcOptions& options, std::string* out);
 
 // Appends the parameters: an array when none has a name and `event_param` is empty, else an object in which a nameless

@@ -94,6 +94,7 @@ MessageRef Message::Make(const EventFields& fields) {
   message->event_time_ = fields.event_time;
   message->is_report_ = fields.is_report;
   message->id_was_given_ = !fields.event_id.empty();
+  message->hops_ = static_cast<uint8_t>(fields.hops);
 
   auto* const params = reinterpret_cast<Param*>(block);
   for (size_t i = 0; i < fields.params.size(); ++i) {

@@ -45,11 +45,12 @@ struct EventFields {
   // The same event as JSON-RPC notification, where it came as one: then it is passed on as it came.
   absl::string_view jsonrpc;
   bool is_report = false;
+  int hops = 0;  // 0 to kMostHops (hops.h); it is not among the attributes
 };
 
 // What a message can be turned into: see encoding.h.
-enum class Encoding { kJsonRpc, kJson, kCloudEvents, kCloudEventsBinary, kProtobuf };
-inline constexpr int kEncodings = 5;
+enum class Encoding { kJsonRpc, kJson, kCloudEvents, kCloudEventsBinary, kProtobuf, kJsonRpcHops };
+inline constexpr int kEncodings = 6;
 
 class Message;
 using MessageRef = Ref<const Message>;
@@ -72,6 +73,10 @@ class Message final : public RefCounted {
 
   // The event is about what fails in this service itself: what becomes of it is not reported by further ones.
   bool is_report() const { return is_report_; }
+
+  // How many services like this one have delivered the event before it came here; 0: it is new. Receivers are told one
+  // more.
+  int hops() const { return hops_; }
 
   // What the event came as, where that was JSON-RPC; else empty.
   absl::string_view original_jsonrpc() const { return came_as_jsonrpc_ ? jsonrpc() : absl::string_view(); }
@@ -98,6 +103,7 @@ class Message final : public RefCounted {
   bool came_as_jsonrpc_ = false;  // that encoding, the first, stands in this block
   bool is_report_ = false;
   bool id_was_given_ = false;
+  uint8_t hops_ = 0;
   // What the views point to stands behind this object, in the same block of memory.
   struct Text;
   mutable std::atomic<const Text*> encoded_[kEncodings] = {};

@@ -65,12 +65,4 @@ absl::string_view TraceparentOf(const Message& message) {
   return "";
 }
 
-void ForEachTraceHeader(const Message& message,
-                        absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header) {
-  for (const auto& [name, value] : message.attributes()) {
-    if (name != kTraceparent && name != kTracestate) continue;
-    if (!value.empty() && value.size() <= kMaxHeader && IsPrintable(value)) header(name, value);
-  }
-}
-
 }  // namespace eventvirtual

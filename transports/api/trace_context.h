@@ -3,7 +3,6 @@
 #ifndef EVENTVIRTUAL_TRANSPORTS_API_TRACE_CONTEXT_H_
 #define EVENTVIRTUAL_TRANSPORTS_API_TRACE_CONTEXT_H_
 
-#include "absl/functional/function_ref.h"
 #include "absl/strings/string_view.h"
 #include "transports/api/message.h"
 
@@ -22,12 +21,6 @@ bool IsTracestate(absl::string_view text);
 
 // The event's traceparent; "" if it has none.
 absl::string_view TraceparentOf(const Message& message);
-
-// Calls `header` for those of the event's attributes that are a header of W3C Trace Context, traceparent and
-// tracestate, and whose value can stand in one: 1 to 512 characters of printable ASCII (RFC 9110 section 5.5). The
-// views live as long as the message.
-void ForEachTraceHeader(const Message& message,
-                        absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header);
 
 }  // namespace eventvirtual
 

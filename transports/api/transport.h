@@ -17,6 +17,7 @@
 #include "transports/api/completion.h"
 #include "transports/api/loop.h"
 #include "transports/api/message.h"
+#include "transports/api/secret.h"
 #include "transports/api/uri.h"
 
 namespace eventvirtual {
@@ -40,6 +41,9 @@ struct Target {
   // process.
   std::vector<HostPort> hosts;
   std::string path;
+
+  // What stands for each ${secret:NAME} in it: read for each Connect() anew, and never before.
+  NamedSecrets secrets;
 };
 
 // One message on its way.
@@ -90,29 +94,45 @@ class Transport {
   // password.
   virtual absl::StatusOr<Target> Canonicalize(const Uri& uri) const = 0;
 
-  // Starts a connection to a target that Canonicalize() of this transport gave. On the loop; never blocks, never null;
-  // a failure is an OnClosed() later. `loop` and `host` outlive the link.
+  // Starts a connection to a target that Canonicalize() of this transport gave, of which `secrets` have been read. On
+  // the loop; never blocks, never null; a failure is an OnClosed() later. `loop` and `host` outlive the link.
   virtual std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) = 0;
 };
 
 // What `parse` makes of a target: for Connect(). Canonicalize() has had the same text from it, so it takes it again.
 template <typename Address>
 Address AddressOf(const Target& target, absl::StatusOr<Address> (*parse)(const Uri&)) {
-  const absl::StatusOr<Uri> uri = ParseUri(target.canonical);
+  absl::StatusOr<Uri> uri = ParseUri(target.canonical);
   EV_CHECK(uri.ok());
+  uri->secrets = target.secrets;
   absl::StatusOr<Address> address = parse(*uri);
   EV_CHECK(address.ok());
+  if constexpr (requires { address->Secrets(); }) {
+    for (const Secret* secret : address->Secrets()) EV_CHECK(secret->known());
+  }
   return *std::move(address);
 }
 
-// The target that an address is, where its texts and its `timeout` are all there is to say.
+// The names in the secrets of an address.
+inline NamedSecrets NamesIn(absl::Span<const Secret* const> secrets) {
+  NamedSecrets named;
+  for (const Secret* secret : secrets) {
+    for (absl::string_view name : secret->names()) named.emplace(name, Secret());
+  }
+  return named;
+}
+
+// The target that an address is, where its texts and its `timeout` are all there is to say. One that may hold passwords
+// or tokens gives them all by `Secrets()`.
 template <typename Address>
 Target TargetOf(const Address& address, AckLevel ack_level, std::vector<HostPort> hosts) {
-  return Target{.canonical = address.ToString(/*masked=*/false),
+  Target target{.canonical = address.ToString(/*masked=*/false),
                 .masked = address.ToString(/*masked=*/true),
                 .ack_level = ack_level,
                 .attempt_timeout = address.timeout,
                 .hosts = std::move(hosts)};
+  if constexpr (requires { address.Secrets(); }) target.secrets = NamesIn(address.Secrets());
+  return target;
 }
 
 }  // namespace eventvirtual

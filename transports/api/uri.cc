@@ -1,5 +1,7 @@
 #include "transports/api/uri.h"
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -35,6 +37,49 @@ bool ReadsAsQuery(absl::string_view text) {
 }
 
 bool IsHostByte(char c) { return absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_'; }
+
+// How the text and the contents of files make a secret.
+enum class SecretForm {
+  kBody,    // text is percent-encoded
+  kOption,  // both are what they are
+  kUrl,     // contents are percent-encoded
+};
+
+absl::StatusOr<Secret> ParseSecret(const Uri& uri, absl::string_view what, absl::string_view written, SecretForm form) {
+  std::vector<std::string> pieces;
+  Secret whole;
+  bool known = true;
+  const auto append = [&whole](absl::string_view text) { whole = Secret(absl::StrCat(whole.Reveal(), text)); };
+  while (true) {
+    const size_t begin = written.find(kSecretBegin);
+    const absl::string_view text = written.substr(0, begin);
+    std::optional<std::string> decoded = form == SecretForm::kBody ? PercentDecode(text) : std::string(text);
+    if (!decoded.has_value()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(what, ": a '%' must be followed by two hexadecimal digits; write '%' as %25"));
+    }
+    append(*decoded);
+    pieces.push_back(*std::move(decoded));
+    if (begin == absl::string_view::npos) break;
+    written.remove_prefix(begin + kSecretBegin.size());
+    const size_t end = written.find('}');
+    if (end == absl::string_view::npos || !IsSecretName(written.substr(0, end))) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          what, ": \"", kSecretBegin, "\" needs the name of a file and a '}' behind it, such as ${secret:rabbit}"));
+    }
+    const absl::string_view name = written.substr(0, end);
+    written.remove_prefix(end + 1);
+    pieces.emplace_back(name);
+    const auto found = uri.secrets.find(name);
+    known = known && found != uri.secrets.end() && !found->second.empty();
+    if (known) {
+      const std::string& content = found->second.Reveal();
+      append(form == SecretForm::kUrl ? PercentEncode(content, "") : content);
+    }
+  }
+  if (pieces.size() == 1) return whole;
+  return Secret(std::move(pieces), known ? std::move(whole) : Secret());
+}
 
 }  // namespace
 
@@ -174,6 +219,23 @@ std::string PercentEncode(absl::string_view text, absl::string_view keep) {
   return encoded;
 }
 
+absl::Status CheckWhole(absl::string_view authority, absl::string_view what, absl::string_view rest) {
+  const size_t at = std::min(rest.find('@'), rest.size());
+  if (authority.find_first_of(":@") == absl::string_view::npos || !absl::StrContains(rest.substr(at), '/')) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "there is an '@' behind the first '/': write a '/' of a password as %2F, and an '@' of ", what, " as %40"));
+}
+
+absl::StatusOr<Secret> SecretInBody(const Uri& uri, absl::string_view what, absl::string_view written) {
+  return ParseSecret(uri, what, written, SecretForm::kBody);
+}
+
+std::string InBody(const Secret& secret, bool masked) {
+  return secret.Written(masked, [](absl::string_view text) { return PercentEncode(text, ""); });
+}
+
 const std::string* QueryReader::Find(absl::string_view name) {
   known_.emplace_back(name);
   const std::string* found = nullptr;
@@ -233,6 +295,17 @@ std::string QueryReader::TakeString(absl::string_view name, absl::string_view fa
   return text == nullptr ? std::string(fallback) : *text;
 }
 
+Secret QueryReader::TakeSecret(absl::string_view name, bool url) {
+  const std::string* text = Find(name);
+  if (text == nullptr) return Secret();
+  has_secret_ = true;
+  absl::StatusOr<Secret> secret =
+      ParseSecret(uri_, absl::StrCat("option \"", name, "\""), *text, url ? SecretForm::kUrl : SecretForm::kOption);
+  if (secret.ok()) return *std::move(secret);
+  if (fault_.ok()) fault_ = secret.status();
+  return Secret();
+}
+
 int QueryReader::TakeWord(absl::string_view name, int fallback, absl::Span<const absl::string_view> words) {
   const std::string* text = Find(name);
   if (text == nullptr) return fallback;
@@ -245,15 +318,22 @@ int QueryReader::TakeWord(absl::string_view name, int fallback, absl::Span<const
   return fallback;
 }
 
+bool QueryReader::MayHoldSecrets() const {
+  return has_secret_ || absl::StrContains(uri_.body, '@') ||
+         std::any_of(uri_.query.begin(), uri_.query.end(),
+                     [](const auto& option) { return absl::StrContains(option.second, '@'); });
+}
+
 absl::Status QueryReader::Done() {
   if (!fault_.ok()) return fault_;
-  for (const auto& [key, value] : uri_.query) {
-    bool known = false;
-    for (const std::string& name : known_) known = known || name == key;
-    if (known) continue;
-    return absl::InvalidArgumentError(
-        known_.empty() ? absl::StrCat("option \"", key, "\" is unknown; this transport takes none")
-                       : absl::StrCat("option \"", key, "\" is unknown; known: ", absl::StrJoin(known_, ", ")));
+  for (size_t i = 0; i < uri_.query.size(); ++i) {
+    const std::string& key = uri_.query[i].first;
+    if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+    const bool shown = !MayHoldSecrets();
+    return absl::InvalidArgumentError(absl::StrCat(
+        "option ", shown ? absl::StrCat("\"", key, "\"") : absl::StrCat(i + 1), " is unknown; ",
+        known_.empty() ? "this transport takes none" : absl::StrCat("known: ", absl::StrJoin(known_, ", ")),
+        shown ? "" : "; in a password write '?' as %3F, '&' as %26"));
   }
   return absl::OkStatus();
 }
@@ -268,6 +348,10 @@ void QueryWriter::Add(absl::string_view name, absl::string_view value) {
       text_.push_back(c);
     }
   }
+}
+
+void QueryWriter::AddSecret(absl::string_view name, const Secret& secret, bool masked) {
+  Add(name, secret.Written(masked, [](absl::string_view text) { return std::string(text); }));
 }
 
 }  // namespace eventvirtual

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "transports/api/secret.h"
 
 namespace eventvirtual {
 
@@ -25,6 +26,9 @@ struct Uri {
   // Percent-decoded, in the order given. A '?' in the body that no `name=` follows belongs to the body (a RabbitMQ
   // routing key follows one); see ParseUri.
   std::vector<std::pair<std::string, std::string>> query;
+
+  // What stands for the names in its ${secret:NAME}, once that has been read; before, there is none.
+  NamedSecrets secrets;
 };
 
 // Cuts one subscriber. A bare absolute path is a unix socket, as in OpenSIPS. The query is what follows the last '?' if
@@ -50,6 +54,18 @@ std::optional<std::string> PercentDecode(absl::string_view text);
 // Writes every byte as %xx but letters, digits, "-._~" and those of `keep`; PercentDecode() reads it back.
 std::string PercentEncode(absl::string_view text, absl::string_view keep);
 
+// INVALID_ARGUMENT if the first '/' of an address may be one of a password, with the true host behind it: there is a
+// ':' or an '@' in `authority` before it, and in `rest` behind it an '@' and then a '/'. `what` names in the error what
+// `rest` is.
+absl::Status CheckWhole(absl::string_view authority, absl::string_view what, absl::string_view rest);
+
+// The password or token `what` that is `written` in the body of `uri`: percent-decoded, but for each ${secret:NAME},
+// which stands for what that file holds, byte by byte. INVALID_ARGUMENT repeats nothing of it.
+absl::StatusOr<Secret> SecretInBody(const Uri& uri, absl::string_view what, absl::string_view written);
+
+// How it is written there, canonically; with `masked`, as "***" but for the names.
+std::string InBody(const Secret& secret, bool masked);
+
 // Reads a URI's query: each Take… consumes one option; Done() refuses what is left over, naming it and the known ones.
 //
 //   QueryReader query(uri);
@@ -57,7 +73,8 @@ std::string PercentEncode(absl::string_view text, absl::string_view keep);
 //   absl::Duration timeout = query.TakeDuration("timeout", absl::Seconds(1), absl::Milliseconds(1), absl::Minutes(1));
 //   if (absl::Status status = query.Done(); !status.ok()) return status;
 //
-// The first fault is kept and given by Done(): an unknown or repeated option, or a value out of its bounds.
+// The first fault is kept and given by Done(): an unknown or repeated option, or a value out of its bounds. Where there
+// may be a password, an unknown option's name is not repeated: it may be the end of one with a bare '?' or '&'.
 class QueryReader {
  public:
   explicit QueryReader(const Uri& uri) : uri_(uri) {}
@@ -67,6 +84,8 @@ class QueryReader {
   // "500ms", "2s", "1h"; a bare number counts milliseconds, as OpenSIPS' timeouts do.
   absl::Duration TakeDuration(absl::string_view name, absl::Duration fallback, absl::Duration min, absl::Duration max);
   std::string TakeString(absl::string_view name, absl::string_view fallback);
+  // A password or token, in which ${secret:NAME} stands for what that file holds; in a `url`, percent-encoded.
+  Secret TakeSecret(absl::string_view name, bool url = false);
   // One of `words`: gives its index.
   int TakeWord(absl::string_view name, int fallback, absl::Span<const absl::string_view> words);
 
@@ -74,9 +93,11 @@ class QueryReader {
 
  private:
   const std::string* Find(absl::string_view name);
+  bool MayHoldSecrets() const;
 
   const Uri& uri_;
   std::vector<std::string> known_;
+  bool has_secret_ = false;
   absl::Status fault_;
 };
 
@@ -85,6 +106,8 @@ class QueryWriter {
  public:
   // Adds `name=value`, percent-encoded so that ParseUri() reads it back.
   void Add(absl::string_view name, absl::string_view value);
+  // With `masked`, as "***" but for the names.
+  void AddSecret(absl::string_view name, const Secret& secret, bool masked);
   // "", or "?a=1&b=2".
   const std::string& text() const { return text_; }
 

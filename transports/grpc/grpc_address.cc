@@ -38,12 +38,12 @@ absl::StatusOr<GrpcAddress> ParseGrpcAddress(const Uri& uri) {
   address.host = *std::move(host);
 
   QueryReader query(uri);
-  address.token = query.TakeString("token", "");
+  address.token = query.TakeSecret("token");
   address.window = static_cast<int>(query.TakeInt("window", address.window, 1, kMaxWindow));
   address.max_message = query.TakeInt("max_message", address.max_message, 1, kMaxMessage);
   address.timeout = query.TakeDuration("timeout", address.timeout, absl::Milliseconds(1), absl::Minutes(5));
-  if (address.token.size() > kMaxToken ||
-      !std::all_of(address.token.begin(), address.token.end(), absl::ascii_isgraph)) {
+  const std::string& token = address.token.Reveal();
+  if (token.size() > kMaxToken || !std::all_of(token.begin(), token.end(), absl::ascii_isgraph)) {
     return absl::InvalidArgumentError(
         absl::StrCat("option \"token\" is not a text of at most ", kMaxToken, " visible ASCII characters"));
   }
@@ -57,7 +57,7 @@ absl::StatusOr<GrpcAddress> ParseGrpcAddress(const Uri& uri) {
 std::string GrpcAddress::ToString(bool masked) const {
   const GrpcAddress defaults;
   QueryWriter options;
-  if (!token.empty()) options.Add("token", masked ? "***" : token);
+  if (!token.empty()) options.AddSecret("token", token, masked);
   if (window != defaults.window) options.Add("window", absl::StrCat(window));
   if (max_message != defaults.max_message) options.Add("max_message", absl::StrCat(max_message));
   if (timeout != defaults.timeout) options.Add("timeout", absl::FormatDuration(timeout));

@@ -7,8 +7,8 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 #include "transports/io/printable.h"
 
 namespace eventvirtual {
@@ -58,7 +58,7 @@ GrpcConnection::GrpcConnection(const GrpcAddress& address, absl::string_view nam
       name_(name),
       authority_(address.host.ToString()),
       timeout_(absl::StrCat(absl::ToInt64Milliseconds(absl::Ceil(address.timeout, absl::Milliseconds(1))), "m")),
-      authorization_(address.token.empty() ? "" : absl::StrCat("Bearer ", address.token)),
+      authorization_(address.token.empty() ? "" : absl::StrCat("Bearer ", address.token.Reveal())),
       tls_(tls),
       loop_(loop),
       reports_(std::move(reports)) {
@@ -81,7 +81,7 @@ uint32_t GrpcConnection::max_calls() const {
 void GrpcConnection::OnConnected(absl::StatusOr<int> fd) {
   if (!fd.ok()) return End(fd.status());
   stream_ = tls_ == nullptr ? std::make_unique<ByteStream>(*fd)
-                            : std::make_unique<ByteStream>(*fd, *tls_, address_.host.host);
+                            : std::make_unique<ByteStream>(*fd, *tls_, address_.NameOf(address_.host.host));
   watch_ = loop_.NewWatch(*fd, [this](Loop::Readiness ready) {
     if (ready.readable) Look();
     if (ready.writable && !ended_) Write();
@@ -114,8 +114,8 @@ void GrpcConnection::Call(Parcel parcel) {
       Header("content-type", "application/grpc"),
       Header("user-agent", "eventvirtual"),
   };
-  if (!authorization_.empty()) headers.push_back(Header("authorization", authorization_));
-  ForEachTraceHeader(message, [&headers](absl::string_view name, absl::string_view value) {
+  if (!authorization_.empty()) headers.push_back(Header("authorization", authorization_.Reveal()));
+  ForEachContextHeader(message, [&headers](absl::string_view name, absl::string_view value) {
     headers.push_back(Header(name, value, NGHTTP2_NV_FLAG_NO_INDEX));  // the next event has another
   });
   nghttp2_data_provider body = {.source = {}, .read_callback = &ReadMessage};

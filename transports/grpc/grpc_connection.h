@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "transports/api/secret.h"
 #include "transports/api/transport.h"
 #include "transports/grpc/grpc_address.h"
 #include "transports/grpc/grpc_answer.h"
@@ -97,7 +98,8 @@ class GrpcConnection {
 
   const GrpcAddress& address_;
   const std::string name_;
-  const std::string authority_, timeout_, authorization_;  // headers' values
+  const std::string authority_, timeout_;  // headers' values
+  const Secret authorization_;
   SSL_CTX* const tls_;
   Loop& loop_;
   Reports reports_;

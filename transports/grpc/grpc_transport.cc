@@ -15,7 +15,7 @@ class GrpcTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "grpc://host:port[?token=TOKEN&window=1&max_message=4194304&timeout=2s]; "
-           "grpcs:// with TLS: [&ca=/path&cert=/path&key=/path&verify=0]";
+           "grpcs:// with TLS: [&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Calls Deliver of eventvirtual.v1.Receiver, over TLS with grpcs. Success: the receiver answered OK.";

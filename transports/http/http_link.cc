@@ -53,8 +53,9 @@ HttpLink::HttpLink(HttpPeer peer, absl::string_view content_type, std::string na
     : peer_(std::move(peer)),
       content_type_(content_type),
       name_(std::move(name)),
-      url_(absl::StrCat(peer_.tls ? "https" : "http", "://", peer_.address.ToString(), peer_.path,
-                        peer_.query.empty() ? "" : "?", peer_.query)),
+      named_{peer_.NameOf(peer_.address.host), peer_.address.port},
+      url_(absl::StrCat(peer_.tls ? "https" : "http", "://", named_.ToString(), peer_.path,
+                        peer_.query.empty() ? "" : "?", peer_.query.Reveal())),
       loop_(loop),
       host_(host),
       multi_(curl_multi_init()) {
@@ -110,8 +111,8 @@ void HttpLink::OnAddresses(absl::StatusOr<std::vector<SocketAddress>> addresses)
     if (!ready_) Close(absl::UnavailableError(absl::StrCat(name_, ": ", addresses.status().message())));
     return;
   }
-  if (peer_.address.host.find(':') == std::string::npos) {  // IPv6 in figures is none that curl would look up
-    std::string entry = absl::StrCat(peer_.address.host, ":", peer_.address.port, ":");
+  if (named_.host.find(':') == std::string::npos) {  // IPv6 in figures is none that curl would look up
+    std::string entry = absl::StrCat(named_.host, ":", named_.port, ":");
     for (const SocketAddress& address : *addresses) {
       const std::string text = address.ToString();
       absl::StrAppend(&entry, &address == &addresses->front() ? "" : ",", text.substr(0, text.rfind(':')));
@@ -170,7 +171,7 @@ std::unique_ptr<HttpLink::Exchange> HttpLink::NewExchange() {
       set(CURLOPT_EXPECT_100_TIMEOUT_MS, 1L);  // see Start()
     }
     set(CURLOPT_USERNAME, peer_.login->user.c_str());
-    set(CURLOPT_PASSWORD, peer_.login->password.c_str());
+    set(CURLOPT_PASSWORD, peer_.login->password.Reveal().c_str());
   }
   if (!peer_.tls) return exchange;
   set(CURLOPT_PIPEWAIT, 1L);  // one connection for the whole window, if the server turns out to speak HTTP/2
@@ -209,7 +210,7 @@ void HttpLink::Start(Parcel parcel) {
     add("Expect:");
     add("Accept:");
   }
-  for (const auto& [name, value] : peer_.headers) add(absl::StrCat(name, ": ", value));
+  for (const auto& [name, value] : peer_.headers) add(absl::StrCat(name, ": ", value.Reveal()));
   Headers(*exchange.message,
           [&add](absl::string_view name, absl::string_view value) { add(absl::StrCat(name, ": ", value)); });
 
@@ -217,7 +218,7 @@ void HttpLink::Start(Parcel parcel) {
   curl_easy_setopt(exchange.curl, CURLOPT_POSTFIELDS, body.data());
   curl_easy_setopt(exchange.curl, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
   curl_easy_setopt(exchange.curl, CURLOPT_HTTPHEADER, exchange.headers);
-  Ask(exchange, url_.c_str());
+  Ask(exchange, url_.Reveal().c_str());
   Drive(CURL_SOCKET_TIMEOUT, 0);  // each leaves before the next is begun
 }
 
@@ -267,7 +268,8 @@ bool HttpLink::FollowsRedirect(Exchange& exchange) {
   char* where = nullptr;
   curl_easy_getinfo(exchange.curl, CURLINFO_RESPONSE_CODE, &status);
   curl_easy_getinfo(exchange.curl, CURLINFO_REDIRECT_URL, &where);
-  if (!peer_.redirects || (status != 307 && status != 308) || OriginOf(where) != OriginOf(url_.c_str())) return false;
+  if (!peer_.redirects || (status != 307 && status != 308) || OriginOf(where) != OriginOf(url_.Reveal().c_str()))
+    return false;
   if (++exchange.hops > kMaxHops) return false;
   const std::string url = where;  // it goes with the request before
   Ask(exchange, url.c_str());

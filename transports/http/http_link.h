@@ -82,7 +82,8 @@ class HttpLink : public Link {
   const HttpPeer peer_;
   const std::string content_type_;
   const std::string name_;
-  const std::string url_;  // without login
+  const HostPort named_;  // as the server is called, in the URL and in its certificate
+  const Secret url_;      // without login; with the query
   Loop& loop_;
   Host& host_;
   bool ready_ = false;

@@ -43,14 +43,15 @@ absl::Status TakeHeaders(const Uri& uri, QueryReader& query, HttpPeer* peer) {
                                                      "\" must not be set; allowed are header.authorization, "
                                                      "header.user-agent and header.x-NAME"));
     }
-    const std::string value = query.TakeString(option.first, "");
+    Secret secret = query.TakeSecret(option.first);
+    const std::string& value = secret.Reveal();
     bool printable = !value.empty() && value.size() <= kMaxHeaderValue && value.front() != ' ' && value.back() != ' ';
     for (char c : value) printable = printable && absl::ascii_isprint(c);
-    if (!printable) {
+    if (secret.known() && !printable) {
       return absl::InvalidArgumentError(absl::StrCat("header \"", name, "\" is not a text of 1 to ", kMaxHeaderValue,
                                                      " printable ASCII characters without blanks around it"));
     }
-    peer->headers[std::string(name)] = value;
+    peer->headers[std::string(name)] = std::move(secret);
   }
   if (peer->headers.size() > kMaxHeaders) {
     return absl::InvalidArgumentError(absl::StrCat("more than ", kMaxHeaders, " headers"));
@@ -60,7 +61,7 @@ absl::Status TakeHeaders(const Uri& uri, QueryReader& query, HttpPeer* peer) {
 
 }  // namespace
 
-absl::Status TakeUrl(absl::string_view text, HttpPeer* peer) {
+absl::Status TakeUrl(const Uri& uri, absl::string_view text, HttpPeer* peer) {
   if (!absl::ConsumePrefix(&text, "//")) {
     const absl::string_view scheme = peer->tls ? "https" : "http";
     return absl::InvalidArgumentError(absl::StrCat("no // behind the scheme; write ", scheme, "://host/path"));
@@ -75,7 +76,12 @@ absl::Status TakeUrl(absl::string_view text, HttpPeer* peer) {
         absl::StrSplit(authority.substr(0, at), absl::MaxSplits(':', 1));
     peer->login.emplace();
     if (absl::Status status = Decode("the user", login.first, &peer->login->user); !status.ok()) return status;
-    if (absl::Status status = Decode("the password", login.second, &peer->login->password); !status.ok()) return status;
+    absl::StatusOr<Secret> password = SecretInBody(uri, "the password", login.second);
+    if (!password.ok()) return password.status();
+    if (absl::StrContains(password->Reveal(), '\0')) {
+      return absl::InvalidArgumentError("the password must not hold %00");
+    }
+    peer->login->password = *std::move(password);
     if (peer->login->user.empty() || absl::StrContains(peer->login->user, ':')) {
       return absl::InvalidArgumentError("the user before '@' is empty or holds a ':' (RFC 7617 section 2)");
     }
@@ -90,12 +96,18 @@ absl::Status TakeUrl(absl::string_view text, HttpPeer* peer) {
 std::string UrlOf(const HttpPeer& peer, bool masked) {
   std::string text = peer.tls ? "https://" : "http://";
   if (peer.login.has_value()) {
-    absl::StrAppend(&text, PercentEncode(peer.login->user, ""), ":",
-                    masked ? "***" : PercentEncode(peer.login->password, ""), "@");
+    absl::StrAppend(&text, PercentEncode(peer.login->user, ""), ":", InBody(peer.login->password, masked), "@");
   }
   std::string host = peer.address.ToString();
   if (peer.address.port == (peer.tls ? kTlsPort : kPort)) host.resize(host.rfind(':'));
   return absl::StrCat(text, host, peer.path);
+}
+
+std::vector<const Secret*> HttpPeer::Secrets() const {
+  std::vector<const Secret*> secrets = {&query};
+  if (login.has_value()) secrets.push_back(&login->password);
+  for (const auto& [name, value] : headers) secrets.push_back(&value);
+  return secrets;
 }
 
 absl::Status TakeConnectionOptions(QueryReader& query, HttpPeer* peer) {
@@ -121,7 +133,7 @@ void AddHttpOptions(const HttpPeer& peer, bool masked, QueryWriter* query) {
   if (peer.redirects) query->Add("redirects", "1");
   AddTlsOptions(peer, query);
   for (const auto& [name, value] : peer.headers) {
-    query->Add(absl::StrCat(kHeaderPrefix, name), masked ? "***" : value);
+    query->AddSecret(absl::StrCat(kHeaderPrefix, name), value, masked);
   }
 }
 

@@ -5,10 +5,12 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "transports/api/secret.h"
 #include "transports/api/uri.h"
 #include "transports/io/tls_options.h"
 
@@ -17,10 +19,11 @@ namespace eventvirtual {
 struct HttpPeer : TlsOptions {
   bool tls = false;
   HostPort address;
-  std::string path;   // of the request, as it goes on the wire: begins with '/', may end in a query
-  std::string query;  // of the URL, without its '?'; may hold a token
+  std::string path;  // of the request, as it goes on the wire: begins with '/', may end in a query
+  Secret query;      // of the URL, without its '?'; may hold a token
   struct Login {
-    std::string user, password;
+    std::string user;
+    Secret password;
   };
   std::optional<Login> login;  // sent as basic authentication (RFC 7617)
   // "REGION:SERVICE" of AWS: the login is the id of a key and its secret, which signs each request (AWS Signature
@@ -28,20 +31,23 @@ struct HttpPeer : TlsOptions {
   std::string signs_for;
 
   absl::Duration timeout = absl::Seconds(5);
-  int window = 1;                              // requests at once; with more than one, events may overtake each other
-  bool redirects = false;                      // follow 307 and 308 within the same scheme, host and port
-  std::map<std::string, std::string> headers;  // lower-case names
+  int window = 1;                         // requests at once; with more than one, events may overtake each other
+  bool redirects = false;                 // follow 307 and 308 within the same scheme, host and port
+  std::map<std::string, Secret> headers;  // lower-case names
+
+  // All that is not to be shown.
+  std::vector<const Secret*> Secrets() const;
 };
 
-// Takes "//[user:password@]host[:port][/path]", what stands behind the "http:" or "https:" that `peer->tls` says, into
-// login, address and path. INVALID_ARGUMENT names the part that is wrong, never a password.
-absl::Status TakeUrl(absl::string_view text, HttpPeer* peer);
+// Takes `text`, a part of `uri`: "//[user:password@]host[:port][/path]", what stands behind the "http:" or "https:"
+// that `peer->tls` says, into login, address and path. INVALID_ARGUMENT names the part that is wrong, never a password.
+absl::Status TakeUrl(const Uri& uri, absl::string_view text, HttpPeer* peer);
 
 // The URL of that peer, without its query; the port only if it is not the scheme's. Masked, the password is ***.
 std::string UrlOf(const HttpPeer& peer, bool masked);
 
-// Takes the options timeout, window and, with TLS, verify, ca, cert, key. Faults that `query.Done()` does not find are
-// given here: INVALID_ARGUMENT.
+// Takes the options timeout, window and, with TLS, verify, ca, cert, key, server_name. Faults that `query.Done()` does
+// not find are given here: INVALID_ARGUMENT.
 absl::Status TakeConnectionOptions(QueryReader& query, HttpPeer* peer);
 
 // Takes these, redirects and header.NAME. INVALID_ARGUMENT as above, without a header's value.

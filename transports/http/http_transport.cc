@@ -6,8 +6,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 #include "transports/http/http_link.h"
 #include "transports/http/http_options.h"
 
@@ -19,6 +19,7 @@ constexpr absl::string_view kSchemes[] = {"http", "https"};
 struct Receiver {
   HttpPeer peer;
   Encoding encoding = Encoding::kJsonRpc;
+  std::vector<const Secret*> Secrets() const { return peer.Secrets(); }
 };
 
 absl::StatusOr<Receiver> ParseReceiver(const Uri& uri) {
@@ -30,10 +31,10 @@ absl::StatusOr<Receiver> ParseReceiver(const Uri& uri) {
         "a '?' that no option follows; the query of the URL itself goes into option \"query\", percent-encoded: "
         "query=token%3Dabc%26x%3D1");
   }
-  if (absl::Status status = TakeUrl(uri.body, &peer); !status.ok()) return status;
+  if (absl::Status status = TakeUrl(uri, uri.body, &peer); !status.ok()) return status;
   QueryReader query(uri);
-  peer.query = query.TakeString("query", "");
-  if (absl::Status status = CheckUrlText("option \"query\"", peer.query, /*in_query=*/true); !status.ok()) {
+  peer.query = query.TakeSecret("query", /*url=*/true);
+  if (absl::Status status = CheckUrlText("option \"query\"", peer.query.Reveal(), /*in_query=*/true); !status.ok()) {
     return status;
   }
   if (absl::Status status = TakeHttpOptions(uri, query, &peer); !status.ok()) return status;
@@ -45,7 +46,7 @@ absl::StatusOr<Receiver> ParseReceiver(const Uri& uri) {
 std::string TextOf(const Receiver& receiver, bool masked) {
   const HttpPeer& peer = receiver.peer;
   QueryWriter options;
-  if (!peer.query.empty()) options.Add("query", masked ? "***" : peer.query);
+  if (!peer.query.empty()) options.AddSecret("query", peer.query, masked);
   AddHttpOptions(peer, masked, &options);
   AddEncoding(receiver.encoding, &options);
   return absl::StrCat(UrlOf(peer, masked), options.text());
@@ -60,7 +61,7 @@ class EventHttpLink final : public HttpLink {
  private:
   absl::string_view Body(const Message& message, std::string*) const override { return message.encoded(encoding_); }
   void Headers(const Message& message, AddHeader add) const override {
-    ForEachTraceHeader(message, add);
+    ForEachContextHeader(message, add);
     if (encoding_ != Encoding::kCloudEventsBinary) return;
     ForEachCloudEventAttribute(message, [add](absl::string_view name, absl::string_view value) {
       add(absl::StrCat("ce-", name), CloudEventHeaderValue(value));
@@ -78,7 +79,7 @@ class HttpTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "https://[user:password@]host[:port][/path][?query=a%3Db&timeout=5s&window=1&redirects=1&header.NAME=VALUE"
-           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&verify=0]";
+           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Posts each event, over TLS with https. Success: the server answered with a status of 2xx.";
@@ -92,7 +93,8 @@ class HttpTransport final : public Transport {
                   .masked = TextOf(*receiver, /*masked=*/true),
                   .ack_level = AckLevel::kConfirmed,
                   .attempt_timeout = receiver->peer.timeout,
-                  .hosts = {receiver->peer.address}};
+                  .hosts = {receiver->peer.address},
+                  .secrets = NamesIn(receiver->Secrets())};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

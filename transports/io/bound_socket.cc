@@ -1,20 +1,20 @@
 #include "transports/io/bound_socket.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "transports/api/uri.h"
 #include "transports/io/errno_text.h"
+#include "transports/io/socket_address.h"
 #include "transports/io/socket_file.h"
 
 namespace eventvirtual {
@@ -27,37 +27,23 @@ absl::StatusOr<BoundSocket> BoundSocket::Internet(absl::string_view address, int
   absl::StatusOr<HostPort> host = ParseHostPort(text);
   if (!host.ok()) return host.status();
   if (any_port) host->port = 0;
-  sockaddr_storage storage = {};
-  socklen_t length = 0;
-  bool loopback = false;
-  auto* const v4 = reinterpret_cast<sockaddr_in*>(&storage);
-  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&storage);
-  if (inet_pton(AF_INET, host->host.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(host->port);
-    length = sizeof(*v4);
-    loopback = ntohl(v4->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-  } else if (inet_pton(AF_INET6, host->host.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(host->port);
-    length = sizeof(*v6);
-    loopback = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
-  } else {
+  std::optional<SocketAddress> numeric = SocketAddress::Numeric(*host);
+  if (!numeric.has_value()) {
     return absl::InvalidArgumentError("the host must be a numeric address, such as 127.0.0.1");
   }
-  if (reach == Reach::kLoopback && !loopback) {
+  if (reach == Reach::kLoopback && !numeric->IsLoopback()) {
     return absl::PermissionDeniedError(absl::StrCat(host->host, " is not a loopback address, such as 127.0.0.1"));
   }
 
-  BoundSocket bound(socket(storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "");
+  BoundSocket bound(socket(numeric->storage.ss_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "");
   const int one = 1;
   if (bound.fd_ >= 0 && type == SOCK_STREAM) setsockopt(bound.fd_, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-  if (bound.fd_ < 0 || bind(bound.fd_, reinterpret_cast<sockaddr*>(&storage), length) != 0 ||
+  if (bound.fd_ < 0 || bind(bound.fd_, numeric->get(), numeric->length) != 0 ||
       (type == SOCK_STREAM && listen(bound.fd_, SOMAXCONN) != 0)) {
     return absl::UnavailableError(ErrnoText(errno));
   }
-  getsockname(bound.fd_, reinterpret_cast<sockaddr*>(&storage), &length);
-  host->port = ntohs(storage.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+  getsockname(bound.fd_, numeric->get(), &numeric->length);
+  host->port = numeric->port();
   bound.address_ = host->ToString();
   return bound;
 }

@@ -195,6 +195,10 @@ std::vector<sockaddr_storage> KnownAddresses(const HostPort& host) {
   return known;
 }
 
+absl::string_view SchemeOf(const Target& target) {
+  return absl::string_view(target.canonical).substr(0, target.canonical.find(':'));
+}
+
 absl::Status Check(const Gate& gate, const sockaddr& peer, int type) {
   if (absl::Status status = gate.policy->CheckAddress(peer); !status.ok()) return status;
   return CheckOwn(gate, peer, type);
@@ -220,7 +224,7 @@ void SetOwnListeners(const std::vector<std::string>& addresses) {
 absl::Status CheckTarget(const Target& target) {
   const Gate gate = Current();
   if (gate.policy == nullptr) return absl::OkStatus();
-  const absl::string_view scheme = absl::string_view(target.canonical).substr(0, target.canonical.find(':'));
+  const absl::string_view scheme = SchemeOf(target);
   if (absl::Status status = gate.policy->CheckScheme(scheme); !status.ok()) return status;
   for (const HostPort& host : target.hosts) {
     for (const sockaddr_storage& address : KnownAddresses(host)) {
@@ -237,6 +241,12 @@ absl::Status CheckTarget(const Target& target) {
     return absl::PermissionDeniedError(absl::StrCat("\"", target.path, "\"", kOurs, own.text, kComesBack));
   }
   return gate.policy->PlaceOf(target.path).status();
+}
+
+absl::Status CheckSecret(absl::string_view name, const Target& target) {
+  const Gate gate = Current();
+  if (gate.policy == nullptr) return absl::OkStatus();
+  return gate.policy->CheckSecret(name, SchemeOf(target), target.hosts);
 }
 
 absl::Status CheckPeer(const sockaddr& peer, int type) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "transports/api/transport.h"
 #include "transports/io/destination_policy.h"
 
@@ -31,6 +32,9 @@ void SetOwnListeners(const std::vector<std::string>& addresses);
 
 // Before a subscription is taken: the scheme, numeric hosts and the path of `target`.
 absl::Status CheckTarget(const Target& target);
+
+// Before ${secret:`name`} is read: whether it may be shown to the hosts of `target`.
+absl::Status CheckSecret(absl::string_view name, const Target& target);
 
 // Before each connect: `peer` has been looked up. `type`: SOCK_STREAM or SOCK_DGRAM.
 absl::Status CheckPeer(const sockaddr& peer, int type);

@@ -41,15 +41,21 @@ std::string Plain(const std::vector<absl::string_view>& parts) {
   return path;
 }
 
+// Of digits alone: absl::SimpleAtoi() takes blanks and a sign, too.
+std::optional<uint32_t> NumberOf(absl::string_view digits) {
+  uint32_t number = 0;
+  const bool plain = std::all_of(digits.begin(), digits.end(), absl::ascii_isdigit);
+  return plain && absl::SimpleAtoi(digits, &number) ? std::optional(number) : std::nullopt;
+}
+
 absl::StatusOr<std::pair<uint16_t, uint16_t>> ParsePorts(absl::string_view word) {
   const std::vector<absl::string_view> ends = absl::StrSplit(word, absl::MaxSplits('-', 1));
-  uint32_t first = 0, last = 0;
-  if (!absl::SimpleAtoi(ends.front(), &first) || !absl::SimpleAtoi(ends.back(), &last) || first < 1 || last > 65535 ||
-      first > last) {
+  const std::optional<uint32_t> first = NumberOf(ends.front()), last = NumberOf(ends.back());
+  if (!first.has_value() || !last.has_value() || *first < 1 || *last > 65535 || *first > *last) {
     return absl::InvalidArgumentError(
         absl::StrCat("\"", word, "\" is not a port or a range of ports, such as 5672 or 9092-9094"));
   }
-  return std::make_pair(static_cast<uint16_t>(first), static_cast<uint16_t>(last));
+  return std::make_pair(static_cast<uint16_t>(*first), static_cast<uint16_t>(*last));
 }
 
 uint16_t PortOf(const sockaddr& address) {
@@ -118,17 +124,16 @@ absl::StatusOr<std::vector<DestinationPolicy::Network>> DestinationPolicy::Parse
     return absl::InvalidArgumentError(
         absl::StrCat("\"", word, "\" is not a network, such as 10.0.0.0/8 or fd00::/8, nor loopback, private or any"));
   }
-  int bits = network.v4 ? 32 : 128;
-  if (slash != absl::string_view::npos &&
-      (!absl::SimpleAtoi(word.substr(slash + 1), &bits) || bits < 0 || bits > (network.v4 ? 32 : 128))) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", network.v4 ? 32 : 128));
+  const uint32_t most = network.v4 ? 32 : 128;
+  const std::optional<uint32_t> bits = slash == absl::string_view::npos ? most : NumberOf(word.substr(slash + 1));
+  if (!bits.has_value() || *bits > most) {
+    return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": the number behind '/' is not from 0 to ", most));
   }
-  network.bits = bits + (network.v4 ? kV4Prefix : 0);
+  network.bits = static_cast<int>(*bits) + (network.v4 ? kV4Prefix : 0);
   for (int bit = network.bits; bit < 128; ++bit) {
     if ((network.base[bit / 8] & (0x80 >> bit % 8)) != 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("\"", word, "\" has bits set behind the first ", bits, "; write the network's own address"));
+          absl::StrCat("\"", word, "\" has bits set behind the first ", *bits, "; write the network's own address"));
     }
   }
   networks.push_back(network);
@@ -141,11 +146,11 @@ DestinationPolicy::Network DestinationPolicy::Known(absl::string_view text) {
   return networks->front();
 }
 
-const std::vector<DestinationPolicy::Never>& DestinationPolicy::NeverAllowed() {
+std::vector<DestinationPolicy::Never> DestinationPolicy::NeverAllowed() {
   // Registries of IANA: iana-ipv4-special-registry, iana-ipv6-special-registry. The addresses of clouds are from their
   // manuals: Azure's WireServer, Alibaba's and Oracle's metadata; AWS', Google's and Scaleway's over IPv6. Over IPv4
   // all others are 169.254.169.254.
-  static const auto* const never = new std::vector<Never>{
+  return {
       {Known("0.0.0.0/8"), "an unspecified address, which is this host itself"},
       {Known("169.254.0.0/16"), "a link-local address, where clouds serve credentials"},
       {Known("168.63.129.16/32"), "an address of a cloud's own services"},
@@ -164,7 +169,6 @@ const std::vector<DestinationPolicy::Never>& DestinationPolicy::NeverAllowed() {
       {Known("2001::/32"), "an address that stands for one of IPv4"},        // Teredo
       {Known("2002::/16"), "an address that stands for one of IPv4"},        // 6to4
   };
-  return *never;
 }
 
 DestinationPolicy DestinationPolicy::Default() {
@@ -197,18 +201,20 @@ absl::Status DestinationPolicy::ParseLine(absl::string_view line) {
   const absl::string_view kind = line.substr(0, end);
   const absl::string_view rest = absl::StripLeadingAsciiWhitespace(line.substr(end));
   const std::vector<absl::string_view> words = absl::StrSplit(rest, absl::ByAnyChar(" \t"), absl::SkipEmpty());
-  if (kind != "scheme" && kind != "network" && kind != "directory") {
+  if (kind != "scheme" && kind != "network" && kind != "directory" && kind != "secret") {
     return absl::InvalidArgumentError(
-        absl::StrCat("\"", kind, "\" is not a rule; a line begins with scheme, network or directory"));
+        absl::StrCat("\"", kind, "\" is not a rule; a line begins with scheme, network, directory or secret"));
   }
   if (words.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("\"", kind, "\" lacks what is allowed, such as \"",
                                                    kind == "scheme"    ? "scheme amqps kafka"
                                                    : kind == "network" ? "network 10.0.0.0/8 5672"
+                                                   : kind == "secret"  ? "secret rabbit amqps broker:5671"
                                                                        : "directory /var/log/opensips",
                                                    "\""));
   }
   if (kind == "directory") return AllowDirectory(rest);
+  if (kind == "secret") return ParseSecret(words);
   if (kind == "scheme") {
     for (absl::string_view word : words) {
       if (!std::all_of(word.begin(), word.end(), [](char c) {
@@ -252,6 +258,38 @@ absl::Status DestinationPolicy::CheckScheme(absl::string_view scheme) const {
                    ". The file of --destinations may add \"scheme ", scheme, "\""));
 }
 
+absl::Status DestinationPolicy::ParseSecret(absl::Span<const absl::string_view> words) {
+  if (!IsSecretName(words[0])) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", words[0], "\" is not the name of a secret: letters, digits, '_', '-' and single '.'"));
+  }
+  if (words.size() < 3) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"secret ", words[0], "\" lacks where it may go: a scheme and host:port, such as \"secret ",
+                     words[0], " amqps broker:5671\""));
+  }
+  for (absl::string_view word : words.subspan(2)) {
+    const absl::StatusOr<HostPort> host = ParseHostPort(word);
+    if (!host.ok()) return absl::InvalidArgumentError(absl::StrCat("\"", word, "\": ", host.status().message()));
+    secrets_[std::string(words[0])].insert(absl::StrCat(words[1], " ", host->ToString()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DestinationPolicy::CheckSecret(absl::string_view name, absl::string_view scheme,
+                                            absl::Span<const HostPort> hosts) const {
+  const auto found = secrets_.find(std::string(name));
+  for (const HostPort& host : hosts) {
+    const std::string place = absl::StrCat(scheme, " ", host.ToString());
+    if (found != secrets_.end() && found->second.contains(place)) continue;
+    return absl::PermissionDeniedError(absl::StrCat(SecretReference(name), " is not for ", place,
+                                                    "; the file of --destinations may add \"secret ", name, " ", place,
+                                                    "\""));
+  }
+  if (!hosts.empty()) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrCat(SecretReference(name), " has nobody to be shown to"));
+}
+
 std::string DestinationPolicy::TextOf(const sockaddr& address) {
   return HostPort{HostOf(BytesOf(address)), PortOf(address)}.ToString();
 }
@@ -264,7 +302,7 @@ absl::Status DestinationPolicy::CheckAddress(const sockaddr& address) const {
   const uint16_t port = PortOf(address);
   const std::string shown = TextOf(address);
   static constexpr Bytes kLoopbackV6 = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
-  for (const Never& never : NeverAllowed()) {
+  for (const Never& never : never_) {
     if (!never.network.Holds(bytes)) continue;
     return absl::PermissionDeniedError(absl::StrCat(shown, " is never allowed: ", never.what));
   }

@@ -10,10 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "transports/api/uri.h"
 
 namespace eventvirtual {
 
@@ -36,6 +39,7 @@ class DestinationPolicy {
   //   any;
   //                             PORT: 5672 or 9092-9094; without one: all
   //   directory PATH            absolute; the rest of the line
+  //   secret NAME SCHEME HOST:PORT…   where ${secret:NAME} may go; without such a line: nowhere
   //
   // INVALID_ARGUMENT names the line, its fault and what would be accepted.
   static absl::StatusOr<DestinationPolicy> Parse(absl::string_view text);
@@ -47,6 +51,10 @@ class DestinationPolicy {
   const std::vector<std::string>& directories() const { return directories_; }
 
   absl::Status CheckScheme(absl::string_view scheme) const;
+
+  // Whether ${secret:`name`} may be shown to each of `hosts`, at least one, over `scheme`. Hosts are compared as they
+  // are written.
+  absl::Status CheckSecret(absl::string_view name, absl::string_view scheme, absl::Span<const HostPort> hosts) const;
 
   // "127.0.0.1:80", "[::1]:80"; an address of IPv4 in one of IPv6 as what it is.
   static std::string TextOf(const sockaddr& address);
@@ -83,15 +91,18 @@ class DestinationPolicy {
   static bool IsV4(const Bytes& address);
   static Bytes BytesOf(const sockaddr& address);
   static std::string HostOf(const Bytes& address);
-  static const std::vector<Never>& NeverAllowed();
+  static std::vector<Never> NeverAllowed();
   static absl::StatusOr<std::vector<Network>> ParseNetwork(absl::string_view word);
   static Network Known(absl::string_view text);
   absl::Status ParseLine(absl::string_view line);
+  absl::Status ParseSecret(absl::Span<const absl::string_view> words);
 
+  std::vector<Never> never_ = NeverAllowed();
   bool is_default_ = false;
   absl::btree_set<std::string> schemes_;  // empty: all
   std::vector<NetworkRule> networks_;
-  std::vector<std::string> directories_;  // without a '/' at the end
+  std::vector<std::string> directories_;                                // without a '/' at the end
+  absl::btree_map<std::string, absl::btree_set<std::string>> secrets_;  // name to where it goes: "amqps host:port"
 };
 
 }  // namespace eventvirtual

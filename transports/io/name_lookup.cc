@@ -1,12 +1,12 @@
 #include "transports/io/name_lookup.h"
 
 #include <ares.h>
-#include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
 
 #include <cstring>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -21,37 +21,7 @@ namespace {
 constexpr int kServerTimeoutMs = 400;
 constexpr int kRounds = 3;
 
-bool NumericAddress(const HostPort& host, SocketAddress* address) {
-  auto* const v4 = reinterpret_cast<sockaddr_in*>(&address->storage);
-  if (inet_pton(AF_INET, host.host.c_str(), &v4->sin_addr) == 1) {
-    v4->sin_family = AF_INET;
-    v4->sin_port = htons(host.port);
-    address->length = sizeof(*v4);
-    return true;
-  }
-  auto* const v6 = reinterpret_cast<sockaddr_in6*>(&address->storage);
-  if (inet_pton(AF_INET6, host.host.c_str(), &v6->sin6_addr) == 1) {
-    v6->sin6_family = AF_INET6;
-    v6->sin6_port = htons(host.port);
-    address->length = sizeof(*v6);
-    return true;
-  }
-  return false;
-}
-
 }  // namespace
-
-std::string SocketAddress::ToString() const {
-  char text[INET6_ADDRSTRLEN] = "";
-  if (storage.ss_family == AF_INET) {
-    const auto* const v4 = reinterpret_cast<const sockaddr_in*>(&storage);
-    inet_ntop(AF_INET, &v4->sin_addr, text, sizeof(text));
-    return absl::StrCat(text, ":", ntohs(v4->sin_port));
-  }
-  const auto* const v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
-  inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof(text));
-  return absl::StrCat("[", text, "]:", ntohs(v6->sin6_port));
-}
 
 // Shared with the tasks it posts, which hold it weakly: a cancelled query is gone before they run.
 class NameLookup::Query : public std::enable_shared_from_this<Query> {
@@ -65,8 +35,9 @@ class NameLookup::Query : public std::enable_shared_from_this<Query> {
   }
 
   void Start(const std::string& name_servers) {
-    SocketAddress address;
-    if (NumericAddress(host_, &address)) return Answer(std::vector<SocketAddress>{address});
+    if (const std::optional<SocketAddress> address = SocketAddress::Numeric(host_); address.has_value()) {
+      return Answer(std::vector<SocketAddress>{*address});
+    }
 
     static const int initialised = ares_library_init(ARES_LIB_INIT_ALL);
     ares_options options = {};

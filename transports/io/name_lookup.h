@@ -2,8 +2,6 @@
 #ifndef EVENTVIRTUAL_TRANSPORTS_IO_NAME_LOOKUP_H_
 #define EVENTVIRTUAL_TRANSPORTS_IO_NAME_LOOKUP_H_
 
-#include <sys/socket.h>
-
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,14 +10,9 @@
 #include "absl/status/statusor.h"
 #include "transports/api/loop.h"
 #include "transports/api/uri.h"
+#include "transports/io/socket_address.h"
 
 namespace eventvirtual {
-
-struct SocketAddress {
-  sockaddr_storage storage = {};
-  socklen_t length = 0;
-  std::string ToString() const;  // "127.0.0.1:80", "[::1]:80"
-};
 
 // One question, answered by c-ares on the loop: /etc/hosts first, then the name servers of /etc/resolv.conf. Each
 // lookup has its own channel, so a dead name server delays nobody else. Created and destroyed on the loop.

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
@@ -21,6 +23,14 @@ absl::Status TakeTlsOptions(QueryReader& query, TlsOptions* options) {
   if (!options->verify && !options->ca.empty()) {
     return absl::InvalidArgumentError("option \"ca\" has no effect with verify=0; leave one of them out");
   }
+  const std::string name = query.TakeString("server_name", "");
+  if (name.empty()) return absl::OkStatus();
+  const absl::StatusOr<HostPort> host = ParseHostPort(name, /*default_port=*/1);
+  if (!host.ok() || name.find(':') != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("option \"server_name\": \"", absl::CHexEscape(name), "\" is not the name of a host"));
+  }
+  options->server_name = host->host;
   return absl::OkStatus();
 }
 
@@ -29,6 +39,7 @@ void AddTlsOptions(const TlsOptions& options, QueryWriter* query) {
   if (!options.ca.empty()) query->Add("ca", options.ca);
   if (!options.cert.empty()) query->Add("cert", options.cert);
   if (!options.key.empty()) query->Add("key", options.key);
+  if (!options.server_name.empty()) query->Add("server_name", options.server_name);
 }
 
 }  // namespace eventvirtual

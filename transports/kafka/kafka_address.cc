@@ -79,7 +79,8 @@ absl::Status Set(absl::string_view name, const std::string& value, rd_kafka_conf
 
 absl::Status CheckProperties(const KafkaAddress& address) {
   std::string protocol, mechanism;
-  for (const auto& [name, value] : address.properties) {
+  for (const auto& [name, secret] : address.properties) {
+    const std::string& value = secret.Reveal();
     const absl::string_view accepted = PropertyOf(name).accepted;
     const std::vector<absl::string_view> values = absl::StrSplit(accepted, '|', absl::SkipEmpty());
     if (!values.empty() && std::find(values.begin(), values.end(), value) == values.end()) {
@@ -134,7 +135,7 @@ absl::StatusOr<KafkaAddress> ParseKafkaAddress(const Uri& uri) {
   address.timeout = query.TakeDuration("timeout", address.timeout, absl::Milliseconds(1), absl::Minutes(5));
   address.encoding = TakeEncoding(query, /*has_headers=*/true);
   for (const Property& property : kProperties) {
-    std::string value = query.TakeString(property.name, "");
+    Secret value = property.hidden ? query.TakeSecret(property.name) : Secret(query.TakeString(property.name, ""));
     if (!value.empty()) address.properties.emplace_back(property.name, std::move(value));
   }
   if (absl::Status status = query.Done(); !status.ok()) return status;
@@ -151,11 +152,19 @@ std::string KafkaAddress::ToString(bool masked) const {
   std::vector<std::string> hosts;
   for (const HostPort& broker : brokers) hosts.push_back(broker.ToString());
   QueryWriter query;
-  for (const auto& [name, value] : properties) query.Add(name, masked && PropertyOf(name).hidden ? "***" : value);
+  for (const auto& [name, value] : properties) {
+    query.AddSecret(name, value, masked && PropertyOf(name).hidden);
+  }
   if (!key.empty()) query.Add("key", key);
   if (timeout != KafkaAddress().timeout) query.Add("timeout", absl::FormatDuration(timeout));
   AddEncoding(encoding, &query);
   return absl::StrCat("kafka:", absl::StrJoin(hosts, ","), "/", topic, query.text());
+}
+
+std::vector<const Secret*> KafkaAddress::Secrets() const {
+  std::vector<const Secret*> secrets;
+  for (const auto& [name, value] : properties) secrets.push_back(&value);
+  return secrets;
 }
 
 absl::StatusOr<KafkaConf> MakeKafkaConf(const KafkaAddress& address) {
@@ -181,8 +190,12 @@ absl::StatusOr<KafkaConf> MakeKafkaConf(const KafkaAddress& address) {
     if (absl::Status status = Set(name, value, conf.get()); !status.ok()) return status;
   }
   for (const auto& [name, value] : address.properties) {
-    if (absl::Status status = Set(absl::string_view(name).substr(2), value, conf.get()); !status.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("option \"", name, "\": ", status.message()));
+    if (!value.known()) continue;
+    if (absl::Status status = Set(absl::string_view(name).substr(2), value.Reveal(), conf.get()); !status.ok()) {
+      // librdkafka may repeat the value.
+      return absl::InvalidArgumentError(
+          absl::StrCat("option \"", name,
+                       "\": ", PropertyOf(name).hidden ? "librdkafka does not take this value" : status.message()));
     }
   }
   return conf;

@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "transports/api/encoding.h"
+#include "transports/api/secret.h"
 #include "transports/api/uri.h"
 
 namespace eventvirtual {
@@ -29,7 +30,10 @@ struct KafkaAddress {
   absl::Duration timeout = absl::Seconds(5);
   Encoding encoding = Encoding::kJsonRpc;
   // librdkafka's, by the names they have here ("g.linger.ms"); each is one that we know, with a value it takes.
-  std::vector<std::pair<std::string, std::string>> properties;
+  // Some are passwords and keys, so all are kept as such.
+  std::vector<std::pair<std::string, Secret>> properties;
+
+  std::vector<const Secret*> Secrets() const;
 
   // The canonical text, or with `masked` the same with "***" for each password, key and certificate.
   std::string ToString(bool masked) const;

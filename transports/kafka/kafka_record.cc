@@ -3,8 +3,8 @@
 #include <charconv>
 
 #include "absl/strings/str_cat.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -37,7 +37,7 @@ rd_kafka_headers_t* KafkaHeadersOf(const Message& message, Encoding encoding) {
                         static_cast<ssize_t>(value.size()));
   };
   add("event-id", message.event_id());
-  ForEachTraceHeader(message, add);
+  ForEachContextHeader(message, add);
   if (encoding != Encoding::kJsonRpc) add("content-type", ContentType(encoding));
   if (encoding == Encoding::kCloudEventsBinary) {
     ForEachCloudEventAttribute(

@@ -17,16 +17,21 @@ constexpr uint16_t kPort = 1883, kTlsPort = 8883;
 constexpr char kClientId[] = "eventvirtual";
 constexpr size_t kMaxClientId = 32;
 constexpr size_t kMaxTopic = 1024;
-constexpr absl::string_view kKeep = ":/@!$'()*,;";  // of a topic, what may stand there as it is
+constexpr absl::string_view kKeep = ":/!$'()*,;";  // of a topic, what may stand there as it is
+
+absl::Status NotUtf8(absl::string_view what) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " is not UTF-8 without control characters, percent-encoded where it holds what a URI cannot"));
+}
+
+bool IsUtf8(const std::string& text) {
+  return text.empty() || (text.find('\0') == std::string::npos &&
+                          mosquitto_validate_utf8(text.data(), static_cast<int>(text.size())) == MOSQ_ERR_SUCCESS);
+}
 
 absl::Status Decode(absl::string_view what, absl::string_view text, std::string* out) {
   std::optional<std::string> decoded = PercentDecode(text);
-  const bool good = decoded.has_value() && decoded->find('\0') == std::string::npos &&
-                    mosquitto_validate_utf8(decoded->data(), static_cast<int>(decoded->size())) == MOSQ_ERR_SUCCESS;
-  if (!good && !(decoded.has_value() && decoded->empty())) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        what, " is not UTF-8 without control characters, percent-encoded where it holds what a URI cannot"));
-  }
+  if (!decoded.has_value() || !IsUtf8(*decoded)) return NotUtf8(what);
   *out = *std::move(decoded);
   return absl::OkStatus();
 }
@@ -61,23 +66,20 @@ absl::StatusOr<MqttAddress> ParseMqttAddress(const Uri& uri) {
   }
   absl::string_view authority = body.substr(0, slash);
   const absl::string_view topic = body.substr(slash + 1);
+  // Before the host, whose errors may repeat it.
+  if (absl::Status status = CheckWhole(authority, "the topic", topic); !status.ok()) return status;
   if (const size_t at = authority.rfind('@'); at != absl::string_view::npos) {
     const absl::string_view login = authority.substr(0, at);
     const size_t colon = std::min(login.find(':'), login.size());
     if (absl::Status status = Decode("the user", login.substr(0, colon), &address.user); !status.ok()) return status;
     if (colon < login.size()) {
-      absl::Status status = Decode("the password", login.substr(colon + 1), &address.password);
-      if (!status.ok()) return status;
+      absl::StatusOr<Secret> password = SecretInBody(uri, "the password", login.substr(colon + 1));
+      if (!password.ok()) return password.status();
+      if (!IsUtf8(password->Reveal())) return NotUtf8("the password");
+      address.password = *std::move(password);
     }
     if (address.user.empty()) return absl::InvalidArgumentError("the user before '@' is empty");
     authority.remove_prefix(at + 1);
-  } else if (absl::StrContains(topic, '@') && absl::StrContains(authority, ':')) {
-    // Before the host, whose errors repeat it: it may be the beginning of a login whose password holds a bare '/'.
-    absl::StatusOr<HostPort> host = ParseHostPort(authority, address.tls ? kTlsPort : kPort);
-    if (!host.ok()) {
-      return absl::InvalidArgumentError(
-          "an '@' behind the '/': write a '/' of the password as %2F, an '@' of the topic as %40");
-    }
   }
   absl::StatusOr<HostPort> host = ParseHostPort(authority, address.tls ? kTlsPort : kPort);
   if (!host.ok()) return host.status();
@@ -114,7 +116,7 @@ std::string MqttAddress::ToString(bool masked) const {
   std::string text = tls ? "mqtts://" : "mqtt://";
   if (!user.empty()) {
     absl::StrAppend(&text, PercentEncode(user, ""));
-    if (!password.empty()) absl::StrAppend(&text, ":", masked ? "***" : PercentEncode(password, ""));
+    if (!password.empty()) absl::StrAppend(&text, ":", InBody(password, masked));
     absl::StrAppend(&text, "@");
   }
   QueryWriter options;

@@ -3,10 +3,12 @@
 #define EVENTVIRTUAL_TRANSPORTS_MQTT_MQTT_ADDRESS_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "transports/api/encoding.h"
+#include "transports/api/secret.h"
 #include "transports/api/uri.h"
 #include "transports/io/tls_options.h"
 
@@ -16,14 +18,18 @@ namespace eventvirtual {
 struct MqttAddress : TlsOptions {
   bool tls = false;
   HostPort host;
-  std::string user, password;  // both empty: no login
-  std::string topic;           // UTF-8
+  std::string user;   // empty: no login
+  Secret password;    // empty: none
+  std::string topic;  // UTF-8
   int qos = 1;
   bool retain = false;
   bool require_subscribers = false;
   std::string client_id;  // a prefix; the rest is made for each link
   absl::Duration timeout = absl::Seconds(2);
   Encoding encoding = Encoding::kJsonRpc;
+
+  // All that is not to be shown.
+  std::vector<const Secret*> Secrets() const { return {&password}; }
 
   // The canonical text, or with `masked` the same with "***" for the password.
   std::string ToString(bool masked) const;

@@ -66,12 +66,13 @@ absl::StatusOr<SslContext> MakeSslContext(const MqttAddress& address) {
   }
   SSL_CTX_set_verify(ssl, address.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
   X509_VERIFY_PARAM* const wanted = SSL_CTX_get0_param(ssl);
-  if (IsNumber(address.host.host)) {
-    EV_CHECK(X509_VERIFY_PARAM_set1_ip_asc(wanted, address.host.host.c_str()) == 1);
+  const std::string& name = address.NameOf(address.host.host);
+  if (IsNumber(name)) {
+    EV_CHECK(X509_VERIFY_PARAM_set1_ip_asc(wanted, name.c_str()) == 1);
   } else {
     X509_VERIFY_PARAM_set_hostflags(wanted, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-    EV_CHECK(X509_VERIFY_PARAM_set1_host(wanted, address.host.host.c_str(), 0) == 1);
-    SSL_CTX_set_ex_data(ssl, NameIndex(), new std::string(address.host.host));
+    EV_CHECK(X509_VERIFY_PARAM_set1_host(wanted, name.c_str(), 0) == 1);
+    SSL_CTX_set_ex_data(ssl, NameIndex(), new std::string(name));
   }
   SSL_CTX_set_info_callback(ssl, &OnInfo);
   return context;

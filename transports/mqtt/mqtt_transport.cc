@@ -16,7 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/trace_context.h"
+#include "transports/api/context_headers.h"
 #include "transports/io/mailbox.h"
 #include "transports/io/name_lookup.h"
 #include "transports/io/printable.h"
@@ -159,7 +159,7 @@ class MqttLink final : public Link {
     mosquitto_int_option(client_, MOSQ_OPT_SEND_MAXIMUM, kWindow);
     if (!address_.user.empty()) {
       mosquitto_username_pw_set(client_, address_.user.c_str(),
-                                address_.password.empty() ? nullptr : address_.password.c_str());
+                                address_.password.empty() ? nullptr : address_.password.Reveal().c_str());
     }
     if (tls_ != nullptr) {
       mosquitto_int_option(client_, MOSQ_OPT_SSL_CTX_WITH_DEFAULTS, 0);
@@ -252,7 +252,7 @@ class MqttLink final : public Link {
     if (address_.encoding == Encoding::kCloudEventsBinary) {
       ForEachCloudEventAttribute(message, add);  // the trace context is among them
     } else {
-      ForEachTraceHeader(message, add);
+      ForEachContextHeader(message, add);
     }
     const absl::string_view body = message.encoded(address_.encoding);
     int id = 0;
@@ -341,7 +341,7 @@ class MqttTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "mqtt://[user:password@]host[:port]/topic[?qos=1&retain=1&require_subscribers=1&client_id=PREFIX&timeout=2s&"
-           "encoding=jsonrpc], mqtts://… with &ca=/path&cert=/path&key=/path&verify=0";
+           "encoding=jsonrpc], mqtts://… with &ca=/path&cert=/path&key=/path&server_name=NAME&verify=0";
   }
   absl::string_view description() const override {
     return "Publishes to a topic of an MQTT 5 broker. Success: the broker has acknowledged it; with qos=0, it is "

@@ -16,33 +16,44 @@ constexpr size_t kMaxSubject = 1024;  // with the reply's subject far below the 
 constexpr size_t kMaxLogin = 1024;    // of each part; libnats sends all of them in one line
 
 // `what` names the part in errors; the text is a secret and never repeated. libnats puts it between quotes as it is.
+absl::Status Check(absl::string_view what, absl::string_view text) {
+  if (text.size() > kMaxLogin) {
+    return absl::InvalidArgumentError(absl::StrCat(what, " is longer than ", kMaxLogin, " bytes"));
+  }
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '"' && text[i] != '\\' && !absl::ascii_iscntrl(text[i])) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("character ", i + 1, " of ", what, " is a quote, a backslash or a control character"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Decode(absl::string_view what, absl::string_view text, std::string* out) {
   std::optional<std::string> decoded = PercentDecode(text);
   if (!decoded.has_value()) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": a '%' must be followed by two hexadecimal digits; write a '%' itself as %25"));
   }
-  if (decoded->size() > kMaxLogin) {
-    return absl::InvalidArgumentError(absl::StrCat(what, " is longer than ", kMaxLogin, " bytes"));
-  }
-  for (size_t i = 0; i < decoded->size(); ++i) {
-    const char c = (*decoded)[i];
-    if (c != '"' && c != '\\' && !absl::ascii_iscntrl(c)) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("character ", i + 1, " of ", what, " is a quote, a backslash or a control character"));
-  }
   *out = *std::move(decoded);
-  return absl::OkStatus();
+  return Check(what, *out);
 }
 
-absl::Status ParseLogin(absl::string_view text, NatsAddress* address) {
-  const size_t colon = text.find(':');
+absl::Status Take(const Uri& uri, absl::string_view what, absl::string_view text, Secret* out) {
+  absl::StatusOr<Secret> secret = SecretInBody(uri, what, text);
+  if (!secret.ok()) return secret.status();
+  *out = *std::move(secret);
+  return Check(what, out->Reveal());
+}
+
+absl::Status ParseLogin(const Uri& uri, absl::string_view text, NatsAddress* address) {
+  // The ':' of a ${secret:NAME} is none that parts.
+  const size_t colon = text.substr(0, text.find(kSecretBegin)).find(':');
   if (text.substr(0, colon).empty()) {
     return absl::InvalidArgumentError("the login before '@' is empty; write user:password@host or token@host");
   }
-  if (colon == absl::string_view::npos) return Decode("the token", text, &address->token);
+  if (colon == absl::string_view::npos) return Take(uri, "the token", text, &address->token);
   if (absl::Status status = Decode("the user", text.substr(0, colon), &address->user); !status.ok()) return status;
-  return Decode("the password", text.substr(colon + 1), &address->password);
+  return Take(uri, "the password", text.substr(colon + 1), &address->password);
 }
 
 // What a message can be published to (NATS documentation, "Subject-Based Messaging").
@@ -100,7 +111,7 @@ absl::StatusOr<NatsAddress> ParseNatsAddress(const Uri& uri) {
         "there is an '@' behind the first '/'; write a '/' of a password as %2F, and subjects without '@'");
   }
   if (const size_t at = authority.rfind('@'); at != absl::string_view::npos) {
-    if (absl::Status status = ParseLogin(authority.substr(0, at), &address); !status.ok()) return status;
+    if (absl::Status status = ParseLogin(uri, authority.substr(0, at), &address); !status.ok()) return status;
     authority.remove_prefix(at + 1);
   }
   absl::StatusOr<HostPort> host = ParseHostPort(authority, kPort);
@@ -121,9 +132,8 @@ absl::StatusOr<NatsAddress> ParseNatsAddress(const Uri& uri) {
 
 std::string NatsAddress::ToString(bool masked) const {
   std::string login;
-  if (!user.empty())
-    login = absl::StrCat(PercentEncode(user, ""), ":", masked ? "***" : PercentEncode(password, ""), "@");
-  if (!token.empty()) login = absl::StrCat(masked ? "***" : PercentEncode(token, ""), "@");
+  if (!user.empty()) login = absl::StrCat(PercentEncode(user, ""), ":", InBody(password, masked), "@");
+  if (!token.empty()) login = absl::StrCat(InBody(token, masked), "@");
   QueryWriter query;
   if (jetstream) query.Add("jetstream", "1");
   AddEncoding(encoding, &query);

@@ -14,8 +14,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_socket.h"
 #include "transports/io/tls_files.h"
@@ -155,8 +155,9 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
   // Without one libnats writes errors to stderr.
   set(natsOptions_SetErrorHandler(
       made, [](natsConnection*, natsSubscription*, natsStatus, void*) {}, nullptr));
-  if (!address.user.empty()) set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.c_str()));
-  if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.c_str()));
+  if (!address.user.empty())
+    set(natsOptions_SetUserInfo(made, address.user.c_str(), address.password.Reveal().c_str()));
+  if (!address.token.empty()) set(natsOptions_SetToken(made, address.token.Reveal().c_str()));
   if (address.tls) {
     const absl::StatusOr<TlsFiles> files = ReadTlsFiles(address.ca, address.cert, address.key);
     if (!files.ok()) return files.status();
@@ -164,7 +165,7 @@ absl::StatusOr<Options> MakeOptions(const NatsAddress& address) {
       return absl::UnauthenticatedError(absl::StrCat("key=", address.key, ": the key is locked by a password"));
     }
     set(natsOptions_SetSecure(made, true));  // reads all authorities of the system
-    set(natsOptions_SetExpectedHostname(made, address.host.host.c_str()));
+    set(natsOptions_SetExpectedHostname(made, address.NameOf(address.host.host).c_str()));
     set(natsOptions_SkipServerVerification(made, !address.verify));
     if (!files->ca.empty()) set(natsOptions_SetCATrustedCertificates(made, files->ca.c_str()));
     if (!files->cert.empty()) set(natsOptions_SetCertificatesChain(made, files->cert.c_str(), files->key.c_str()));
@@ -274,7 +275,7 @@ absl::Status NatsConnection::Publish(const Message& message, uint64_t token) {
     if (status == NATS_OK) status = natsMsgHeader_Set(made, std::string(name).c_str(), std::string(value).c_str());
   };
   add("Nats-Msg-Id", CloudEventHeaderValue(message.event_id()));
-  ForEachTraceHeader(message, add);
+  ForEachContextHeader(message, add);
   if (address_.encoding == Encoding::kCloudEventsBinary) {
     // CloudEvents' binding for NATS, section 3.1. A Content-Type would say that the attributes are in the body.
     ForEachCloudEventAttribute(message, [&](absl::string_view name, absl::string_view value) {

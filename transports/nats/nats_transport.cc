@@ -232,7 +232,7 @@ class NatsTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "nats://[user:password@|token@]host[:port]/subject[?jetstream=1&encoding=jsonrpc&timeout=2s]; "
-           "natss:// with TLS: [&ca=/path&cert=/path&key=/path&verify=0]";
+           "natss:// with TLS: [&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Publishes to a subject of NATS. Success: the server has processed the event; with jetstream=1, a stream "

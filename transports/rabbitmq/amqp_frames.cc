@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
-#include "transports/api/trace_context.h"
 
 namespace eventvirtual {
 namespace {
@@ -123,7 +123,7 @@ void AppendLogin(const BrokerAddress& address, std::string* out) {
                                             Entry("capabilities", AMQP_FIELD_KIND_TABLE)};
   client.back().value.value.table = Table(capabilities);
   std::string login;  // PLAIN, RFC 4616
-  login.append(1, '\0').append(address.user).append(1, '\0').append(address.password);
+  login.append(1, '\0').append(address.user).append(1, '\0').append(address.password.Reveal());
   AppendAmqpMethod<amqp_connection_start_ok_t>(kAmqpConnection, AMQP_CONNECTION_START_OK_METHOD,
                                                {.client_properties = Table(client),
                                                 .mechanism = AmqpBytes("PLAIN"),
@@ -136,7 +136,7 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
                            std::string* out) {
   std::vector<amqp_table_entry_t> headers;
   for (const auto& [name, value] : address.headers) headers.push_back(TextEntry(name, value));
-  ForEachTraceHeader(message, [&headers](absl::string_view name, absl::string_view value) {
+  ForEachContextHeader(message, [&headers](absl::string_view name, absl::string_view value) {
     headers.push_back(TextEntry(name, value));
   });
   // CloudEvents' binding for AMQP, section 3.1.3.1; of its two prefixes the one that JMS clients can take.
@@ -189,6 +189,8 @@ absl::Status AppendPublish(const BrokerAddress& address, const Message& message,
 }
 
 std::optional<uint64_t> TagOf(const amqp_basic_properties_t& properties) {
+  // librabbitmq leaves what was not sent as the memory was.
+  if ((properties._flags & AMQP_BASIC_HEADERS_FLAG) == 0) return std::nullopt;
   for (int i = 0; i < properties.headers.num_entries; ++i) {
     const amqp_table_entry_t& entry = properties.headers.entries[i];
     if (ViewOf(entry.key) != kTagHeader || entry.value.kind != AMQP_FIELD_KIND_I64) continue;

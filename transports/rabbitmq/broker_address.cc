@@ -18,7 +18,7 @@ constexpr uint16_t kTlsPort = 5671;
 constexpr size_t kMaxText = 255;    // bytes of an AMQP short string
 constexpr size_t kMaxHeaders = 16;  // keeps the properties of a message far below the size of a frame
 constexpr int kMaxHeartbeat = 3600;
-constexpr absl::string_view kKeep = "/:@*#+,!$'()";  // readable, and without a meaning in params, key and query
+constexpr absl::string_view kKeep = "/:*#+,!$'()";  // readable, and without a meaning in params, key and query
 constexpr absl::string_view kParams =
     "exchange=NAME, persistent, mandatory=0, vhost=NAME, heartbeat=SECONDS, header.NAME=VALUE";
 constexpr absl::string_view kHeaderPrefix = "header.";
@@ -49,18 +49,21 @@ absl::Status Decode(absl::string_view what, absl::string_view text, std::string*
   return Check(what, *out);
 }
 
-absl::Status ParseLogin(absl::string_view text, BrokerAddress* address) {
+absl::Status ParseLogin(const Uri& uri, absl::string_view text, BrokerAddress* address) {
   const std::pair<absl::string_view, absl::string_view> login = absl::StrSplit(text, absl::MaxSplits(':', 1));
   if (login.first.empty()) return absl::InvalidArgumentError("the user before '@' is empty; write user:password@host");
   if (absl::Status status = Decode("the user", login.first, &address->user); !status.ok()) return status;
   if (login.first.size() == text.size()) return absl::OkStatus();
-  return Decode("the password", login.second, &address->password);
+  absl::StatusOr<Secret> password = SecretInBody(uri, "the password", login.second);
+  if (!password.ok()) return password.status();
+  address->password = *std::move(password);
+  return Check("the password", address->password.Reveal());
 }
 
 // Reads `[user[:password]@]host[:port]`.
-absl::Status ParseAuthority(absl::string_view text, uint16_t default_port, BrokerAddress* address) {
+absl::Status ParseAuthority(const Uri& uri, absl::string_view text, uint16_t default_port, BrokerAddress* address) {
   if (const size_t at = text.rfind('@'); at != absl::string_view::npos) {
-    if (absl::Status status = ParseLogin(text.substr(0, at), address); !status.ok()) return status;
+    if (absl::Status status = ParseLogin(uri, text.substr(0, at), address); !status.ok()) return status;
     text.remove_prefix(at + 1);
   }
   absl::StatusOr<HostPort> host = ParseHostPort(text, default_port);
@@ -139,9 +142,11 @@ absl::Status ParseOpensips(const Uri& uri, QueryReader& query, BrokerAddress* ad
   if (slash == absl::string_view::npos) {
     return absl::InvalidArgumentError("no '/' behind the host; write rabbitmq:host/routing_key");
   }
-  if (absl::Status status = ParseAuthority(body.substr(0, slash), kPort, address); !status.ok()) return status;
-
   absl::string_view key = body.substr(slash + 1);
+  // Before the host, whose errors may repeat it.
+  if (absl::Status status = CheckWhole(body.substr(0, slash), "the routing key", key); !status.ok()) return status;
+  if (absl::Status status = ParseAuthority(uri, body.substr(0, slash), kPort, address); !status.ok()) return status;
+
   if (const size_t mark = key.find('?'); mark != absl::string_view::npos) {
     std::set<std::string> seen;
     for (absl::string_view param : absl::StrSplit(key.substr(0, mark), ';', absl::SkipEmpty())) {
@@ -192,7 +197,12 @@ absl::Status ParseAmqpUri(const Uri& uri, QueryReader& query, BrokerAddress* add
   const size_t slash = body.find('/');
   const absl::string_view vhost = slash == absl::string_view::npos ? "" : body.substr(slash + 1);
   const uint16_t port = address->tls() ? kTlsPort : kPort;
-  if (absl::Status status = ParseAuthority(body.substr(0, slash), port, address); !status.ok()) return status;
+  if (absl::StrContains(vhost, '@')) {
+    return absl::InvalidArgumentError(
+        "there is an '@' behind the first '/': write a '/' of a password as %2F, and an '@' of the virtual host as "
+        "%40");
+  }
+  if (absl::Status status = ParseAuthority(uri, body.substr(0, slash), port, address); !status.ok()) return status;
   if (absl::StrContains(vhost, '?')) {
     return absl::InvalidArgumentError(
         "what stands behind '?' does not read as options; write name=value, joined by '&', and a '?' of the virtual "
@@ -271,8 +281,8 @@ absl::StatusOr<BrokerAddress> ParseBrokerAddress(const Uri& uri) {
 std::string BrokerAddress::ToString(bool masked) const {
   const BrokerAddress defaults;
   std::string login;
-  if (user != defaults.user || password != defaults.password) {
-    login = absl::StrCat(PercentEncode(user, ""), ":", masked ? "***" : PercentEncode(password, ""), "@");
+  if (user != defaults.user || !(password == defaults.password)) {
+    login = absl::StrCat(PercentEncode(user, ""), ":", InBody(password, masked), "@");
   }
   return scheme == defaults.scheme ? OpensipsText(*this, login) : AmqpUriText(*this, login);
 }

@@ -4,10 +4,12 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "transports/api/message.h"
+#include "transports/api/secret.h"
 #include "transports/api/uri.h"
 #include "transports/io/tls_options.h"
 
@@ -22,7 +24,7 @@ struct BrokerAddress : TlsOptions {
   std::string scheme = "rabbitmq";  // rabbitmq, amqp or amqps
   HostPort host;
   std::string user = "guest";
-  std::string password = "guest";
+  Secret password = Secret("guest");
   std::string vhost = "/";
   std::string exchange;
   std::string routing_key;
@@ -32,6 +34,9 @@ struct BrokerAddress : TlsOptions {
   std::map<std::string, std::string> headers;
   absl::Duration timeout = absl::Seconds(2);
   Encoding encoding = Encoding::kJsonRpc;
+
+  // All that is not to be shown.
+  std::vector<const Secret*> Secrets() const { return {&password}; }
 
   bool tls() const { return scheme == "amqps"; }
 

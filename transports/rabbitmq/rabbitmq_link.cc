@@ -77,7 +77,7 @@ void RabbitmqLink::Connect() {
 void RabbitmqLink::OnConnected(absl::StatusOr<int> fd) {
   if (!fd.ok()) return Close(Named(fd.status()));
   stream_ = tls_ == nullptr ? std::make_unique<ByteStream>(*fd)
-                            : std::make_unique<ByteStream>(*fd, *tls_, address_.host.host);
+                            : std::make_unique<ByteStream>(*fd, *tls_, address_.NameOf(address_.host.host));
   heard_ = loop_.Now();
   tick_ = loop_.NewTimer([this] { OnTick(); });
   tick_->Arm(heard_ + kLoginPatience);

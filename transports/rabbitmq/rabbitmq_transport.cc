@@ -17,7 +17,8 @@ class RabbitmqTransport final : public Transport {
     return "rabbitmq:[user[:password]@]host[:port]/[exchange=X;persistent;mandatory=0;vhost=V;heartbeat=10;"
            "header.NAME=VALUE?]routing_key[?timeout=2s&encoding=jsonrpc], or "
            "amqps://[user[:password]@]host[:port][/vhost]?routing_key=K[&exchange=X&persistent=1&mandatory=0"
-           "&heartbeat=10&header.NAME=VALUE&timeout=2s&encoding=jsonrpc&ca=/path&cert=/path&key=/path&verify=0]";
+           "&heartbeat=10&header.NAME=VALUE&timeout=2s&encoding=jsonrpc&ca=/path&cert=/path&key=/"
+           "path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Publishes to an AMQP 0-9-1 broker, over TLS with amqps. Success: the broker confirmed the message and a "

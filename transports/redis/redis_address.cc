@@ -32,15 +32,15 @@ absl::Status Decode(absl::string_view what, absl::string_view text, std::string*
   return absl::OkStatus();
 }
 
-absl::Status ParseLogin(absl::string_view login, RedisAddress* address) {
+absl::Status ParseLogin(const Uri& uri, absl::string_view login, RedisAddress* address) {
   const size_t colon = login.find(':');
   if (colon == absl::string_view::npos) {
     return absl::InvalidArgumentError("no ':' before '@'; write user:password@, or :password@ for the default user");
   }
   if (absl::Status status = Decode("the user", login.substr(0, colon), &address->user); !status.ok()) return status;
-  if (absl::Status status = Decode("the password", login.substr(colon + 1), &address->password); !status.ok()) {
-    return status;
-  }
+  absl::StatusOr<Secret> password = SecretInBody(uri, "the password", login.substr(colon + 1));
+  if (!password.ok()) return password.status();
+  address->password = *std::move(password);
   if (address->password.empty()) return absl::InvalidArgumentError("the password before '@' is empty");
   return absl::OkStatus();
 }
@@ -77,7 +77,7 @@ absl::StatusOr<RedisAddress> ParseRedisAddress(const Uri& uri) {
   }
   absl::string_view authority = body.substr(0, slash);
   if (const size_t at = authority.rfind('@'); at != absl::string_view::npos) {
-    if (absl::Status status = ParseLogin(authority.substr(0, at), &address); !status.ok()) return status;
+    if (absl::Status status = ParseLogin(uri, authority.substr(0, at), &address); !status.ok()) return status;
     authority.remove_prefix(at + 1);
   }
   // Before the host, whose errors may repeat it: where a password holds a bare '/', the "host" is a part of it.
@@ -104,7 +104,7 @@ std::string RedisAddress::ToString(bool masked) const {
   const RedisAddress defaults;
   std::string text = "redis://";
   if (!password.empty()) {
-    absl::StrAppend(&text, PercentEncode(user, ""), ":", masked ? "***" : PercentEncode(password, ""), "@");
+    absl::StrAppend(&text, PercentEncode(user, ""), ":", InBody(password, masked), "@");
   }
   QueryWriter options;
   if (database != defaults.database) options.Add("db", absl::StrCat(database));

@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "transports/api/encoding.h"
+#include "transports/api/secret.h"
 #include "transports/api/uri.h"
 
 namespace eventvirtual {
@@ -16,8 +18,8 @@ namespace eventvirtual {
 struct RedisAddress {
   enum class Kind { kStream, kList, kChannel };
   HostPort host;
-  std::string user;      // empty: the default user
-  std::string password;  // empty: no login
+  std::string user;  // empty: the default user
+  Secret password;   // empty: no login
   Kind kind = Kind::kStream;
   std::string key;            // or the channel's name; any bytes
   int64_t database = 0;       // SELECT
@@ -25,6 +27,9 @@ struct RedisAddress {
   int64_t min_receivers = 1;  // of a channel
   absl::Duration timeout = absl::Seconds(1);
   Encoding encoding = Encoding::kJsonRpc;
+
+  // All that is not to be shown.
+  std::vector<const Secret*> Secrets() const { return {&password}; }
 
   // The canonical text, or with `masked` the same with "***" for the password.
   std::string ToString(bool masked) const;

@@ -12,11 +12,12 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
-#include "transports/api/trace_context.h"
+#include "transports/api/context_headers.h"
 #include "transports/io/byte_stream.h"
 #include "transports/io/printable.h"
 #include "transports/io/stream_connector.h"
 #include "transports/redis/redis_address.h"
+#include "transports/redis/redis_replies.h"
 
 namespace eventvirtual {
 namespace {
@@ -24,57 +25,13 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"redis", "rediss"};
 constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
 constexpr int kWindow = 256;
-constexpr size_t kMaxReply = 64 << 10;  // bytes; those to our commands are short
-constexpr size_t kMaxErrorText = 200;
-constexpr size_t kMaxWords = 16;  // of a command: an entry of a stream has them, with max_length and a trace context
-
-// A reply to one of our commands. None of them is answered by an array.
-struct Reply {
-  int type;  // REDIS_REPLY_…
-  std::string text;
-  long long number;
-};
-
-// What hiredis' reader makes of what it reads. An array is "out of memory" to it, which ends the link: a peer cannot
-// make us reserve memory for a billion elements.
-redisReplyObjectFunctions kReplyFunctions = {
-    .createString = [](const redisReadTask* task, char* text, size_t size) -> void* {
-      return new Reply{task->type, std::string(text, std::min(size, kMaxErrorText)), 0};
-    },
-    .createArray = [](const redisReadTask*, int) -> void* { return nullptr; },
-    .createInteger = [](const redisReadTask*, long long number) -> void* {
-      return new Reply{REDIS_REPLY_INTEGER, "", number};
-    },
-    .createNil = [](const redisReadTask*) -> void* {
-      return new Reply{REDIS_REPLY_NIL, "", 0};
-    },
-    .freeObject = [](void* reply) { delete static_cast<Reply*>(reply); },
-};
-
-// What an error of Redis means. Its first word names the kind.
-absl::StatusCode CodeOf(absl::string_view error) {
-  const absl::string_view kind = error.substr(0, error.find(' '));
-  if (kind == "NOAUTH" || kind == "WRONGPASS") return absl::StatusCode::kUnauthenticated;
-  if (absl::StartsWith(error, "ERR invalid password") || absl::StartsWith(error, "ERR AUTH ") ||
-      absl::StartsWith(error, "ERR Client sent AUTH")) {
-    return absl::StatusCode::kUnauthenticated;
-  }
-  if (kind == "NOPERM") return absl::StatusCode::kPermissionDenied;
-  if (kind == "OOM") return absl::StatusCode::kResourceExhausted;
-  if (kind == "WRONGTYPE") return absl::StatusCode::kFailedPrecondition;
-  return absl::StatusCode::kUnavailable;  // LOADING, READONLY, MOVED, CLUSTERDOWN, MISCONF, NOREPLICAS, …
-}
+constexpr size_t kMaxWords = 18;  // of a command: an entry of a stream has them, with max_length and a trace context
 
 // hiredis forms the commands and reads the replies; the socket is ours. Replies come in the order of the commands.
 class RedisLink final : public Link {
  public:
   RedisLink(RedisAddress address, Loop& loop, Host& host)
-      : address_(std::move(address)),
-        name_(address_.ToString(/*masked=*/true)),
-        loop_(loop),
-        host_(host),
-        reader_(redisReaderCreateWithFunctions(&kReplyFunctions)) {
-    EV_CHECK(reader_ != nullptr);
+      : address_(std::move(address)), name_(address_.ToString(/*masked=*/true)), loop_(loop), host_(host) {
     connector_ = std::make_unique<StreamConnector>(loop, address_.host, kConnectTimeout,
                                                    [this](absl::StatusOr<int> fd) { OnConnected(std::move(fd)); });
   }
@@ -83,7 +40,6 @@ class RedisLink final : public Link {
     *alive_ = false;
     connector_.reset();
     watch_.reset();
-    redisReaderFree(reader_);
   }
 
   void Send(absl::Span<Parcel> parcels) override {
@@ -110,9 +66,9 @@ class RedisLink final : public Link {
     });
     if (!address_.password.empty()) {
       if (address_.user.empty()) {
-        Append({"AUTH", address_.password});
+        Append({"AUTH", address_.password.Reveal()});
       } else {
-        Append({"AUTH", address_.user, address_.password});
+        Append({"AUTH", address_.user, address_.password.Reveal()});
       }
       ++greetings_;
     }
@@ -142,7 +98,7 @@ class RedisLink final : public Link {
     absl::InlinedVector<absl::string_view, kMaxWords> words = {"XADD", address_.key};
     if (address_.max_length > 0) words.insert(words.end(), {"MAXLEN", "~", max_length});
     words.insert(words.end(), {"*", "event", message.name(), "event_id", message.event_id()});
-    ForEachTraceHeader(message, [&words](absl::string_view name, absl::string_view value) {
+    ForEachContextHeader(message, [&words](absl::string_view name, absl::string_view value) {
       if (words.size() + 4 <= kMaxWords) words.insert(words.end(), {name, value});
     });
     words.insert(words.end(), {"body", body});
@@ -179,49 +135,39 @@ class RedisLink final : public Link {
   void Read() {
     std::string bytes;
     const absl::Status state = stream_->Receive(&bytes);
-    redisReaderFeed(reader_, bytes.data(), bytes.size());
-    unread_ += bytes.size();
+    replies_.Append(bytes);
     TakeReplies();
     if (!state.ok()) Close(Named(state));
   }
 
   void TakeReplies() {
     while (closed_.ok()) {
-      void* object = nullptr;
-      if (redisReaderGetReply(reader_, &object) != REDIS_OK) {
-        return Close(absl::UnavailableError(absl::StrCat(name_, ": what came is no reply of Redis to our commands (",
-                                                         Printable(reader_->errstr), ")")));
-      }
-      if (object == nullptr) {
-        if (unread_ <= kMaxReply) return;
-        return Close(absl::UnavailableError(
-            absl::StrCat(name_, ": a reply of more than ", kMaxReply, " bytes, which is none to our commands")));
-      }
-      unread_ = 0;
-      const std::unique_ptr<Reply> reply(static_cast<Reply*>(object));
+      const absl::StatusOr<std::unique_ptr<RedisReply>> reply = replies_.Next();
+      if (!reply.ok()) return Close(Named(reply.status()));
+      if (*reply == nullptr) return;
       if (greetings_ > 0) {
-        OnGreeting(*reply);
+        OnGreeting(**reply);
       } else if (unanswered_.empty()) {
         return Close(absl::UnavailableError(absl::StrCat(name_, ": a reply that nothing asked for")));
       } else {
-        OnReply(*reply);
+        OnReply(**reply);
       }
     }
   }
 
-  void OnGreeting(const Reply& reply) {
-    if (reply.type == REDIS_REPLY_ERROR) return Close(StatusOf(reply));
+  void OnGreeting(const RedisReply& reply) {
+    if (reply.is_error()) return Close(Named(reply.status()));
     if (reply.type != REDIS_REPLY_STATUS) return Close(Strange());
     if (--greetings_ == 0) host_.OnReady(kWindow);
   }
 
-  void OnReply(const Reply& reply) {
+  void OnReply(const RedisReply& reply) {
     Completion done = std::move(unanswered_.front());
     unanswered_.pop_front();
-    if (reply.type == REDIS_REPLY_ERROR) {
+    if (reply.is_error()) {
       // A server that has become a replica stays one: its name may lead elsewhere by now.
-      if (absl::StartsWith(reply.text, "READONLY")) Close(StatusOf(reply));
-      return std::move(done).Finish(StatusOf(reply));
+      if (absl::StartsWith(reply.text, "READONLY")) Close(Named(reply.status()));
+      return std::move(done).Finish(Named(reply.status()));
     }
     if (reply.type != (address_.kind == RedisAddress::Kind::kStream ? REDIS_REPLY_STRING : REDIS_REPLY_INTEGER)) {
       std::move(done).Finish(Strange());
@@ -240,10 +186,6 @@ class RedisLink final : public Link {
   absl::Status Strange() const {
     return absl::UnavailableError(absl::StrCat(name_, ": what came is no reply of Redis to our commands"));
   }
-  absl::Status StatusOf(const Reply& reply) const {
-    return absl::Status(CodeOf(reply.text), absl::StrCat(name_, ": ", Printable(reply.text)));
-  }
-
   void Close(absl::Status why) {
     if (!closed_.ok()) return;
     closed_ = why;
@@ -262,7 +204,7 @@ class RedisLink final : public Link {
   const std::string name_;  // masked
   Loop& loop_;
   Host& host_;
-  redisReader* const reader_;
+  RedisReplies replies_;
   std::unique_ptr<StreamConnector> connector_;
   std::unique_ptr<ByteStream> stream_;
   std::unique_ptr<Loop::Watch> watch_;
@@ -271,7 +213,6 @@ class RedisLink final : public Link {
 
   std::string out_;  // what stands before out_start_ has been written
   size_t out_start_ = 0;
-  size_t unread_ = 0;                                                 // bytes since the last whole reply
   std::deque<Completion> unanswered_;                                 // bounded by the window
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // posted tasks look at it first
 };

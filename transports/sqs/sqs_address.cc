@@ -67,7 +67,7 @@ absl::StatusOr<SqsAddress> ParseSqsAddress(const Uri& uri) {
   if (absl::StrContains(url, '?')) {
     return absl::InvalidArgumentError("a '?' that no option follows; the URL of a queue has no query");
   }
-  if (absl::Status status = TakeUrl(url, &peer); !status.ok()) return status;
+  if (absl::Status status = TakeUrl(uri, url, &peer); !status.ok()) return status;
   if (peer.login.has_value()) {
     return absl::InvalidArgumentError(
         "a login before '@' in the URL; requests are signed with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the "

@@ -11,9 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "transports/api/context_headers.h"
 #include "transports/api/encoding.h"
 #include "transports/api/jsonrpc.h"
-#include "transports/api/trace_context.h"
 #include "transports/http/http_refusal.h"
 #include "transports/io/printable.h"
 
@@ -38,7 +38,7 @@ std::string EventIdOf(const Message& message) { return CloudEventHeaderValue(mes
 
 std::vector<Attribute> AttributesOf(const SqsAddress& address, const Message& message) {
   std::vector<Attribute> attributes = {{"event-id", EventIdOf(message)}};
-  ForEachTraceHeader(message, [&attributes](absl::string_view name, absl::string_view value) {
+  ForEachContextHeader(message, [&attributes](absl::string_view name, absl::string_view value) {
     attributes.emplace_back(name, std::string(value));
   });
   if (address.encoding != Encoding::kJsonRpc) {
@@ -61,9 +61,9 @@ absl::string_view TextOf(const simdjson::dom::element& object, absl::string_view
 }
 
 // Its first line, as far as it is shown.
-std::string Shown(absl::string_view text, absl::string_view token) {
+std::string Shown(absl::string_view text, const Secret& token) {
   std::string shown(text.substr(0, text.find_first_of("\r\n")));
-  if (!token.empty()) absl::StrReplaceAll({{token, "***"}}, &shown);
+  if (!token.empty()) absl::StrReplaceAll({{token.Reveal(), "***"}}, &shown);
   return Printable(absl::string_view(shown).substr(0, kMaxErrorText));
 }
 
@@ -172,10 +172,10 @@ absl::Status CheckSqsAnswer(absl::string_view answer, absl::string_view sent) {
   const absl::string_view stored = TextOf(object, "MD5OfMessageBody");
   if (stored == HexDigest(EVP_md5(), sent)) return absl::OkStatus();
   return absl::UnavailableError(absl::StrCat("SQS did not store what was sent: the MD5 of its message is \"",
-                                             Shown(stored, ""), "\"; the event may have arrived, changed"));
+                                             Shown(stored, Secret()), "\"; the event may have arrived, changed"));
 }
 
-absl::Status SqsErrorOf(long status, absl::string_view answer, absl::string_view token) {
+absl::Status SqsErrorOf(long status, absl::string_view answer, const Secret& token) {
   simdjson::dom::parser parser;
   simdjson::dom::element object;
   absl::string_view type;

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "transports/api/message.h"
+#include "transports/api/secret.h"
 #include "transports/sqs/sqs_address.h"
 
 namespace eventvirtual {
@@ -26,7 +27,7 @@ absl::Status CheckSqsAnswer(absl::string_view answer, absl::string_view sent);
 
 // What any other answer says: the error of SQS with its text, as the status that it is for an event, and what to do.
 // `token`, if there is one, is not repeated: AWS tells whose signature is wrong what was signed.
-absl::Status SqsErrorOf(long status, absl::string_view answer, absl::string_view token);
+absl::Status SqsErrorOf(long status, absl::string_view answer, const Secret& token);
 
 }  // namespace eventvirtual
 

@@ -19,8 +19,8 @@ constexpr absl::string_view kService = "sqs";  // as it stands in signatures
 
 // Those of the environment, by the names that all of AWS's clients know.
 struct Credentials {
-  std::string key_id, secret;
-  std::string token;  // of temporary ones
+  Secret key_id, secret;
+  Secret token;  // of temporary ones
 };
 
 // UNAUTHENTICATED names the variables that are not set, or hold what no credential does; their values are not shown.
@@ -30,14 +30,15 @@ absl::StatusOr<Credentials> CredentialsOfEnvironment() {
   for (const auto& [name, value, needed] : {std::tuple("AWS_ACCESS_KEY_ID", &credentials.key_id, true),
                                             std::tuple("AWS_SECRET_ACCESS_KEY", &credentials.secret, true),
                                             std::tuple("AWS_SESSION_TOKEN", &credentials.token, false)}) {
-    const char* const text = std::getenv(name);
-    if (text != nullptr) *value = text;
-    if (value->empty() && needed) absl::StrAppend(&missing, missing.empty() ? "" : " and ", name);
-    const auto strange = std::find_if_not(value->begin(), value->end(), [](char c) { return absl::ascii_isgraph(c); });
-    if (strange != value->end()) {
+    const char* const set = std::getenv(name);
+    if (set != nullptr) *value = Secret(set);
+    const std::string& text = value->Reveal();
+    if (text.empty() && needed) absl::StrAppend(&missing, missing.empty() ? "" : " and ", name);
+    const auto strange = std::find_if_not(text.begin(), text.end(), [](char c) { return absl::ascii_isgraph(c); });
+    if (strange != text.end()) {
       return absl::UnauthenticatedError(
           absl::StrCat("the environment's ", name, " holds a blank or a control character at offset ",
-                       strange - value->begin(), "; is it a line end of the file that it was set from?"));
+                       strange - text.begin(), "; is it a line end of the file that it was set from?"));
     }
   }
   if (missing.empty()) return credentials;
@@ -49,7 +50,7 @@ absl::StatusOr<Credentials> CredentialsOfEnvironment() {
 HttpPeer SigningPeer(const SqsAddress& address, const absl::StatusOr<Credentials>& credentials) {
   HttpPeer peer = address.peer;
   peer.signs_for = absl::StrCat(address.region, ":", kService);
-  if (credentials.ok()) peer.login = {.user = credentials->key_id, .password = credentials->secret};
+  if (credentials.ok()) peer.login = {.user = credentials->key_id.Reveal(), .password = credentials->secret};
   return peer;
 }
 
@@ -83,7 +84,7 @@ class SqsLink final : public HttpLink {
   }
   void Headers(const Message&, AddHeader add) const override {
     add("X-Amz-Target", "AmazonSQS.SendMessage");
-    if (!token_.empty()) add("X-Amz-Security-Token", token_);
+    if (!token_.empty()) add("X-Amz-Security-Token", token_.Reveal());
   }
   absl::Status Check(const Message& message, absl::string_view body, bool whole) const override {
     return Named(whole ? CheckSqsAnswer(body, message.encoded(address_.encoding))
@@ -98,7 +99,7 @@ class SqsLink final : public HttpLink {
   }
 
   const SqsAddress address_;
-  std::string token_;
+  Secret token_;
 };
 
 class SqsTransport final : public Transport {
@@ -106,7 +107,7 @@ class SqsTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "sqs:https://sqs.REGION.amazonaws.com/ACCOUNT/QUEUE[?region=REGION&group=NAME&timeout=5s&window=1"
-           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&verify=0]";
+           "&encoding=jsonrpc&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Sends to a queue of Amazon SQS, with the credentials of the server's environment. Success: SQS has stored "

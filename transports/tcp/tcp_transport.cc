@@ -60,7 +60,8 @@ absl::StatusOr<Peer> ParsePeer(const Uri& uri) {
     return absl::InvalidArgumentError(
         "option \"encoding\": protobuf has no end that a stream of bytes could show; take one of JSON, or a datagram");
   }
-  if (peer.encoding != Encoding::kJsonRpc && (peer.reliable || !peer.method.empty() || !peer.event_param.empty())) {
+  const bool jsonrpc = peer.encoding == Encoding::kJsonRpc || peer.encoding == Encoding::kJsonRpcHops;
+  if (!jsonrpc && (peer.reliable || !peer.method.empty() || !peer.event_param.empty())) {
     return absl::InvalidArgumentError(
         "a method, \"reliable\" and \"event_param\" are JSON-RPC's; leave \"encoding\" out, or them");
   }
@@ -94,6 +95,7 @@ class TcpLink final : public Link {
 
   void Send(absl::Span<Parcel> parcels) override {
     const bool shared_text = !peer_.reliable && peer_.method.empty() && peer_.event_param.empty();
+    const bool hops = peer_.encoding == Encoding::kJsonRpcHops;
     ends_.clear();
     for (Parcel& parcel : parcels) {
       if (!closed_.ok()) break;
@@ -102,7 +104,7 @@ class TcpLink final : public Link {
         out_.append(text.data(), text.size());
       } else {
         const std::string id = peer_.reliable ? absl::StrCat(++last_id_) : "";
-        AppendJsonRpc(*parcel.message, {id, peer_.method, peer_.event_param}, &out_);
+        AppendJsonRpc(*parcel.message, {id, peer_.method, peer_.event_param, hops}, &out_);
       }
       if (peer_.reliable) {
         unanswered_.emplace(last_id_, std::move(parcel.done));

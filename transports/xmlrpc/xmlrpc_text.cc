@@ -28,7 +28,7 @@ size_t CharacterSize(absl::string_view text) {
     character = character << 6 | (byte(i) & 0x3f);
   }
   constexpr uint32_t kLeast[] = {0, 0, 0x80, 0x800, 0x10000};
-  const bool known = lead >= 0xc2 && character >= kLeast[size] && character <= 0x10ffff &&
+  const bool known = lead >= 0xc2 && lead <= 0xf4 && character >= kLeast[size] && character <= 0x10ffff &&
                      (character < 0xd800 || character > 0xdfff) && character != 0xfffe && character != 0xffff;
   return known ? size : 0;
 }

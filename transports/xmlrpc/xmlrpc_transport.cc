@@ -20,6 +20,7 @@ struct Procedure {
   HttpPeer peer;
   std::string method;
   bool use_struct = true;
+  std::vector<const Secret*> Secrets() const { return peer.Secrets(); }
 };
 
 bool IsMethod(absl::string_view text) {
@@ -93,7 +94,7 @@ class XmlrpcTransport final : public Transport {
   absl::Span<const absl::string_view> schemes() const override { return kSchemes; }
   absl::string_view syntax() const override {
     return "xmlrpc:host:port[/path]:method[?use_struct_param=0&timeout=5s&window=1&redirects=1&header.NAME=VALUE"
-           "&ca=/path&cert=/path&key=/path&verify=0]";
+           "&ca=/path&cert=/path&key=/path&server_name=NAME&verify=0]";
   }
   absl::string_view description() const override {
     return "Calls an XML-RPC method for each event, over TLS with xmlrpcs. Success: a response without a fault.";
@@ -107,7 +108,8 @@ class XmlrpcTransport final : public Transport {
                   .masked = TextOf(*procedure, /*masked=*/true),
                   .ack_level = AckLevel::kConfirmed,
                   .attempt_timeout = procedure->peer.timeout,
-                  .hosts = {procedure->peer.address}};
+                  .hosts = {procedure->peer.address},
+                  .secrets = NamesIn(procedure->Secrets())};
   }
 
   std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {

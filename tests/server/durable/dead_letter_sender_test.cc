@@ -213,6 +213,7 @@ TEST(DeadLetterMessage, KeepsWhatTheEventWasAndPositionsStayPositions) {
   fields.event_time = absl::FromUnixSeconds(1700000000);
   fields.params = params;
   fields.attributes = absl::MakeConstSpan(&attribute, 1);
+  fields.hops = 3;
   fields.jsonrpc = R"({"jsonrpc":"2.0","method":"E","params":[1,"two"]})";
   const MessageRef event = Message::Make(fields);
   SavedDeadLetter letter;
@@ -225,6 +226,7 @@ TEST(DeadLetterMessage, KeepsWhatTheEventWasAndPositionsStayPositions) {
   EXPECT_EQ(message->source(), "proxy");
   EXPECT_EQ(message->event_time(), fields.event_time);
   EXPECT_THAT(message->attributes(), ElementsAre(attribute));
+  EXPECT_EQ(message->hops(), 3) << "from the dead letters it can come back, too";
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 
 using ::testing::ElementsAre;
 
-MessageRef Rich(absl::string_view jsonrpc = "") {
+MessageRef Rich(absl::string_view jsonrpc = "", int hops = 0) {
   static constexpr char kBytes[] = "a\0b\xff\n";
   const Param params[] = {{"text", absl::string_view("ä \"quoted\"")},
                           {"", absl::string_view(kBytes, sizeof(kBytes) - 1)},
@@ -35,6 +35,7 @@ MessageRef Rich(absl::string_view jsonrpc = "") {
   fields.source = "sip:proxy";
   fields.attributes = attributes;
   fields.jsonrpc = jsonrpc;
+  fields.hops = hops;
   return Message::Make(fields);
 }
 
@@ -57,6 +58,15 @@ TEST(EventRecord, GivesBackAllThatAnEventIs) {
   EXPECT_THAT(after.attributes(), ElementsAre(std::pair("traceparent", "00-1"), std::pair("", "")));
   EXPECT_EQ(after.jsonrpc(), before->jsonrpc());
   EXPECT_TRUE(after.original_jsonrpc().empty());
+}
+
+TEST(EventRecord, KeepsWhatTheEventHasBehindIt) {
+  for (const int hops : {0, 1, 7, 255}) {
+    const absl::StatusOr<KeptEvent> kept = DecodeEvent(EncodeEvent(*Rich("", hops), absl::UnixEpoch()));
+    ASSERT_TRUE(kept.ok()) << kept.status();
+    EXPECT_EQ(kept->message->hops(), hops);
+    EXPECT_THAT(kept->message->attributes(), ElementsAre(std::pair("traceparent", "00-1"), std::pair("", "")));
+  }
 }
 
 TEST(EventRecord, WhatCameAsJsonRpcIsPassedOnAsItCame) {

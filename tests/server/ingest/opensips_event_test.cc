@@ -148,6 +148,20 @@ void ExpectRefused(const Refusal& expected) {
   EXPECT_EQ(event.id, expected.id) << shown;
 }
 
+TEST(OpensipsEvent, ItsHopsAreReadAndNotPassedOnAsTheyCame) {
+  EXPECT_EQ(Parse(R"({"jsonrpc":"2.0","method":"E","params":[1]})").message->hops(), 0);
+  for (const char* hops : {"3", "\"3\""}) {
+    const OpensipsEvent event =
+        Parse(absl::StrCat(R"({"jsonrpc":"2.0","method":"E","params":[1],"eventhops":)", hops, "}"));
+    ASSERT_TRUE(event.message) << event.error;
+    EXPECT_EQ(event.message->hops(), 3);
+    EXPECT_EQ(event.message->jsonrpc(), R"({"jsonrpc":"2.0","method":"E","params":[1]})");
+    EXPECT_EQ(event.message->encoded(Encoding::kJsonRpcHops),
+              R"({"jsonrpc":"2.0","method":"E","params":[1],"eventhops":4})");
+  }
+  EXPECT_EQ(Parse(Request(R"({"eventhops":200})")).message->hops(), 0) << "a parameter is none of ours";
+}
+
 TEST(OpensipsEvent, WhatIsNotAnEventIsRefusedWithTheReason) {
   const Refusal cases[] = {
       {R"({"jsonrpc":"2.0","id":1})", -32600, "\"method\"", "1"},
@@ -168,6 +182,13 @@ TEST(OpensipsEvent, WhatIsNotAnEventIsRefusedWithTheReason) {
       {R"({"jsonrpc":"2.0","id":1,"method":"E","params":5})", -32602, "params", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":"E","params":null})", -32602, "params", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":"E","params":true})", -32602, "params", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":-1})", -32600, "\"-1\" is not a number of hops", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":256})", -32600, "0 to 255", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":18446744073709551615})", -32600, "eventhops", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":1.5})", -32600, "eventhops", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":null})", -32600, "eventhops", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":[[1]]})", -32600, "eventhops", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E","eventhops":"x"})", -32600, "eventhops", "1"},
       {R"({"jsonrpc":"2.0"})", -32600, "\"method\"", ""},  // a notification, still without an answer
   };
   for (const Refusal& refusal : cases) ExpectRefused(refusal);
@@ -209,7 +230,10 @@ TEST(OpensipsEvent, WhatIsNoJsonIsAParseErrorThatKeepsALeadingId) {
       {head + std::string(10000, '[') + std::string(10000, ']') + "}", -32700, "deep", "915243442"},
       {R"({"id":12x,"method":)", -32700, "Parse error", "null"},
       {R"({"id":,"method":)", -32700, "Parse error", "null"},
-      {R"({"id":7)", -32700, "Parse error", "null"},  // perhaps only its beginning
+      {R"({"id":7)", -32700, "Parse error", "null"},              // perhaps only its beginning
+      {R"({"id":007,"method":)", -32700, "Parse error", "null"},  // the answer would be no JSON
+      {R"({"id":18446744073709551615,"method":)", -32700, "Parse error", "18446744073709551615"},
+      {R"({"id":18446744073709551616,"method":)", -32700, "Parse error", "null"},
       {absl::StrCat(R"({"id":)", std::string(21, '9'), R"(,"method":)"), -32700, "Parse error", "null"},
   };
   for (const Refusal& refusal : cases) ExpectRefused(refusal);

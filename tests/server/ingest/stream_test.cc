@@ -1,5 +1,6 @@
 // Requests and notifications that come over tcp, and peers that misbehave.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -154,6 +155,12 @@ TEST(StreamIngest, AnEventThatNobodyWantsOrKnowsOrTakesIsAnError) {
   ASSERT_TRUE(opensips.Send(Request(1, "E_NOBODY")));
   EXPECT_EQ(opensips.Answer(), R"({"jsonrpc":"2.0","error":{"code":480,)"
                                R"("message":"Temporarily Unavailable: nobody is subscribed to E_NOBODY"},"id":1})");
+
+  ASSERT_TRUE(opensips.Send(R"({"id":3,"jsonrpc":"2.0","method":"E_ROUND","eventhops":8})"));
+  EXPECT_THAT(FakeOpensips::Unpadded(opensips.Answer()),
+              testing::AllOf(testing::HasSubstr(R"({"code":-32000,"message":"event \"E_ROUND\" goes round in a loop)"),
+                             testing::HasSubstr("--max_hops is 8")));
+  EXPECT_EQ(world.ingest->counts(Ingest::kTcp).looped, 1u);
 
   RegistryLimits strict_limits;
   strict_limits.strict_events = true;

@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/journal/journal.h"
+#include "server/journal/journal_file.h"
 #include "tests/server/journal/disk.h"
 #include "tests/transports/io/temporary_folder.h"
 #include "transports/api/check.h"
@@ -289,6 +290,30 @@ TEST_F(FailingDiskTest, AFileThatCannotBeOpenedStopsNoLaterStart) {
 }
 TEST_F(FailingDiskTest, AFileThatCannotBeReadIsNotTakenForADamagedOne) { FailEach(Disk::Call::kRead, {EIO, EINTR, 0}); }
 TEST_F(FailingDiskTest, AFileThatCannotBeCutIsNoLoss) { FailEach(Disk::Call::kTruncate, {EIO, EINTR}); }
+
+// The folders of others cannot be synced by us, and some file systems have no sync for folders: neither is a fault.
+TEST_F(FailingDiskTest, AFolderThatHasNoSyncIsNone) {
+  for (const auto& [call, error] : {std::pair(Disk::Call::kSync, EINVAL), std::pair(Disk::Call::kOpen, EACCES)}) {
+    const std::string root = folder_ / ErrnoText(error);
+    fs::create_directories(root);
+    Disk disk(root, 1);
+    disk.Plant({call, 1, error});  // the first of each is that of the folder
+    EXPECT_TRUE(Journal::Open(root, Journal::Sync::kFull).ok()) << ErrnoText(error);
+    EXPECT_TRUE(disk.struck());
+  }
+}
+
+TEST_F(FailingDiskTest, HowMuchIsUsedIsNotKnownWhileItCannotBeRead) {
+  fs::create_directories(folder_ / "disk");
+  Disk disk(folder_ / "disk", 1);
+  const std::unique_ptr<JournalFile> file = *JournalFile::Open(folder_ / "disk", JournalFile::Sync::kFull);
+  EXPECT_GT(file->UsedBytes(), 0u);
+  ASSERT_TRUE(file->database().Run("PRAGMA shrink_memory").ok());  // the first page is not at hand any more
+  disk.Plant({Disk::Call::kRead, 1, EIO, /*stays=*/true});
+  EXPECT_EQ(file->UsedBytes(), 0u);
+  disk.Heal();
+  EXPECT_GT(file->UsedBytes(), 0u);
+}
 
 // The folders above it are made, too.
 TEST_F(FailingDiskTest, WhatAFirstStartAcknowledgesSurvivesTheLossOfPowerThatFollows) {

@@ -28,6 +28,7 @@ namespace eventvirtual {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -212,6 +213,70 @@ TEST_F(JournalTest, OfANewerVersionIsLeftAlone) {
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Text(status), HasSubstr("a newer version wrote it (7; this one knows 3)"));
   EXPECT_FALSE(MovedAside());
+}
+
+// A bit of its version is not as it was written.
+TEST_F(JournalTest, OfNoVersionThatCanBeIsLeftAlone) {
+  Open()->Close(kPatience);
+  ASSERT_TRUE((*Database::Open(file()))->Run("PRAGMA user_version = -3").ok());
+  EXPECT_THAT(Text(Journal::Open(folder_ / "data", Journal::Sync::kFull).status()),
+              HasSubstr("(-3; this one knows 3)"));
+  EXPECT_FALSE(MovedAside());
+}
+
+TEST_F(JournalTest, ADatabaseWithoutOurTablesIsMovedAside) {
+  Open()->Close(kPatience);
+  ASSERT_TRUE((*Database::Open(file()))->Run("DROP TABLE subscriptions").ok());
+  EXPECT_TRUE(Ids().empty());
+  EXPECT_TRUE(MovedAside());
+}
+
+TEST_F(JournalTest, OfManyDamagedFilesTheLastIsGivenUp) {
+  fs::create_directories(folder_ / "data");
+  for (int i = 1; i <= 11; ++i) {
+    std::ofstream(file(), std::ios::trunc) << "no database, the " << i << ". of them" << std::string(9000, 'x');
+    EXPECT_TRUE(Ids().empty());
+  }
+  std::ifstream last(file().string() + ".damaged-9");
+  EXPECT_THAT(std::string(std::istreambuf_iterator<char>(last), {}), HasSubstr("the 11. of them"));
+  EXPECT_FALSE(fs::exists(file().string() + ".damaged-10"));
+}
+
+// Nothing is lost that somebody may still want, and the start says why.
+TEST_F(JournalTest, ADamagedFileThatCannotBeMovedStaysWhereItIs) {
+  fs::create_directories(folder_ / "data");
+  for (int i = 1; i <= 9; ++i) fs::create_directories(file().string() + absl::StrCat(".damaged-", i, "/folder"));
+  std::ofstream(file()) << "no database" << std::string(9000, 'x');
+  const absl::Status status = Journal::Open(folder_ / "data", Journal::Sync::kFull).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(Text(status), HasSubstr("journal.db: cannot be moved to " + file().string() + ".damaged-9: "));
+  std::ifstream stays(file());
+  EXPECT_THAT(std::string(std::istreambuf_iterator<char>(stays), {}), HasSubstr("no database"));
+}
+
+// Commits behind the damage are lost either way; what is before it is there, and who may still want the rest is told
+// that it was not copied.
+TEST_F(JournalTest, ALogThatIsDamagedAndCannotBeCopiedStopsNoStart) {
+  std::string log;
+  {
+    const std::unique_ptr<Journal> journal = Open();
+    for (int i = 0; i < 5; ++i) {
+      journal->Save(Saved(absl::StrCat("id-", i)));
+      ASSERT_TRUE(Committed(*journal).ok());
+    }
+    std::ifstream stream(file().string() + "-wal", std::ios::binary);
+    log = std::string(std::istreambuf_iterator<char>(stream), {});
+    fs::copy_file(file(), folder_ / "killed.db");
+    journal->Close(kPatience);
+  }
+  fs::rename(folder_ / "killed.db", file());
+  log[log.size() / 2] ^= 1;
+  std::ofstream(file().string() + "-wal", std::ios::binary) << log;
+  for (int i = 1; i <= 9; ++i) fs::create_directories(file().string() + absl::StrCat(".damaged-", i, "-wal/folder"));
+  testing::internal::CaptureStderr();
+  EXPECT_LT(Ids().size(), 5u);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("log is damaged"), HasSubstr("commits="), HasSubstr("copied_to=\"Invalid argument\"")));
 }
 
 TEST_F(JournalTest, APlaceThatCannotBeWrittenIsNamed) {

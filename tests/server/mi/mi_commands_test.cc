@@ -16,6 +16,7 @@
 namespace eventvirtual {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -377,6 +378,27 @@ TEST(MiRaise, OfAFullQueueOrAnEventThatIsFilteredOut) {
   EXPECT_EQ(mi.Handle(R"({"jsonrpc":"2.0","id":1,"method":"raise_event","params":["E2",{"n":1}]})", kRoomy).text,
             R"({"jsonrpc":"2.0","result":"OK","id":1})")
       << "who filters it out has been asked";
+}
+
+TEST(MiHops, ARaiseSaysHowOftenTheEventHasBeenDelivered) {
+  World world;
+  MiCommands mi(world.registry, world.dispatcher, {});
+  world.Subscribe("E", "fake:a");
+  const auto raise = [&mi](absl::string_view hops) {
+    return mi
+        .Handle(
+            absl::StrCat(R"({"jsonrpc":"2.0","id":1,"method":"raise_event","params":["E"],"eventhops":)", hops, "}"),
+            kRoomy)
+        .text;
+  };
+  EXPECT_EQ(raise("7"), R"({"jsonrpc":"2.0","result":"OK","id":1})");
+  EXPECT_THAT(raise("8"), AllOf(HasSubstr(R"("code":-32000,"message":"Server error")"),
+                                HasSubstr("goes round in a loop: see --max_hops")));
+  EXPECT_THAT(raise("-8"), AllOf(HasSubstr(R"("code":-32600,"message":"Invalid Request")"),
+                                 HasSubstr(R"(\"-8\" is not a number of hops)")));
+  world.loop.RunUntilIdle();
+  world.End("a");
+  EXPECT_FALSE(world.fake->at("a").has_parcel());
 }
 
 TEST(MiStrict, NamesThatAreNotGivenAreUnknown) {

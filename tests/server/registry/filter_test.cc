@@ -44,6 +44,9 @@ TEST(ShellPattern, DescribesAllOfAText) {
       {"\\*\\?\\[\\\\", {"*?[\\"}, {"x?[\\"}},
       {"1\\*2*", {"1*2", "1*23"}, {"112"}},
       {"+49*", {"+49", "+4930"}, {"49", "+48"}},
+      {"[a-\\z]", {"m", "z"}, {"-", "\\"}},
+      {"?\\*", {"a*"}, {"ab"}},
+      {"?x", {"\xc3x"}, {"\xc3"}},  // the beginning of a character that has no end
   };
   for (const auto& test : kCases) {
     for (const char* text : test.yes) EXPECT_TRUE(Matches(test.pattern, text)) << test.pattern << " and " << text;
@@ -118,6 +121,10 @@ TEST(Filter, LooksAtParametersByName) {
       {"aor=*@example.org && count>42", false},
       {"count>42 && aor=*@example.org", false},
       {"aor=*&&*", false},  // not joined: no blanks
+      {"count>-5", true},
+      {"count<1e+2", true},
+      {"count<1E1", false},
+      {"2nd=*", false},  // a name, no position
   };
   for (const auto& test : kCases) {
     const absl::StatusOr<Filter> filter = Filter::Parse(test.filter);
@@ -135,6 +142,8 @@ TEST(Filter, HasOneWayToBeWritten) {
   EXPECT_EQ(Filter::Parse("a=b\\ ")->text(), "a=b\\ ");
   EXPECT_EQ(Filter::Parse("a=x \\&& y")->text(), "a=x \\&& y");
   EXPECT_EQ(Filter::Parse("a=")->text(), "a=");
+  EXPECT_EQ(Filter::Parse("a\\  =b")->text(), "a\\ =b");
+  EXPECT_EQ(Filter::Parse("a=x\\\\  && b=1")->text(), "a=x\\\\ && b=1");
 }
 
 TEST(Filter, ARefusalNamesThePositionAndWhatIsTaken) {
@@ -153,15 +162,25 @@ TEST(Filter, ARefusalNamesThePositionAndWhatIsTaken) {
       {"aor!", "position 4: no operator"},
       {"aor!x", "position 4: '!' without '='"},
       {"=x", "position 1: no parameter name"},
+      {"\\ ", "position 3: no operator"},
+      {"aor\\", "position 4: '\\' with nothing behind it"},
       {"a=1 && =x", "position 8: no parameter name"},
       {"count>many", "position 7: no number behind >"},
       {"a=1 && count <= ", "position 16: no number behind <="},
       {"count<inf", "position 7: no number"},
       {"count<0x10", "position 7: no number"},
+      {"count<1e", "position 7: no number"},
+      {"count<1e999", "position 7: no number"},
+      {"count<" + std::string(65, '1'), "position 7: no number"},
       {"a=[x", "position 3: '[' without its ']'"},
+      {"a=[", "position 3: '[' without its ']'"},
+      {"a=[!", "position 3: '[' without its ']'"},
+      {"a=[\\", "position 3: '[' without its ']'"},
+      {"a=[a-\\", "position 3: '[' without its ']'"},
       {"a=1 && b=x[!]", "position 13: an empty set"},
       {"a=[z-a]", "position 4: a range that runs backwards"},
       {"a=[\xc3\xa4]", "position 4: a set takes ASCII"},
+      {"a=[a-\xc3\xa4]", "position 4: a set takes ASCII"},
       {"a=x\\", "position 4: '\\' with nothing behind it"},
       {"a=" + std::string(256, 'x'), "position 258: the pattern has 256 bytes"},
       {"a=" + std::string(1024, 'x'), "the filter has 1026 bytes"},
@@ -175,8 +194,11 @@ TEST(Filter, ARefusalNamesThePositionAndWhatIsTaken) {
 }
 
 TEST(Filter, NamesTheConditionThatDoesNotHoldAndWhatIsThereInstead) {
-  const Param params[] = {
-      {"aor", absl::string_view("alice@example.org")}, {"attempts", int64_t{1}}, {"", true}, {"x", Json{"[1,2]"}}};
+  const Param params[] = {{"aor", absl::string_view("alice@example.org")},
+                          {"attempts", int64_t{1}},
+                          {"", true},
+                          {"x", Json{"[1,2]"}},
+                          {"aor", absl::string_view("bob")}};
   EventFields fields;
   fields.name = "E";
   fields.params = params;
@@ -187,6 +209,7 @@ TEST(Filter, NamesTheConditionThatDoesNotHoldAndWhatIsThereInstead) {
   EXPECT_EQ(refusal("aor=*@example.org  && attempts >3 && x=1"),
             "condition 2 of 3, \"attempts>3\", does not hold: attempts is 1");
   EXPECT_EQ(refusal("aor!=alice*"), R"(condition 1 of 1, "aor!=alice*", does not hold: aor is "alice@example.org")");
+  EXPECT_EQ(refusal("aor!=b*"), R"(condition 1 of 1, "aor!=b*", does not hold: aor is "bob")") << "not the first";
   EXPECT_EQ(refusal("2=false"), R"(condition 1 of 1, "2=false", does not hold: parameter 2 is true)");
   EXPECT_EQ(refusal("x=1"), R"(condition 1 of 1, "x=1", does not hold: x is [1,2])");
   EXPECT_EQ(refusal("source_ip=10.*"), R"(condition 1 of 1, "source_ip=10.*", does not hold: there is no source_ip)");

@@ -32,11 +32,24 @@ TEST(Encoding, JsonIsAPlainObject) {
                  {{"callid", "a\"b"}, {"code", int64_t{200}}}, {{"site", "x"}})
                 ->encoded(Encoding::kJson),
             R"({"event":"E_ACC","event_id":"7","event_time":"2026-09-21T14:13:20.25Z","source":"sbc",)"
-            R"("attributes":{"site":"x"},"params":{"callid":"a\"b","code":200}})");
+            R"("attributes":{"eventhops":"1","site":"x"},"params":{"callid":"a\"b","code":200}})");
   EXPECT_EQ(Make({.name = "E", .event_id = "8"}, {})->encoded(Encoding::kJson),
-            R"({"event":"E","event_id":"8","event_time":"1970-01-01T00:00:00Z"})");
+            R"({"event":"E","event_id":"8","event_time":"1970-01-01T00:00:00Z","attributes":{"eventhops":"1"}})");
   EXPECT_EQ(Make({.name = "E", .event_id = "9"}, {{"", int64_t{1}}, {"", "x"}})->encoded(Encoding::kJson),
-            R"({"event":"E","event_id":"9","event_time":"1970-01-01T00:00:00Z","params":[1,"x"]})");
+            R"({"event":"E","event_id":"9","event_time":"1970-01-01T00:00:00Z","attributes":{"eventhops":"1"},)"
+            R"("params":[1,"x"]})");
+}
+
+TEST(Encoding, EachButOpensipsOwnAndABareBodySaysHowManyHaveDeliveredTheEventThen) {
+  const MessageRef message = Make({.name = "E", .event_id = "7", .hops = 7}, {{"a", "b"}});
+  EXPECT_THAT(std::string(message->encoded(Encoding::kJson)), HasSubstr(R"("attributes":{"eventhops":"8"})"));
+  EXPECT_THAT(std::string(message->encoded(Encoding::kCloudEvents)), HasSubstr(R"("eventhops":"8")"));
+  EXPECT_THAT(std::string(message->encoded(Encoding::kProtobuf)), HasSubstr("\n\teventhops\x12\x01"
+                                                                            "8"));
+  EXPECT_EQ(message->encoded(Encoding::kJsonRpcHops),
+            R"({"jsonrpc":"2.0","method":"E","params":{"a":"b"},"eventhops":8})");
+  EXPECT_EQ(message->encoded(Encoding::kJsonRpc), R"({"jsonrpc":"2.0","method":"E","params":{"a":"b"}})");
+  EXPECT_EQ(message->encoded(Encoding::kCloudEventsBinary), R"({"a":"b"})");
 }
 
 TEST(Encoding, StructuredCloudEventsKeepTheRules) {
@@ -46,8 +59,8 @@ TEST(Encoding, StructuredCloudEventsKeepTheRules) {
   std::string data;
   EXPECT_EQ(BrokenJsonCloudEventRule(std::string(message->encoded(Encoding::kCloudEvents)), &attributes, &data), "");
   EXPECT_THAT(attributes,
-              ElementsAre(Pair("datacontenttype", "application/json"), Pair("id", "7"), Pair("source", "/sbc/1"),
-                          Pair("specversion", "1.0"), Pair("time", "2026-09-21T14:13:20.25Z"),
+              ElementsAre(Pair("datacontenttype", "application/json"), Pair("eventhops", "1"), Pair("id", "7"),
+                          Pair("source", "/sbc/1"), Pair("specversion", "1.0"), Pair("time", "2026-09-21T14:13:20.25Z"),
                           Pair("traceparent", "00-ab-cd-01"), Pair("type", "E_ACC")));
   EXPECT_EQ(data, R"({"callid":"x","1":true})");
   EXPECT_EQ(message->encoded(Encoding::kCloudEventsBinary), data);
@@ -66,7 +79,7 @@ TEST(Encoding, CloudEventsKeepTheRulesForEveryText) {
       std::string data;
       EXPECT_EQ(BrokenJsonCloudEventRule(std::string(message->encoded(Encoding::kCloudEvents)), &attributes, &data), "")
           << message->encoded(Encoding::kCloudEvents);
-      EXPECT_EQ(attributes.size(), 7u);
+      EXPECT_EQ(attributes.size(), 8u);
       EXPECT_EQ(attributes["x"], "1");
       EXPECT_EQ(attributes["y"], "%02");
       EXPECT_EQ(data, "");
@@ -98,21 +111,24 @@ TEST(Encoding, HeaderValuesAreEscapedAsTheBindingsSay) {
 TEST(Encoding, IsMadeOnceForAll) {
   const MessageRef message = Make({.name = "E"}, {{"a", "b"}});
   for (const Encoding encoding : {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents,
-                                  Encoding::kCloudEventsBinary, Encoding::kProtobuf}) {
+                                  Encoding::kCloudEventsBinary, Encoding::kProtobuf, Encoding::kJsonRpcHops}) {
     EXPECT_EQ(message->encoded(encoding).data(), message->encoded(encoding).data());
   }
 }
 
 TEST(Encoding, TheOptionIsReadAndWrittenBack) {
   for (const bool has_headers : {false, true}) {
-    for (const char* word : {"jsonrpc", "json", "cloudevents", "protobuf", "cloudevents-binary", "xml", ""}) {
+    for (const char* word :
+         {"jsonrpc", "jsonrpc-hops", "json", "cloudevents", "protobuf", "cloudevents-binary", "xml", ""}) {
       const absl::StatusOr<Uri> uri = ParseUri(absl::StrCat("x:y?encoding=", word));
       QueryReader query(*uri);
       const Encoding encoding = TakeEncoding(query, has_headers);
       const absl::Status status = query.Done();
       const bool known = *word != '\0' && std::string(word) != "xml";
       if (!known || (std::string(word) == "cloudevents-binary" && !has_headers)) {
-        EXPECT_THAT(std::string(status.message()), HasSubstr("none of: jsonrpc, json, cloudevents, protobuf")) << word;
+        EXPECT_THAT(std::string(status.message()),
+                    HasSubstr("none of: jsonrpc, jsonrpc-hops, json, cloudevents, protobuf"))
+            << word;
         continue;
       }
       EXPECT_TRUE(status.ok()) << status;

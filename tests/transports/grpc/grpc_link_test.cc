@@ -81,6 +81,7 @@ TEST_F(GrpcLinkTest, ACallIsGrpcsByteForByte) {
                                {"content-type", "application/grpc"},
                                {"user-agent", "eventvirtual"},
                                {"authorization", "Bearer abc.def"},
+                               {"eventhops", "1"},
                                {"traceparent", "00-1"},
                            }));
   const absl::string_view event = message->encoded(Encoding::kProtobuf);

@@ -50,6 +50,7 @@ TEST_F(GrpcTest, AReceiverSeesTheEventTheTokenTheTraceAndTheDeadline) {
   fields.event_time = absl::FromUnixMillis(1790000000123);
   fields.source = "sbc-1";
   fields.attributes = attributes;
+  fields.hops = 2;
   LinkUnderTest link(*transport_, Url(receiver, "?token=s3cr3t&timeout=1m"));
   ASSERT_EQ(link.WaitReady(), 1);
   const absl::Status outcome = link.SendAndWait(Message::Make(fields));
@@ -68,6 +69,8 @@ TEST_F(GrpcTest, AReceiverSeesTheEventTheTokenTheTraceAndTheDeadline) {
   EXPECT_EQ(event.params(1).int_value(), 7);
   EXPECT_TRUE(event.params(2).null_value());
   EXPECT_EQ(event.attributes().at("site"), "Berlin");
+  EXPECT_EQ(event.attributes().at("eventhops"), "3");
+  EXPECT_THAT(received->metadata, Contains(Pair("eventhops", "3")));
   EXPECT_THAT(received->metadata, Contains(Pair("authorization", "Bearer s3cr3t")));
   EXPECT_THAT(received->metadata, Contains(Pair("traceparent", "00-ab-cd-01")));
   EXPECT_THAT(received->metadata, Not(Contains(Key("site"))));
@@ -213,6 +216,8 @@ TEST_F(GrpcsTest, WhoIsNotTrustedIsNamed) {
            Row{at("127.0.0.1", authority + certificate),
                "certificate of 127.0.0.1 is not trusted: IP address mismatch"},
            Row{at("localhost", absl::StrCat("timeout=2s", certificate)), "certificate of localhost is not trusted"},
+           Row{at("localhost", absl::StrCat("server_name=other.example&", authority, certificate)),
+               "certificate of other.example is not trusted"},
            Row{at("localhost", absl::StrCat("ca=", stranger / "ca.pem", certificate)), "is not trusted"},
            // gRPC's server closes without a word, and so does not say why.
            Row{at("localhost", authority), "perhaps it does not take our certificate", Code::kUnavailable},
@@ -230,6 +235,14 @@ TEST_F(GrpcsTest, WhoIsNotTrustedIsNamed) {
     EXPECT_EQ(why.code(), row.code) << row.uri << ": " << why;
     EXPECT_THAT(Text(why), AllOf(HasSubstr(row.words), HasSubstr("token=***"), Not(HasSubstr("s3cr3t")))) << row.uri;
   }
+}
+
+TEST_F(GrpcsTest, ACertificateMayBearTheNameThatIsSaidBesideTheAddress) {
+  GrpcReceiver receiver({.credentials = ServerTls(*folder_)});
+  const absl::Status outcome = OutcomeOf(
+      *transport_, absl::StrCat("grpcs://127.0.0.1:", receiver.port(), "?server_name=localhost&ca=", File("ca.pem"),
+                                "&cert=", File("client.pem"), "&key=", File("client.key")));
+  EXPECT_TRUE(outcome.ok()) << outcome;
 }
 
 TEST_F(GrpcsTest, WithoutVerificationAnyServerIsTaken) {

@@ -92,6 +92,8 @@ TEST_F(NginxTest, TlsIsVerifiedUnlessToldOtherwise) {
            Row{nginx.Url("localhost", "/"), Code::kUnauthenticated, "ca=/path names the authorities to trust"},
            Row{nginx.Url("127.0.0.1", "/?ca=" + ca), Code::kUnauthenticated, "127.0.0.1"},  // another name
            Row{nginx.Url("127.0.0.1", "/?verify=0"), Code::kOk, ""},
+           Row{nginx.Url("127.0.0.1", "/?server_name=localhost&ca=" + ca), Code::kOk, ""},
+           Row{nginx.Url("localhost", "/?server_name=other.example&ca=" + ca), Code::kUnauthenticated, "other.example"},
            Row{nginx.Url("localhost", "/?ca=" + nginx.File("server.key")), Code::kUnauthenticated, "ca, cert or key"},
        }) {
     LinkUnderTest link(*transport_, row.url);
@@ -104,7 +106,7 @@ TEST_F(NginxTest, TlsIsVerifiedUnlessToldOtherwise) {
     }
     EXPECT_EQ(application_.Receive(absl::ZeroDuration()).has_value(), outcome.ok());
   }
-  for (const std::string& line : nginx.Log(2)) EXPECT_THAT(line, testing::StartsWith("HTTP/2.0"));
+  for (const std::string& line : nginx.Log(3)) EXPECT_THAT(line, testing::StartsWith("HTTP/2.0"));
   LinkUnderTest link(*transport_, nginx.Url("localhost", "/?ca=/nonexistent/ca.pem"));
   EXPECT_EQ(link.WaitReady(), 0);
   EXPECT_THAT(Text(link.WaitClosed()), HasSubstr("ca=/nonexistent/ca.pem: No such file or directory"));

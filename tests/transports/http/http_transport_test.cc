@@ -81,6 +81,8 @@ TEST(HttpAddress, HasOneCanonicalFormAndHidesSecrets) {
                "https://h/?window=8&redirects=1&ca=/a&cert=/c&key=/k",
                "https://h/?window=8&redirects=1&ca=/a&cert=/c&key=/k"},
            Row{"https://h/?verify=0", "https://h/?verify=0", "https://h/?verify=0"},
+           Row{"https://10.0.0.5/?server_name=Billing.Example", "https://10.0.0.5/?server_name=billing.example",
+               "https://10.0.0.5/?server_name=billing.example"},
        }) {
     const absl::StatusOr<Target> target = Canonicalize(row.text);
     ASSERT_TRUE(target.ok()) << row.text << ": " << target.status();
@@ -115,6 +117,9 @@ TEST(HttpAddress, WhatIsWrongIsNamedWithTheWayOut) {
            Row{"https://h/?ca=x", "absolute path"},
            Row{"https://h/?cert=/x", "go together"},
            Row{"https://h/?ca=/x&verify=0", "no effect"},
+           Row{"https://h/?server_name=a%2fb", "\"server_name\": \"a/b\" is not the name of a host"},
+           Row{"https://h/?server_name=a:443", "\"server_name\": \"a:443\" is not the name of a host"},
+           Row{"http://h/?server_name=a", "server_name"},
            Row{"http://h/?header.host=x", "allowed are header.authorization"},
            Row{"http://h/?header.x-a=1%0d%0ahost:s3cret", "printable"},
            Row{"http://h/?header.x-a=1&header.x-a=2", "given twice"},
@@ -136,10 +141,11 @@ TEST_F(HttpTest, ARequestIsAPostOfTheJsonRpcTextWithTheEventsId) {
   ASSERT_TRUE(link.SendAndWait(message).ok());
   const std::optional<HttpRequest> request = server.Receive(kPatience);
   ASSERT_TRUE(request.has_value());
-  EXPECT_EQ(request->head, absl::StrCat("POST /a/../b%20c HTTP/1.1\r\nHost: 127.0.0.1:", server.port(),
-                                        "\r\nUser-Agent: eventvirtual\r\nContent-Type: application/json"
-                                        "\r\nIdempotency-Key: ",
-                                        message->event_id(), "\r\nContent-Length: ", message->jsonrpc().size()));
+  EXPECT_EQ(request->head,
+            absl::StrCat("POST /a/../b%20c HTTP/1.1\r\nHost: 127.0.0.1:", server.port(),
+                         "\r\nUser-Agent: eventvirtual\r\nContent-Type: application/json"
+                         "\r\nIdempotency-Key: ",
+                         message->event_id(), "\r\neventhops: 1\r\nContent-Length: ", message->jsonrpc().size()));
   EXPECT_EQ(request->body, R"({"jsonrpc":"2.0","method":"E_TEST","params":["x"]})");
 }
 
@@ -162,10 +168,11 @@ TEST_F(HttpTest, EachEncodingHasItsMediaTypeAndTheBinaryModeItsHeaders) {
   HttpServer server(Answer("200 OK"));
   const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-1"},
                                                                         {"tracestate", "a\r\nX-Evil: 1"}};
-  EventFields fields{.name = "E_ACC", .event_id = "id 7", .source = "/sbc"};
+  EventFields fields{.name = "E_ACC", .event_id = "id 7", .source = "/sbc", .hops = 2};
   fields.attributes = attributes;
   const MessageRef message = Message::Make(fields);
-  for (const auto& [word, encoding] : {std::pair{"json", Encoding::kJson},
+  for (const auto& [word, encoding] : {std::pair{"jsonrpc", Encoding::kJsonRpc},
+                                       {"json", Encoding::kJson},
                                        {"cloudevents", Encoding::kCloudEvents},
                                        {"cloudevents-binary", Encoding::kCloudEventsBinary},
                                        {"protobuf", Encoding::kProtobuf}}) {
@@ -177,6 +184,7 @@ TEST_F(HttpTest, EachEncodingHasItsMediaTypeAndTheBinaryModeItsHeaders) {
     EXPECT_EQ(request->body, message->encoded(encoding)) << word;
     EXPECT_EQ(request->Header("content-type"), std::string(ContentType(encoding)));
     EXPECT_EQ(request->Header("traceparent"), "00-1");
+    EXPECT_EQ(request->Header("eventhops"), "3") << word;
     EXPECT_EQ(request->Header("tracestate"), std::nullopt) << "no header's value";
     EXPECT_EQ(request->Header("x-evil"), std::nullopt);
     const bool binary = encoding == Encoding::kCloudEventsBinary;
@@ -186,6 +194,7 @@ TEST_F(HttpTest, EachEncodingHasItsMediaTypeAndTheBinaryModeItsHeaders) {
     EXPECT_EQ(request->Header("ce-type"), "E_ACC");
     EXPECT_EQ(request->Header("ce-source"), "/sbc");
     EXPECT_EQ(request->Header("ce-traceparent"), "00-1");
+    EXPECT_EQ(request->Header("ce-eventhops"), "3");
   }
 }
 

@@ -124,6 +124,7 @@ TEST(DestinationPolicyTest, AFileLiesInTheOutermostDirectoryThatIsAllowed) {
     EXPECT_EQ(place(path), "-") << path;
   }
   EXPECT_EQ(Of("directory /").PlaceOf("/etc/passwd")->file, "etc/passwd");
+  EXPECT_EQ(Of("directory /var\ndirectory /var/log").PlaceOf("/var/log/a")->file, "log/a");
 }
 
 TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
@@ -136,6 +137,7 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
       {"network 10.0.0.0/33", "from 0 to 32"},
       {"network fd00::/129", "from 0 to 128"},
       {"network fd00::/", "from 0 to 128"},
+      {"network fd00::/\r8", "from 0 to 128"},
       {"network 10.0.0", "is not a network"},
       {"network 0x7f000001", "is not a network"},
       {"network ::ffff:10.0.0.0/104", "is not a network"},
@@ -145,10 +147,17 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
       {"network private 9-8", "is not a port"},
       {"network private 9-", "is not a port"},
       {"network private amqp", "is not a port"},
+      {"network private \r80", "is not a port"},
       {"directory var/log", "absolute path"},
       {"directory /var/../etc", "absolute path"},
       {"scheme KAFKA", "is not a scheme"},
       {"scheme kafka:", "is not a scheme"},
+      {"secret", "secret rabbit amqps broker:5671"},
+      {"secret ../shadow amqps h:1", "is not the name of a secret"},
+      {"secret rabbit", "lacks where it may go"},
+      {"secret rabbit amqps", "lacks where it may go"},
+      {"secret rabbit amqps h", "no port"},
+      {"secret rabbit amqps h:1 h:x", "is not a number from 1 to 65535"},
   };
   for (const auto& [text, fault] : kFaults) {
     const absl::Status status = DestinationPolicy::Parse(text).status();
@@ -158,6 +167,8 @@ TEST(DestinationPolicyTest, AFaultNamesItsLineAndWhatWouldBeAccepted) {
     }
     EXPECT_THAT(std::string(status.message()), HasSubstr("line ")) << text;
   }
+  EXPECT_TRUE(absl::IsInvalidArgument(DestinationPolicy::Parse(std::string("directory /a\0b", 14)).status()));
+  EXPECT_TRUE(Of("scheme coap+tcp x-own2").CheckScheme("coap+tcp").ok());
   EXPECT_THAT(std::string(DestinationPolicy::Parse(std::string(10001, '\n')).status().message()),
               HasSubstr("more than 10000 lines"));
 }

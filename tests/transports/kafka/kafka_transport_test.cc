@@ -97,6 +97,7 @@ TEST_F(KafkaTest, AConsumerSeesBodyKeyAndEventId) {
     const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-ab-cd-01"},
                                                                           {"tracestate", "a=1"}};
     fields.attributes = attributes;
+    fields.hops = 2;
     const MessageRef message = Message::Make(fields);
     ASSERT_TRUE(link->SendAndWait(message).ok());
     const std::optional<KafkaTopic::Event> event = topic.Next();
@@ -106,6 +107,7 @@ TEST_F(KafkaTest, AConsumerSeesBodyKeyAndEventId) {
     EXPECT_THAT(event->headers, Contains(Pair("event-id", "id-17")));
     EXPECT_THAT(event->headers, Contains(Pair("traceparent", "00-ab-cd-01")));
     EXPECT_THAT(event->headers, Contains(Pair("tracestate", "a=1")));
+    EXPECT_THAT(event->headers, Contains(Pair("eventhops", "3")));
   }
   ASSERT_TRUE(link->SendAndWait(MakeMessage("E_WITHOUT", "k")).ok());
   EXPECT_EQ(topic.Next()->key, std::nullopt);

@@ -38,13 +38,14 @@ TEST_F(MqttTest, AReaderSeesTopicBodyEventIdAndContentTypeWithEachQos) {
   for (int qos = 0; qos <= 2; ++qos) {
     LinkUnderTest link(*transport_, broker.Uri(absl::StrCat("sip/calls?qos=", qos)));
     ASSERT_GT(link.WaitReady(), 0);
-    EventFields fields{.name = "E_ACC"};
+    EventFields fields{.name = "E_ACC", .hops = 2};
     fields.attributes = absl::MakeConstSpan(&kTrace, 1);
     const MessageRef message = Message::Make(fields);
     ASSERT_TRUE(link.SendAndWait(message).ok());
     const std::optional<MqttReader::Event> event = reader.Next(kSoon);
     ASSERT_TRUE(event.has_value());
     EXPECT_EQ(event->properties.at("traceparent"), kTrace.second);
+    EXPECT_EQ(event->properties.at("eventhops"), "3");
     EXPECT_EQ(event->topic, "sip/calls");
     EXPECT_EQ(event->body, message->jsonrpc());
     EXPECT_EQ(event->content_type, "application/json");
@@ -57,13 +58,14 @@ TEST_F(MqttTest, CloudEventsInTheBinaryModeAreUserProperties) {
   MqttReader reader(broker);
   LinkUnderTest link(*transport_, broker.Uri("t?encoding=cloudevents-binary"));
   ASSERT_GT(link.WaitReady(), 0);
-  EventFields fields{.name = "E_ACC", .event_id = "7", .source = "/sbc"};
+  EventFields fields{.name = "E_ACC", .event_id = "7", .source = "/sbc", .hops = 3};
   fields.attributes = absl::MakeConstSpan(&kTrace, 1);
   ASSERT_TRUE(link.SendAndWait(Message::Make(fields)).ok());
   const std::optional<MqttReader::Event> event = reader.Next(kSoon);
   ASSERT_TRUE(event.has_value());
   EXPECT_EQ(event->body, "{}");
   EXPECT_EQ(event->properties.at("traceparent"), kTrace.second);
+  EXPECT_EQ(event->properties.at("eventhops"), "4");
   EXPECT_EQ(event->properties.at("specversion"), "1.0");
   EXPECT_EQ(event->properties.at("id"), "7");
   EXPECT_EQ(event->properties.at("source"), "/sbc");
@@ -145,6 +147,9 @@ TEST_F(MqttTest, OverTlsTheBrokerMustBeWhoItIsSaidToBe) {
   const absl::Status authority = Refusal(absl::StrCat("mqtts://localhost", port, "qos=1"));
   EXPECT_EQ(authority.code(), absl::StatusCode::kUnauthenticated) << authority;
   EXPECT_TRUE(Outcome(absl::StrCat("mqtts://127.0.0.1", port, "verify=0")).ok());
+  EXPECT_TRUE(Outcome(absl::StrCat("mqtts://127.0.0.1", port, "server_name=localhost&", ca)).ok());
+  const absl::Status other = Refusal(absl::StrCat("mqtts://localhost", port, "server_name=other.example&", ca));
+  EXPECT_EQ(other.code(), absl::StatusCode::kUnauthenticated) << other;
   EXPECT_THAT(Text(Refusal(absl::StrCat("mqtts://localhost", port, "ca=/nowhere.pem"))), HasSubstr("ca=/nowhere.pem"));
 }
 

@@ -30,7 +30,7 @@ TEST(NatsAddress, EveryPartIsRead) {
   ASSERT_TRUE(address.ok()) << address.status();
   EXPECT_TRUE(address->tls);
   EXPECT_EQ(address->user, "al@ice");
-  EXPECT_EQ(address->password, "p:w/");
+  EXPECT_EQ(address->password.Reveal(), "p:w/");
   EXPECT_EQ(address->host.ToString(), "server.example:4443");
   EXPECT_EQ(address->subject, "calls.block.1");
   EXPECT_TRUE(address->jetstream);

@@ -115,6 +115,7 @@ TEST_F(NatsTest, ASubscriberSeesIdTypeAndEachEncoding) {
   fields.event_id = "id 17\r\nX-Evil: 1";
   fields.source = "/sip";
   fields.attributes = attributes;
+  fields.hops = 2;
   const MessageRef message = Message::Make(fields);
   const struct {
     const char* name;
@@ -133,18 +134,20 @@ TEST_F(NatsTest, ASubscriberSeesIdTypeAndEachEncoding) {
     EXPECT_EQ(event->body, std::string(message->encoded(encoding)));
     EXPECT_THAT(event->headers, Contains(Pair("Nats-Msg-Id", "id%2017%0D%0AX-Evil:%201")));
     EXPECT_THAT(event->headers, Contains(Pair("traceparent", "00-ab-cd-01")));
+    EXPECT_THAT(event->headers, Contains(Pair("eventhops", "3")));
     EXPECT_THAT(event->headers, Not(Contains(Key("X-Evil"))));
     if (encoding != Encoding::kCloudEventsBinary) {
       EXPECT_THAT(event->headers, Contains(Pair("Content-Type", std::string(ContentType(encoding)))));
-      EXPECT_EQ(event->headers.size(), 3u);
+      EXPECT_EQ(event->headers.size(), 4u);
       continue;
     }
     EXPECT_THAT(event->headers, Not(Contains(Key("Content-Type"))));
-    EXPECT_THAT(event->headers, AllOf(Contains(Pair("ce-specversion", "1.0")), Contains(Pair("ce-type", "E_SEEN")),
-                                      Contains(Pair("ce-source", "/sip")), Contains(Pair("ce-site", "K%C3%B6ln")),
-                                      Contains(Pair("ce-traceparent", "00-ab-cd-01")),
-                                      Contains(Pair("ce-datacontenttype", "application/json")), Contains(Key("ce-id")),
-                                      Contains(Key("ce-time"))));
+    EXPECT_THAT(event->headers,
+                AllOf(Contains(Pair("ce-specversion", "1.0")), Contains(Pair("ce-type", "E_SEEN")),
+                      Contains(Pair("ce-source", "/sip")), Contains(Pair("ce-site", "K%C3%B6ln")),
+                      Contains(Pair("ce-traceparent", "00-ab-cd-01")), Contains(Pair("ce-eventhops", "3")),
+                      Contains(Pair("ce-datacontenttype", "application/json")), Contains(Key("ce-id")),
+                      Contains(Key("ce-time"))));
   }
 }
 
@@ -463,6 +466,8 @@ TEST_F(NatsTest, TlsIsVerifiedUnlessToldOtherwise) {
       {url("127.0.0.1", "verify=0"), absl::StatusCode::kOk, ""},
       {url("localhost", "timeout=1s"), absl::StatusCode::kUnauthenticated, "ca=/path"},
       {url("127.0.0.1", ca), absl::StatusCode::kUnauthenticated, "mismatch"},  // another name
+      {url("127.0.0.1", "server_name=localhost&" + ca), absl::StatusCode::kOk, ""},
+      {url("localhost", "server_name=other.example&" + ca), absl::StatusCode::kUnauthenticated, "mismatch"},
       {url("localhost", "ca=/nonexistent/ca.pem"), absl::StatusCode::kUnavailable,
        "ca=/nonexistent/ca.pem: No such file"},
       {url("localhost", "ca=" + server.File("nats.conf")), absl::StatusCode::kUnauthenticated, "certificate"},

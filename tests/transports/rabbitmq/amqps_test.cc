@@ -100,6 +100,8 @@ TEST_F(AmqpsTest, ACertificateThatIsNotTrustedIsNamed) {
   for (const Row& row : {
            Row{"127.0.0.1", authority + certificate, "certificate of 127.0.0.1 is not trusted: IP address mismatch"},
            Row{"localhost", certificate, "certificate of localhost is not trusted: "},
+           Row{"localhost", absl::StrCat("&server_name=other.example", authority, certificate),
+               "certificate of other.example is not trusted: hostname mismatch"},
            Row{"localhost", absl::StrCat("&ca=", stranger / "ca.pem", certificate), "names the authorities to trust"},
            Row{"localhost", authority, "the peer does not accept our certificate; cert=/path and key=/path"},
            Row{"localhost",
@@ -125,6 +127,16 @@ TEST_F(AmqpsTest, ACertificateThatIsNotTrustedIsNamed) {
     EXPECT_EQ(why.code(), row.code) << why;
     EXPECT_THAT(Text(why), AllOf(HasSubstr(row.error), HasSubstr("u:***@"), Not(HasSubstr("secret"))));
   }
+}
+
+TEST_F(AmqpsTest, ACertificateMayBearTheNameThatIsSaidBesideTheAddress) {
+  RabbitmqClient(*server_).DeclareQueue("named");
+  const auto link =
+      ConnectTo(absl::StrCat("amqps://127.0.0.1:", server_->tls_port(),
+                             "?routing_key=named&server_name=localhost&ca=", server_->File("ca.pem"),
+                             "&cert=", server_->File("client.pem"), "&key=", server_->File("client.key")));
+  ASSERT_GT(link->WaitReady(), 0) << link->WaitClosed();
+  EXPECT_TRUE(link->SendAndWait(MakeMessage("E_1")).ok());
 }
 
 TEST_F(AmqpsTest, AnExpiredCertificateIsNamedAndTakenOnlyWithoutVerification) {

@@ -403,6 +403,7 @@ TEST_F(RabbitmqTest, EachEncodingArrivesWithItsContentTypeAndTheEventsId) {
   fields.event_time = absl::FromUnixSeconds(1700000000);
   fields.source = "sip/1";
   fields.attributes = absl::MakeConstSpan(&attribute, 1);
+  fields.hops = 2;
   const MessageRef message = Message::Make(fields);
   struct Row {
     const char* option;
@@ -422,14 +423,15 @@ TEST_F(RabbitmqTest, EachEncodingArrivesWithItsContentTypeAndTheEventsId) {
     EXPECT_EQ(received[0].body, std::string(message->encoded(row.encoding))) << row.option;
     EXPECT_EQ(received[0].content_type, row.content_type) << row.option;
     EXPECT_EQ(received[0].message_id, "id-17");
-    std::map<std::string, std::string> expected = {{"site", "K"}, {"traceparent", "00-1"}};
+    std::map<std::string, std::string> expected = {{"site", "K"}, {"eventhops", "3"}, {"traceparent", "00-1"}};
     if (row.encoding == Encoding::kCloudEventsBinary) {
       expected.insert({{"cloudEvents_specversion", "1.0"},
                        {"cloudEvents_id", "id-17"},
                        {"cloudEvents_source", "sip/1"},
                        {"cloudEvents_type", "E_ENCODED"},
                        {"cloudEvents_time", "2023-11-14T22:13:20Z"},
-                       {"cloudEvents_traceparent", "00-1"}});
+                       {"cloudEvents_traceparent", "00-1"},
+                       {"cloudEvents_eventhops", "3"}});
     }
     EXPECT_EQ(received[0].headers, expected) << row.option;
   }

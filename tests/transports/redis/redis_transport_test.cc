@@ -44,17 +44,20 @@ TEST_F(RedisTest, AConsumerSeesTheEventInEachKindOfPlace) {
   LinkUnderTest stream(*transport_, server.Uri("stream:s"));
   ASSERT_GT(stream.WaitReady(), 0);
   ASSERT_TRUE(stream.SendAndWait(message).ok());
-  EXPECT_THAT(*server.Ask({"XRANGE", "s", "-", "+"}), HasSubstr(absl::StrCat("event E_ACC event_id id-7 body ", body)));
+  EXPECT_THAT(*server.Ask({"XRANGE", "s", "-", "+"}),
+              HasSubstr(absl::StrCat("event E_ACC event_id id-7 eventhops 1 body ", body)));
 
   const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-ab-cd-01"},
                                                                         {"tracestate", "a=1"}};
   EventFields traced = fields;
   traced.attributes = attributes;
+  traced.hops = 99;
   LinkUnderTest bounded(*transport_, server.Uri("stream:t?max_length=10"));
   ASSERT_GT(bounded.WaitReady(), 0);
   ASSERT_TRUE(bounded.SendAndWait(Message::Make(traced)).ok());
-  EXPECT_THAT(*server.Ask({"XRANGE", "t", "-", "+"}),
-              HasSubstr(absl::StrCat("event_id id-7 traceparent 00-ab-cd-01 tracestate a=1 body ", body)));
+  EXPECT_THAT(
+      *server.Ask({"XRANGE", "t", "-", "+"}),
+      HasSubstr(absl::StrCat("event_id id-7 eventhops 100 traceparent 00-ab-cd-01 tracestate a=1 body ", body)));
 
   LinkUnderTest list(*transport_, server.Uri("list:a%20b?db=3&encoding=json"));
   ASSERT_GT(list.WaitReady(), 0);

@@ -33,8 +33,8 @@ class SqsConformancePeer final : public ConformancePeer {
     if (!request.has_value()) return std::nullopt;
     return MessageBodyOf(*request);
   }
-  // SQS counts the attribute with the event's id.
-  size_t largest() const override { return (1 << 20) - std::string("event-idString").size() - kIdSize; }
+  // SQS counts the attributes with the event's id and its hops.
+  size_t largest() const override { return (1 << 20) - std::string("event-idStringeventhopsString1").size() - kIdSize; }
 
  private:
   static constexpr size_t kIdSize = 21;  // of 0x1000 to 0xffff ids

@@ -53,22 +53,23 @@ TEST_F(SqsMotoTest, AConsumerSeesTheBodyTheEventsIdAndTheMediaType) {
   const std::vector<std::string> taken = sqs_.Take("calls");
   ASSERT_EQ(taken.size(), 2u);
   EXPECT_EQ(taken[0], R"({"body": "{\"jsonrpc\":\"2.0\",\"method\":\"E_ID\",\"params\":{\"n\":\"K\u00f6ln \\\"\\\\\\t)"
-                      R"(\ud83d\udcde\"}}", "event-id": "call%207"})");
+                      R"(\ud83d\udcde\"}}", "event-id": "call%207", "eventhops": "1"})");
   EXPECT_THAT(taken[1], AllOf(HasSubstr(R"({"body": "{\"event\":\"E_ID\",\"event_id\":\"call 7\")"),
                               HasSubstr(R"("content-type": "application/json")")));
 }
 
-TEST_F(SqsMotoTest, AConsumerSeesTheTrace) {
+TEST_F(SqsMotoTest, AConsumerSeesHopsAndTrace) {
   const std::pair<absl::string_view, absl::string_view> attributes[] = {{"traceparent", "00-ab-cd-01"},
                                                                         {"tracestate", "a=1"}};
-  EventFields fields{.name = "E_ACC"};
+  EventFields fields{.name = "E_ACC", .hops = 2};
   fields.attributes = attributes;
   LinkUnderTest link(*transport_, sqs_.Uri("calls"));
   ASSERT_EQ(link.WaitReady(), 1);
   ASSERT_TRUE(link.SendAndWait(Message::Make(fields)).ok());
   const std::vector<std::string> taken = sqs_.Take("calls");
   ASSERT_EQ(taken.size(), 1u);
-  EXPECT_THAT(taken[0], AllOf(HasSubstr(R"("traceparent": "00-ab-cd-01")"), HasSubstr(R"("tracestate": "a=1")")));
+  EXPECT_THAT(taken[0], AllOf(HasSubstr(R"("eventhops": "3")"), HasSubstr(R"("traceparent": "00-ab-cd-01")"),
+                              HasSubstr(R"("tracestate": "a=1")")));
 }
 
 TEST_F(SqsMotoTest, AFifoQueueKeepsTheOrderAndStoresAnEventOnceHoweverOftenItComes) {
@@ -88,7 +89,8 @@ TEST_F(SqsMotoTest, AFifoQueueKeepsTheOrderAndStoresAnEventOnceHoweverOftenItCom
     EXPECT_EQ(taken[i],
               absl::StrCat(R"({"body": "{\"jsonrpc\":\"2.0\",\"method\":\"E_ID\",\"params\":{\"n\":\")", i,
                            R"(\"}}", "event-id": "id-)", i,
-                           R"(", "MessageGroupId": "eventvirtual", "MessageDeduplicationId": "id-)", i, R"("})"));
+                           R"(", "eventhops": "1", "MessageGroupId": "eventvirtual", "MessageDeduplicationId": "id-)",
+                           i, R"("})"));
   }
 }
 

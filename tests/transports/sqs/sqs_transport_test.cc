@@ -115,10 +115,11 @@ TEST(SqsAddress, WhatIsWrongIsNamedWithTheWayOut) {
            Row{"sqs:https://h/1/q?region=x&group=g", "\"group\" is unknown; known: region, timeout"},
            Row{"sqs:https://h/1/q.fifo?region=x&group=a%20b", "\"group\" is not 1 to 128"},
            Row{"sqs:https://h/1/q.fifo?region=x&group=", "\"group\" is not 1 to 128"},
-           Row{"sqs:https://h/1/q?region=x&encoding=protobuf", "none of: jsonrpc, json, cloudevents"},
-           Row{"sqs:https://h/1/q?region=x&encoding=cloudevents-binary", "none of: jsonrpc, json, cloudevents"},
+           Row{"sqs:https://h/1/q?region=x&encoding=protobuf", "none of: jsonrpc, jsonrpc-hops, json, cloudevents"},
+           Row{"sqs:https://h/1/q?region=x&encoding=cloudevents-binary",
+               "none of: jsonrpc, jsonrpc-hops, json, cloudevents"},
            Row{"sqs:https://h/1/q?region=x&secret=s3cret",
-               "\"secret\" is unknown; known: region, timeout, window, verify, ca, cert, key, encoding"},
+               "\"secret\" is unknown; known: region, timeout, window, verify, ca, cert, key, server_name, encoding"},
            Row{"sqs:https://h/1/q?region=x&header.authorization=s3cret", "\"header.authorization\" is unknown"},
            Row{"sqs:https://h/1/q?region=x&redirects=1", "\"redirects\" is unknown"},
            Row{"sqs:http://h/1/q?region=x&ca=/x", "\"ca\" is unknown"},
@@ -168,7 +169,8 @@ TEST_F(SqsTest, ARequestIsASignedSendMessage) {
   EXPECT_EQ(request->body, absl::StrCat(R"({"QueueUrl":"http://127.0.0.1:)", server.port(),
                                         R"(/123456789012/calls","MessageBody":)"
                                         R"("{\"jsonrpc\":\"2.0\",\"method\":\"E_ID\"}","MessageAttributes":)"
-                                        R"({"event-id":{"DataType":"String","StringValue":"call-7"}}})"));
+                                        R"({"event-id":{"DataType":"String","StringValue":"call-7"},)"
+                                        R"("eventhops":{"DataType":"String","StringValue":"1"}}})"));
 }
 
 TEST_F(SqsTest, AFifoQueueGetsTheGroupAndTheEventsIdAndAnEncodingItsMediaType) {
@@ -179,12 +181,14 @@ TEST_F(SqsTest, AFifoQueueGetsTheGroupAndTheEventsIdAndAnEncodingItsMediaType) {
   ASSERT_TRUE(link.SendAndWait(MessageWithId(id)).ok());
   const std::optional<HttpRequest> request = server.Receive(kPatience);
   ASSERT_TRUE(request.has_value());
-  EXPECT_THAT(request->body, HasSubstr(absl::StrCat(R"("MessageGroupId":"site-2","MessageDeduplicationId":")", encoded,
-                                                    R"(","MessageAttributes":{"event-id":{"DataType":"String",)"
-                                                    R"("StringValue":")",
-                                                    encoded,
-                                                    R"("},"content-type":{"DataType":"String",)"
-                                                    R"("StringValue":"application/json"}}})")));
+  EXPECT_THAT(request->body,
+              HasSubstr(absl::StrCat(
+                  R"("MessageGroupId":"site-2","MessageDeduplicationId":")", encoded,
+                  R"(","MessageAttributes":{"event-id":{"DataType":"String",)"
+                  R"("StringValue":")",
+                  encoded,
+                  R"("},"eventhops":{"DataType":"String","StringValue":"1"},"content-type":{"DataType":"String",)"
+                  R"("StringValue":"application/json"}}})")));
   EXPECT_THAT(request->head, HasSubstr("/us-east-1/sqs/aws4_request"));
 
   ASSERT_TRUE(link.SendAndWait(MessageWithId(std::string(128, 'x'))).ok());

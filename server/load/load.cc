@@ -1,0 +1,96 @@
+#include "server/load/load.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/string_view.h"
+#include "server/log/log.h"
+
+namespace eventvirtual {
+namespace {
+
+constexpr absl::string_view kRefused[] = {
+    "there is more to do than can be done, and watching is refused first; try again later",
+    "there is more to do than can be done, and events that nobody waits for (WAIT_ACCEPTED) are refused; raise it "
+    "again "
+    "in a second",
+    "there is more to do than can be done, and events are refused; raise it again in a second",
+};
+
+}  // namespace
+
+Load::Load(std::vector<Loop*> loops, std::function<uint64_t()> pending)
+    : loops_(std::move(loops)), pending_(std::move(pending)) {
+  for (size_t i = 0; i < loops_.size(); ++i) probes_.push_back(std::make_shared<Probe>());
+}
+
+void Load::Start(Loop& loop) {
+  loop_ = &loop;
+  timer_ = loop.NewTimer([this] { Look(); });
+  timer_->Arm(loop.Now() + kLook);
+}
+
+void Load::Stop() {
+  timer_.reset();
+  refused_works_.store(0, std::memory_order_relaxed);
+}
+
+absl::Status Load::Refuse(Work work) const {
+  refused_[static_cast<size_t>(work)].fetch_add(1, std::memory_order_relaxed);
+  return absl::ResourceExhaustedError(kRefused[static_cast<size_t>(work)]);
+}
+
+Load::Figures Load::figures() const {
+  Figures figures;
+  figures.refused_works = refused_works_.load(std::memory_order_relaxed);
+  figures.wait = absl::Nanoseconds(wait_nanos_.load(std::memory_order_relaxed));
+  for (size_t i = 0; i < kWorks; ++i) figures.refused[i] = refused_[i].load(std::memory_order_relaxed);
+  return figures;
+}
+
+// Of the task that came back last, or of the one that is out, whichever is longer: that is what is known of each loop.
+// One that is back is sent again.
+absl::Duration Load::LongestWait() {
+  if (pending_() < kBusy) return absl::ZeroDuration();
+  const absl::Time now = loop_->Now();
+  absl::Duration longest;
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    const std::shared_ptr<Probe>& probe = probes_[i];
+    const bool out = probe->out.load(std::memory_order_acquire);
+    longest = std::max(longest, absl::Nanoseconds(probe->nanos.load(std::memory_order_relaxed)));
+    if (out) {
+      longest = std::max(longest, now - probe->sent);
+      continue;
+    }
+    probe->sent = now;
+    probe->out.store(true, std::memory_order_relaxed);
+    loops_[i]->Post([probe, clock = loop_] {
+      probe->nanos.store(absl::ToInt64Nanoseconds(clock->Now() - probe->sent), std::memory_order_relaxed);
+      probe->out.store(false, std::memory_order_release);
+    });
+  }
+  return longest;
+}
+
+void Load::Look() {
+  waits_[looks_++ % kWaits] = LongestWait();
+  const absl::Duration wait = *std::min_element(waits_.begin(), waits_.end());
+  wait_nanos_.store(absl::ToInt64Nanoseconds(wait), std::memory_order_relaxed);
+  const size_t before = refused_works_.load(std::memory_order_relaxed);
+  size_t wanted = 0;
+  while (wanted < kWorks && wait >= kLimits[wanted]) ++wanted;
+  calm_ = wanted < before ? calm_ + 1 : 0;
+  size_t after = std::max(before, wanted);
+  if (calm_ == kCalmLooks) {
+    after = before - 1;
+    calm_ = 0;
+  }
+  if (after != before) {
+    refused_works_.store(after, std::memory_order_relaxed);
+    if (before == 0) Log(LogLevel::kWarning, "overloaded", {{"wait", absl::FormatDuration(wait)}});
+    if (after == 0) Log(LogLevel::kInfo, "no longer overloaded", {});
+  }
+  timer_->Arm(loop_->Now() + kLook);
+}
+
+}  // namespace eventvirtual
