@@ -38,6 +38,10 @@ def rpc_messages():
     return [messages.GetPrototype(pool.FindMessageTypeByName("google.rpc." + name)) for name in ("Status", "RetryInfo")]
 
 
+def mi_url(service):
+    return "http://" + service.mi[0][len("http:"):]
+
+
 def of_size(size):
     """A RaiseRequest that is so many bytes on the wire."""
     request = event.RaiseRequest()
@@ -163,7 +167,7 @@ class LimitsTest(unittest.TestCase):
 
         def ask(text):
             try:
-                with urllib.request.urlopen(urllib.request.Request(service.mi[0], text.encode(), method="POST"),
+                with urllib.request.urlopen(urllib.request.Request(mi_url(service), text.encode(), method="POST"),
                                             timeout=PATIENCE) as response:
                     return response.status, response.read().decode()
             except urllib.error.HTTPError as error:
@@ -324,7 +328,7 @@ class LimitsTest(unittest.TestCase):
         text = json.dumps({"id": 1, "jsonrpc": "2.0", "method": "event_subscribe", "params": ["E", "udp:127.0.0.1:9"]})
 
         def refused_over_mi():  # the same principal: one second gives it one change
-            with urllib.request.urlopen(urllib.request.Request(service.mi[0], text.encode(), method="POST"),
+            with urllib.request.urlopen(urllib.request.Request(mi_url(service), text.encode(), method="POST"),
                                         timeout=PATIENCE) as response:
                 return "--change_rate" in json.loads(response.read()).get("error", {}).get("data", "")
 
