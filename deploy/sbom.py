@@ -14,14 +14,20 @@ import subprocess
 import sys
 
 
+# One line for a package: as packages_of() calls it, and what is said about it.
+FORM = "\t".join(("${binary:Package}", "${Package}", "${Version}", "${Architecture}", "${source:Package}", "${source:Version}",
+                  "${Homepage}")) + "\n"
+
+
 def said_by(*command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def libraries_of(program):
     """{its name: the file} of every library that the loader maps for `program`."""
-    found = re.findall(r"^\s*(\S+) => (/\S+) \(", said_by("ldd", program), re.MULTILINE)
-    interpreter = re.search(r"^\s*(/\S+) \(", said_by("ldd", program), re.MULTILINE)
+    mapped = said_by("ldd", program)
+    found = re.findall(r"^\s*(\S+) => (/\S+) \(", mapped, re.MULTILINE)
+    interpreter = re.search(r"^\s*(/\S+) \(", mapped, re.MULTILINE)
     return {**dict(found), os.path.basename(interpreter.group(1)): interpreter.group(1)}
 
 
@@ -59,10 +65,9 @@ def packages_of(program):
     return packages
 
 
-def component(package, files, asked):
-    form = "${Package}\n${Version}\n${Architecture}\n${source:Package}\n${source:Version}\n${Homepage}"
-    name, version, architecture, source, source_version, homepage = said_by(
-        "dpkg-query", "--show", "--showformat=" + form, package).split("\n")
+def component(about, files, asked):
+    """`about`: the fields of FORM, as dpkg says them."""
+    name, version, architecture, source, source_version, homepage = about
     purl = "pkg:deb/debian/%s@%s?arch=%s&distro=debian-12" % (
         name.replace("+", "%2B"), version.replace("+", "%2B").replace(":", "%3A"), architecture)
     return {
@@ -76,7 +81,10 @@ def component(package, files, asked):
 
 
 def bill_of(program, version):
-    components = [component(package, *use) for package, use in sorted(packages_of(program).items())]
+    packages = packages_of(program)
+    told = said_by("dpkg-query", "--show", "--showformat=" + FORM, *packages).splitlines()
+    about = {line.split("\t")[0]: line.split("\t")[1:] for line in told}
+    components = [component(about[package], *use) for package, use in sorted(packages.items())]
     name = os.path.basename(program)
     return {
         "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1,

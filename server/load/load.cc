@@ -12,8 +12,7 @@ namespace {
 constexpr absl::string_view kRefused[] = {
     "there is more to do than can be done, and watching is refused first; try again later",
     "there is more to do than can be done, and events that nobody waits for (WAIT_ACCEPTED) are refused; raise it "
-    "again "
-    "in a second",
+    "again in a second",
     "there is more to do than can be done, and events are refused; raise it again in a second",
 };
 

@@ -17,36 +17,13 @@ import unittest
 import grpc
 
 from authority import Authority
+from http2 import (ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY, PUSH_PROMISE,
+                   RST_STREAM, SETTINGS, WINDOW_UPDATE, block_of_headers, frame, header, integer)
 from service import Service, event
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
 PATIENCE = 60  # seconds; what a loaded machine may take, where one second is usual
 RPC_MEMORY = 64 << 20
 SLACK = 64 << 20  # bytes that may come beside a hundred times of what was sent: arenas of threads that first run now
-
-
-def frame(kind, flags=0, stream=0, payload=b""):
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def integer(value, prefix):
-    """RFC 7541, 5.1: an integer after a prefix of so many bits, whose other bits are zero."""
-    most = (1 << prefix) - 1
-    if value < most:
-        return bytes([value])
-    out, value = [most], value - most
-    while value >= 128:
-        out.append(value % 128 + 128)
-        value //= 128
-    return bytes(out + [value])
-
-
-def header(name, value):
-    """RFC 7541, 6.2.2: a literal that is not remembered."""
-    return b"\0" + integer(len(name), 7) + name + integer(len(value), 7) + value
-
 
 CALL = b"".join(header(name, value) for name, value in (
     (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/grpc.health.v1.Health/Check"), (b":authority", b"a"),
@@ -145,9 +122,7 @@ def headers_before_the_ack(attacker):
 
 
 def one_large_block_of_headers(attacker):
-    block = CALL + header(b"x-large", b"a" * 40000)
-    attacker.send(frame(HEADERS, 0, 1, block[:16000]) + frame(CONTINUATION, 0, 1, block[16000:32000]) +
-                  frame(CONTINUATION, END_HEADERS, 1, block[32000:]))
+    attacker.send(block_of_headers(1, CALL + header(b"x-large", b"a" * 40000)))
 
 
 def many_small_headers(attacker):
@@ -173,10 +148,7 @@ def headers_that_abort_grpc(attacker):
                         (b"x-bin", b"!!!"), (b"content-type", b"x"), (b":path", b"")):
         for large in (4500, 9000, 17000):
             block = header(name, value) + CALL + header(b"x-large", b"a" * large) + header(b"y-large", b"a" * large)
-            attacker.send(frame(HEADERS, 0, stream, block[:16000]) +
-                          b"".join(frame(CONTINUATION, 0, stream, block[at:at + 16000])
-                                   for at in range(16000, len(block), 16000)) +
-                          frame(CONTINUATION, END_HEADERS, stream))
+            attacker.send(block_of_headers(stream, block))
             stream += 2
 
 

@@ -275,7 +275,7 @@ class EnrollTest(unittest.TestCase):
         self.assertEqual(receiver.receive(), ("E_CDR", ["carol"]))
         log = self.log(service)
         self.assertIn("taken over from OpenSIPS", log)
-        self.assertIn("colour", log)
+        self.assertIn("option 1 is unknown", log)
         self.assertNotIn("s3cr3t", log)
 
     def test_a_login_is_sent_and_never_shown(self):

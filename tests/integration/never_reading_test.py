@@ -11,7 +11,8 @@ import struct
 import time
 import unittest
 
-from abuse_test import ACK, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, header
+from http2 import (ACK, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame,
+                   header)
 from service import Service, event, eventually, samples_of, subscription
 
 STREAMS = 3000

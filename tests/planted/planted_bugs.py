@@ -798,7 +798,7 @@ def output_of(tree, output_base, target, name):
     command = ["bazel", "--output_base=" + output_base, "--nohome_rc", "test", "--test_output=all",
                "--symlink_prefix=/", target]
     if name:
-        command.append("--test_arg=--gtest_filter=" + name)
+        command.append("--test_arg=--gtest_filter=" + name.replace("-", "?"))  # behind a '-' stands what is left out
     done = subprocess.run(command, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 

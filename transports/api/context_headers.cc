@@ -6,18 +6,14 @@
 #include "transports/api/trace_context.h"
 
 namespace eventvirtual {
-namespace {
-
-constexpr size_t kMaxHeader = 512;
-
-}  // namespace
 
 void ForEachContextHeader(const Message& message,
                           absl::FunctionRef<void(absl::string_view name, absl::string_view value)> header) {
   header(kEventHops, NextHopsText(message.hops()));
   for (const auto& [name, value] : message.attributes()) {
     if (name != kTraceparent && name != kTracestate) continue;
-    if (!value.empty() && value.size() <= kMaxHeader && absl::c_all_of(value, absl::ascii_isprint)) header(name, value);
+    if (!value.empty() && value.size() <= kMaxTraceHeader && absl::c_all_of(value, absl::ascii_isprint))
+      header(name, value);
   }
 }
 

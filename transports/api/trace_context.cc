@@ -9,7 +9,6 @@
 namespace eventvirtual {
 namespace {
 
-constexpr size_t kMaxHeader = 512;
 constexpr size_t kTraceparentSize = 55;  // 00-<32 digits>-<16 digits>-<2 digits>
 constexpr size_t kMaxMembers = 32;
 constexpr size_t kMaxMemberPart = 256;  // of a key, or of a value
@@ -37,7 +36,7 @@ bool IsMember(absl::string_view member) {
 }  // namespace
 
 bool IsTraceparent(absl::string_view text) {
-  if (text.size() < kTraceparentSize || text.size() > kMaxHeader) return false;
+  if (text.size() < kTraceparentSize || text.size() > kMaxTraceHeader) return false;
   if (text[2] != '-' || text[35] != '-' || text[52] != '-') return false;
   const absl::string_view version = text.substr(0, 2), trace = text.substr(3, 32), parent = text.substr(36, 16);
   if (!IsLowerHex(version) || !IsLowerHex(trace) || !IsLowerHex(parent) || !IsLowerHex(text.substr(53, 2)))
@@ -48,7 +47,7 @@ bool IsTraceparent(absl::string_view text) {
 }
 
 bool IsTracestate(absl::string_view text) {
-  if (text.size() > kMaxHeader) return false;
+  if (text.size() > kMaxTraceHeader) return false;
   size_t members = 0;
   for (absl::string_view member : absl::StrSplit(text, ',')) {
     member = absl::StripAsciiWhitespace(member);

@@ -3,6 +3,8 @@
 #ifndef EVENTVIRTUAL_TRANSPORTS_API_TRACE_CONTEXT_H_
 #define EVENTVIRTUAL_TRANSPORTS_API_TRACE_CONTEXT_H_
 
+#include <cstddef>
+
 #include "absl/strings/string_view.h"
 #include "transports/api/message.h"
 
@@ -11,6 +13,8 @@ namespace eventvirtual {
 // The attributes of an event that hold it, and the headers that carry it.
 inline constexpr absl::string_view kTraceparent = "traceparent";
 inline constexpr absl::string_view kTracestate = "tracestate";
+
+inline constexpr size_t kMaxTraceHeader = 512;  // characters of either; section 3.3.1.5 wants so many passed on
 
 // Section 3.2: version 00 to the letter; a later one if it begins like 00 and goes on, if at all, behind a '-'.
 bool IsTraceparent(absl::string_view text);

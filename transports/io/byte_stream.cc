@@ -1,6 +1,5 @@
 #include "transports/io/byte_stream.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
 #include "transports/io/errno_text.h"
+#include "transports/io/socket_address.h"
 
 namespace eventvirtual {
 namespace {
@@ -111,8 +111,7 @@ ByteStream::ByteStream(int fd, SSL_CTX& context, const std::string& host)
   EV_CHECK(ssl_ != nullptr);
   SSL_set_bio(ssl_.get(), BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
   SSL_set_connect_state(ssl_.get());
-  char address[sizeof(in6_addr)];
-  if (inet_pton(AF_INET, host.c_str(), address) == 1 || inet_pton(AF_INET6, host.c_str(), address) == 1) {
+  if (IsNumeric(host)) {
     X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), host.c_str());
   } else {
     SSL_set_hostflags(ssl_.get(), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);

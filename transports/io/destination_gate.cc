@@ -21,6 +21,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "transports/api/mutex.h"
+#include "transports/io/socket_address.h"
 
 namespace eventvirtual {
 namespace {
@@ -61,11 +62,6 @@ in6_addr AsV6(const sockaddr& address) {
   mapped.s6_addr[10] = mapped.s6_addr[11] = 0xff;
   std::memcpy(mapped.s6_addr + 12, &reinterpret_cast<const sockaddr_in&>(address).sin_addr, 4);
   return mapped;
-}
-
-uint16_t PortOf(const sockaddr& address) {
-  return ntohs(address.sa_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
 }
 
 bool IsEvery(const in6_addr& address) {

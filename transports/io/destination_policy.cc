@@ -16,6 +16,7 @@
 #include "absl/strings/strip.h"
 #include "transports/api/check.h"
 #include "transports/api/uri.h"
+#include "transports/io/socket_address.h"
 
 namespace eventvirtual {
 namespace {
@@ -56,11 +57,6 @@ absl::StatusOr<std::pair<uint16_t, uint16_t>> ParsePorts(absl::string_view word)
         absl::StrCat("\"", word, "\" is not a port or a range of ports, such as 5672 or 9092-9094"));
   }
   return std::make_pair(static_cast<uint16_t>(*first), static_cast<uint16_t>(*last));
-}
-
-uint16_t PortOf(const sockaddr& address) {
-  return ntohs(address.sa_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
-                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
 }
 
 }  // namespace

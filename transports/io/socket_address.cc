@@ -16,6 +16,13 @@ const sockaddr_in6& V6(const SocketAddress& address) { return reinterpret_cast<c
 
 }  // namespace
 
+uint16_t PortOf(const sockaddr& address) {
+  return ntohs(address.sa_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6&>(address).sin6_port
+                                             : reinterpret_cast<const sockaddr_in&>(address).sin_port);
+}
+
+bool IsNumeric(const std::string& host) { return SocketAddress::Numeric({host, 0}).has_value(); }
+
 std::optional<SocketAddress> SocketAddress::Numeric(const HostPort& host) {
   SocketAddress address;
   auto* const v4 = reinterpret_cast<sockaddr_in*>(&address.storage);
@@ -42,10 +49,6 @@ std::optional<SocketAddress> SocketAddress::Unix(absl::string_view path) {
   std::memcpy(un->sun_path, path.data(), path.size());
   address.length = sizeof(*un);
   return address;
-}
-
-uint16_t SocketAddress::port() const {
-  return ntohs(storage.ss_family == AF_INET ? V4(*this).sin_port : V6(*this).sin6_port);
 }
 
 bool SocketAddress::IsLoopback() const {

@@ -13,6 +13,10 @@
 
 namespace eventvirtual {
 
+uint16_t PortOf(const sockaddr& address);  // of one of the Internet
+
+bool IsNumeric(const std::string& host);  // a number: IPv4, or IPv6 without brackets
+
 struct SocketAddress {
   // Of a host that is a number; nothing of one that is a name.
   static std::optional<SocketAddress> Numeric(const HostPort& host);
@@ -22,7 +26,7 @@ struct SocketAddress {
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
   // Of the Internet alone:
-  uint16_t port() const;
+  uint16_t port() const { return PortOf(*get()); }
   bool IsLoopback() const;
   std::string ToString() const;  // "127.0.0.1:80", "[::1]:80"
 

@@ -1,6 +1,5 @@
 #include "transports/mqtt/mqtt_tls.h"
 
-#include <arpa/inet.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
@@ -8,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
+#include "transports/io/socket_address.h"
 
 namespace eventvirtual {
 namespace {
@@ -21,11 +21,6 @@ absl::Status Refused(absl::string_view option, absl::string_view path) {
 
 // Never asks the terminal for the password of an encrypted key.
 int NoPassword(char*, int, int, void*) { return 0; }
-
-bool IsNumber(const std::string& host) {
-  in6_addr parsed;
-  return inet_pton(AF_INET, host.c_str(), &parsed) == 1 || inet_pton(AF_INET6, host.c_str(), &parsed) == 1;
-}
 
 void FreeName(void*, void* name, CRYPTO_EX_DATA*, int, long, void*) { delete static_cast<std::string*>(name); }
 
@@ -67,7 +62,7 @@ absl::StatusOr<SslContext> MakeSslContext(const MqttAddress& address) {
   SSL_CTX_set_verify(ssl, address.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
   X509_VERIFY_PARAM* const wanted = SSL_CTX_get0_param(ssl);
   const std::string& name = address.NameOf(address.host.host);
-  if (IsNumber(name)) {
+  if (IsNumeric(name)) {
     EV_CHECK(X509_VERIFY_PARAM_set1_ip_asc(wanted, name.c_str()) == 1);
   } else {
     X509_VERIFY_PARAM_set_hostflags(wanted, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);

@@ -22,6 +22,7 @@
 #include "tests/server/journal/disk.h"
 #include "tests/transports/io/temporary_folder.h"
 #include "transports/api/check.h"
+#include "transports/api/completion.h"
 #include "transports/api/mutex.h"
 #include "transports/io/errno_text.h"
 
@@ -114,7 +115,7 @@ class Story {
     std::optional<absl::Status> answer;
     ask([&](absl::Status status) {
       MutexLock lock(&mutex_);
-      answer = std::move(status);
+      answer = Fresh(status);
       told_.SignalAll();
     });
     MutexLock lock(&mutex_);

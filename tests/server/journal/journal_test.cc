@@ -22,6 +22,7 @@
 #include "absl/time/clock.h"
 #include "server/journal/sqlite.h"
 #include "tests/transports/io/temporary_folder.h"
+#include "transports/api/completion.h"
 #include "transports/api/mutex.h"
 
 namespace eventvirtual {
@@ -69,7 +70,7 @@ class JournalTest : public testing::Test {
     std::optional<absl::Status> outcome;
     journal.AfterCommit([&](absl::Status status) {
       MutexLock lock(&mutex);
-      outcome = std::move(status);
+      outcome = Fresh(status);
       told.SignalAll();
     });
     MutexLock lock(&mutex);
@@ -86,7 +87,7 @@ class JournalTest : public testing::Test {
     std::optional<absl::Status> outcome;
     journal.Append(std::move(record), {queue}, std::nullopt, [&](absl::StatusOr<uint64_t> first) {
       MutexLock lock(&mutex);
-      outcome = first.status();
+      outcome = Fresh(first.status());
       told.SignalAll();
     });
     MutexLock lock(&mutex);
