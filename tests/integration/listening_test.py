@@ -125,6 +125,7 @@ class ListeningTest(unittest.TestCase):
                     flooder.connect(service.unix[len("unix:"):])
                 else:
                     flooder = socket.create_connection((host, int(port)))
+                self.addCleanup(flooder.close)
                 flooders.append(flooder)
             # Those beyond are told, and not left waiting.
             eventually(lambda: sum(map(has_ended, flooders)) >= SPARE, "those that are too many are closed", 60)

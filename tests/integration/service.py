@@ -214,4 +214,7 @@ class Service:
         code = self.process.wait(timeout=30)
         self.channel.close()
         self.log.close()
+        if code > 0:  # it failed by itself: what it said last, a sanitizer's report for one, belongs to the failure
+            with open(self.log.name, errors="replace") as log:
+                print(log.read()[-8000:], file=sys.stderr)
         return code
