@@ -34,6 +34,8 @@
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
+#include "server/limits/limits.h"
+#include "server/limits/rates.h"
 #include "server/load/load.h"
 #include "server/log/log.h"
 #include "server/metrics/call_counts.h"
@@ -62,7 +64,6 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxMessage = 4 << 20;                           // bytes of one RPC message
 constexpr int kLookahead = 16 << 10;                           // bytes that gRPC takes of a stream that is not read
 constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
@@ -74,10 +75,31 @@ int LoopsFor(int64_t threads) {
 RegistryLimits RegistryLimitsOf(const Options& options) {
   RegistryLimits limits;
   limits.max_subscriptions = options.max_subscriptions;
+  limits.max_subscriptions_per_principal = options.max_subscriptions_per_principal;
   limits.max_subscribers = static_cast<uint32_t>(options.max_subscribers);
+  limits.max_event_name = static_cast<size_t>(options.max_event_name);
   limits.strict_events = options.strict_events;
   limits.events = options.events;
   return limits;
+}
+
+EventLimits EventLimitsOf(const Options& options) {
+  EventLimits limits;
+  limits.name_bytes = static_cast<size_t>(options.max_event_name);
+  limits.params = static_cast<size_t>(options.max_params);
+  limits.param_bytes = static_cast<size_t>(options.max_param_bytes);
+  limits.depth = static_cast<size_t>(options.max_depth);
+  return limits;
+}
+
+std::unique_ptr<Rates> RatesOf(Limit limit, int64_t per_second, absl::Duration burst) {
+  return per_second == 0 ? nullptr : std::make_unique<Rates>(limit, per_second, burst);
+}
+
+// Whether it matters who is who.
+bool TellsUsers(const Options& options) {
+  return !options.access.empty() || options.raise_rate > 0 || options.change_rate > 0 ||
+         options.max_subscriptions_per_principal < options.max_subscriptions;
 }
 
 LoopLimits LoopLimitsOf(const Options& options) {
@@ -92,6 +114,7 @@ ListenOptions ListenOptionsOf(const Options& options) {
   ListenOptions listen;
   listen.addresses = options.listen;
   listen.socket_group = options.socket_group;
+  listen.tells_users = TellsUsers(options);
   listen.client_certificate_required = options.tokens.empty();
   listen.max_connections = static_cast<size_t>(options.max_connections);
   listen.max_connections_per_peer = static_cast<size_t>(options.max_connections_per_peer);
@@ -151,9 +174,8 @@ std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
 
 // What is served instead of the services themselves.
 struct Guarded {
-  Guarded(SubscriptionService& subscriptions, EventService& events, OperatorService& operators, const Access& access)
-      : gate(access), subscriptions(subscriptions, gate), events(events, gate), operators(operators, gate) {}
-  const Gate gate;
+  Guarded(SubscriptionService& subscriptions, EventService& events, OperatorService& operators, const Gate& gate)
+      : subscriptions(subscriptions, gate), events(events, gate), operators(operators, gate) {}
   GuardedSubscriptionService subscriptions;
   GuardedEventService events;
   GuardedOperatorService operators;
@@ -175,10 +197,12 @@ struct Server::Parts {
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults, load, watch_counts),
-        events(registry, dispatcher, listeners, load, watch_counts),
+        raise_rates(RatesOf(Limit::kRaiseRate, options.raise_rate, options.rate_burst)),
+        change_rates(RatesOf(Limit::kChangeRate, options.change_rate, options.rate_burst)),
+        events(registry, dispatcher, listeners, load, watch_counts, EventLimitsOf(options)),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
-        operators(catalog, pool, registry, prober, enroller, defaults),
+        operators(catalog, pool, registry, prober, enroller, defaults, EventLimitsOf(options)),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
 
@@ -269,6 +293,7 @@ struct Server::Parts {
   std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   WatchCounts watch_counts;
   SubscriptionService subscriptions;
+  const std::unique_ptr<Rates> raise_rates, change_rates;  // null: none
   EventService events;
   Prober prober;
   Enroller enroller;
@@ -283,6 +308,7 @@ struct Server::Parts {
   std::unique_ptr<EventLoop> accept_loop;      // of its own: a flood of connections delays no event
   std::shared_ptr<Certificates> certificates;  // null: no TLS
   std::unique_ptr<Access> access;              // null: whoever is on this host may do everything
+  std::unique_ptr<Gate> gate;
   std::unique_ptr<Guarded> guarded;
   std::unique_ptr<Listeners> grpc_listeners;
   std::unique_ptr<grpc::Server> grpc;
@@ -308,6 +334,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
   // Whatever fails below, the destructor stops what runs already.
   std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options)));
   Parts& parts = *server->parts_;
+  parts.catalog.LimitBytes(static_cast<size_t>(options.max_uri));
   for (const auto& [scheme, query] : options.transport_defaults) {
     if (absl::Status status = parts.catalog.SetDefaults(scheme, query); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
@@ -360,7 +387,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
   event_set_log_callback(LogLibevent);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.SetMaxReceiveMessageSize(kMaxMessage);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.rpc_max_bytes));
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(options.rpc_max_metadata));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams));
   // The probe lets a window grow to megabytes, which a stream that is read no further may fill (docs/decisions/0026).
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -379,12 +407,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
                         absl::StrCat("--listen: ", std::string(listeners.status().message())));
   }
   parts.grpc_listeners = *std::move(listeners);
+  parts.gate = std::make_unique<Gate>(parts.access.get());
+  parts.subscriptions.KnowOwners(parts.gate.get(), parts.change_rates.get());
+  parts.events.LimitRate(parts.gate.get(), parts.raise_rates.get());
   if (parts.access == nullptr) {
     builder.RegisterService(&parts.subscriptions);
     builder.RegisterService(&parts.events);
     builder.RegisterService(&parts.operators);
   } else {
-    parts.guarded = std::make_unique<Guarded>(parts.subscriptions, parts.events, parts.operators, *parts.access);
+    parts.guarded = std::make_unique<Guarded>(parts.subscriptions, parts.events, parts.operators, *parts.gate);
     builder.RegisterService(&parts.guarded->subscriptions);
     builder.RegisterService(&parts.guarded->events);
     builder.RegisterService(&parts.guarded->operators);
@@ -407,6 +438,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
     ingest.addresses = options.ingest;
     ingest.off_host = options.ingest_off_host;
     ingest.socket_group = options.socket_group;
+    ingest.max_object_bytes = static_cast<size_t>(options.ingest_max_bytes);
+    ingest.limits = EventLimitsOf(options);
+    ingest.rate = options.ingest_rate;
+    ingest.rate_burst = options.rate_burst;
     ingest.reply_padding = static_cast<size_t>(options.ingest_reply_padding);
     ingest.event_param = options.ingest_event_param;
     absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
@@ -420,8 +455,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
 
   if (!options.mi.empty() || !options.http.empty()) parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
   if (!options.mi.empty()) {
-    const MiOptions mi{
-        options.mi, {options.failover_timeout, options.attempt_timeout}, options.socket_group, parts.access.get()};
+    MiOptions mi;
+    mi.addresses = options.mi;
+    mi.defaults = {options.failover_timeout, options.attempt_timeout};
+    mi.socket_group = options.socket_group;
+    mi.max_bytes = static_cast<size_t>(options.mi_max_bytes);
+    mi.limits = {EventLimitsOf(options), parts.raise_rates.get(), parts.change_rates.get()};
+    mi.access = parts.access.get();
     absl::StatusOr<std::unique_ptr<MiServer>> listening =
         MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
     if (!listening.ok()) {

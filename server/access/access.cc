@@ -30,13 +30,17 @@ absl::StatusOr<std::unique_ptr<Access>> Access::Load(const std::string& list, co
   return std::unique_ptr<Access>(new Access(*std::move(files)));
 }
 
+Caller Access::Identify(Caller caller, absl::string_view authorization) const {
+  if (absl::StartsWithIgnoreCase(authorization, kBearer)) {
+    caller.token = files_->Current()->tokens.NameOf(authorization.substr(kBearer.size()));
+  }
+  return caller;
+}
+
 absl::Status Access::Ask(Caller caller, absl::string_view authorization, absl::string_view peer, absl::string_view what,
                          std::initializer_list<Role> roles, const std::string* event) const {
-  const std::shared_ptr<const Files> files = files_->Current();
-  if (absl::StartsWithIgnoreCase(authorization, kBearer)) {
-    caller.token = files->tokens.NameOf(authorization.substr(kBearer.size()));
-  }
-  absl::Status allowed = files->list.Allow(caller, what, roles, event);
+  caller = Identify(std::move(caller), authorization);
+  absl::Status allowed = files_->Current()->list.Allow(caller, what, roles, event);
   if (allowed.ok()) {
     counts_.allowed.fetch_add(1, std::memory_order_relaxed);
     return allowed;

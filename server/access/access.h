@@ -27,6 +27,9 @@ class Access {
   // `list` "": AccessList::Default(); `tokens` "": there are none. Errors name the option, and of a file the line.
   static absl::StatusOr<std::unique_ptr<Access>> Load(const std::string& list, const std::string& tokens);
 
+  // `caller`, with the name of the token, if any, that `authorization` shows.
+  Caller Identify(Caller caller, absl::string_view authorization) const;
+
   // AccessList::Allow() for a caller whose token, if any, `authorization` shows as RFC 6750 says: "Bearer TOKEN". Who
   // may not is counted, and told in the log with `peer`, the address.
   absl::Status Ask(Caller caller, absl::string_view authorization, absl::string_view peer, absl::string_view what,

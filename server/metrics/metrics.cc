@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/limits/limits.h"
 #include "server/metrics/families.h"
 #include "server/metrics/process_metrics.h"
 #include "server/version.h"
@@ -206,7 +207,8 @@ void AddIngest(const Ingest& ingest, Families* families) {
   constexpr std::pair<const char*, uint64_t IngestCounts::*> kResults[] = {
       {"accepted", &IngestCounts::accepted}, {"unsubscribed", &IngestCounts::unsubscribed},
       {"unknown", &IngestCounts::unknown},   {"looped", &IngestCounts::looped},
-      {"refused", &IngestCounts::refused},   {"bad", &IngestCounts::bad},
+      {"refused", &IngestCounts::refused},   {"limited", &IngestCounts::limited},
+      {"bad", &IngestCounts::bad},
   };
   Family messages =
       families->Counter("eventvirtual_ingest_messages_total", "What came from OpenSIPS, and what became of it.");
@@ -323,6 +325,15 @@ void AddConnections(const ConnectionCounts& counts, Families* families) {
   }
 }
 
+void AddLimits(Families* families) {
+  Family exceeded = families->Counter("eventvirtual_limit_exceeded_total",
+                                      "What was refused because of a limit, by the flag that sets it.");
+  for (size_t i = 0; i < kLimits; ++i) {
+    const Limit limit = static_cast<Limit>(i);
+    exceeded.Add({{"limit", NameOf(limit)}}, ExceededCount(limit));
+  }
+}
+
 void AddWatches(const WatchCounts& counts, Families* families) {
   families
       ->Counter("eventvirtual_watch_rows_lost_total", "Rows that watchers of deliveries missed: they read too slowly.")
@@ -417,6 +428,7 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
+  AddLimits(&families);
   AddWatches(sources.watches, &families);
   AddLoad(sources.load, &families);
   if (sources.access != nullptr) AddAccess(*sources.access, &families);

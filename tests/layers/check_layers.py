@@ -110,8 +110,8 @@ def broken_rule(user, used):
         if within(user, "server/endpoint") and within(used, "server") and not within(used, "server/endpoint"):
             return "server/endpoint sees transports/api only"
         if within(user, "server/registry") and within(used, "server") and not within(
-                used, "server/endpoint", "server/registry"):
-            return "server/registry sees server/endpoint and transports/api only"
+                used, "server/endpoint", "server/limits", "server/registry"):
+            return "server/registry sees server/endpoint, server/limits and transports/api only"
         if within(user, "server/dispatch") and within(used, "server") and not within(
                 used, "server/endpoint", "server/registry", "server/load", "server/dispatch"):
             return "server/dispatch sees server/registry, server/endpoint, server/load and transports/api only"
