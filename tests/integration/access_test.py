@@ -352,7 +352,7 @@ class AccessTest(unittest.TestCase):
             self.write(name, "nonsense\n")
         service.process.send_signal(signal.SIGHUP)
         eventually(lambda: figures()[1] == [1, 1, 1], "what is wrong is seen", 60)
-        for told in ("--access=%s/access: line 1: " % self.folder, "--destinations=%s/rules: line 1: " % self.folder, "--tls_cert: "):
+        for told in ("--access=%s/access: line 1: " % self.folder, "--destinations=%s/rules: line 1: " % self.folder, "--tls_cert=%s/server.pem: " % self.folder):
             self.assertIn(told, self.log(service))
         self.assertEqual(self.code(self.secure(service, self.authority.issue("anyone")))[0], grpc.StatusCode.PERMISSION_DENIED)
         self.assertEqual(self.code(self.plain(service.address))[0], grpc.StatusCode.OK)
@@ -368,10 +368,10 @@ class AccessTest(unittest.TestCase):
             (tls, ("--tls_client_ca", "--tokens")),
             (tls[:1], ("--tls_cert, --tls_key: each needs the other",)),
             ([ca], ("--tls_client_ca: it needs --tls_cert",)),
-            ([tls[0], "--tls_key=" + other, ca], ("--tls_key: it is not the key",)),
+            ([tls[0], "--tls_key=" + other, ca], ("--tls_key=%s: is not the key" % other,)),
             ([tls[0], "--tls_key=/no/such", ca], ("--tls_key", "/no/such")),
-            (["--tls_cert=" + key, tls[1], ca], ("--tls_cert: its file holds no certificates",)),
-            ([*tls, "--tls_client_ca=" + key], ("--tls_client_ca: its file holds no certificates",)),
+            (["--tls_cert=" + key, tls[1], ca], ("--tls_cert=%s: holds no certificates" % key,)),
+            ([*tls, "--tls_client_ca=" + key], ("--tls_client_ca=%s: holds no certificates" % key,)),
             (["--access=" + bad], ("--access", bad, "line 1", "king", "producer, subscriber, operator or observer")),
             (["--tokens=" + token], ("--tokens: they need --access",)),
             (["--access=" + self.write("good", "unix operator\n"), "--tokens=" + token], ("--tokens", "line 1", "sha256sum")),

@@ -227,7 +227,10 @@ TEST_F(ReloadedTest, ACertificateIsTakenWithItsKeyAndNotBefore) {
   ASSERT_TRUE(tls.ok()) << tls.status();
   const std::string before = (*tls)->Current()->cert;
   Copy("client.pem", "cert");
+  testing::internal::CaptureStderr();
   EXPECT_FALSE(Settle(**tls));
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              HasSubstr(absl::StrCat("--tls_key=", folder_ / "key", ": is not the key of the first certificate")));
   EXPECT_TRUE((*tls)->failing());
   EXPECT_EQ((*tls)->Current()->cert, before);
   Copy("client.key", "key");
