@@ -20,13 +20,14 @@
 namespace eventvirtual {
 
 struct IngestOptions {
-  std::vector<std::string> addresses;  // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
-  size_t reply_padding = 4096;         // bytes of an answer while more than one request is open; 0: never padded
-  size_t max_object_bytes = 1 << 20;   // of one event; a longer datagram is ignored
-  size_t max_connections = 1024;
-  std::string event_param;            // see OpensipsEventParser
-  bool off_host = false;              // also addresses that other hosts reach; nobody is asked who they are
-  std::optional<gid_t> socket_group;  // see BoundSocket::Unix()
+  std::vector<std::string> addresses;     // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
+  size_t reply_padding = 4096;            // bytes of an answer while more than one request is open; 0: never padded
+  size_t max_object_bytes = 1 << 20;      // of one event; a longer datagram is ignored
+  size_t max_connections = 1024;          // over tcp, of each listener
+  size_t max_connections_per_peer = 512;  // see ConnectionCaps
+  std::string event_param;                // see OpensipsEventParser
+  bool off_host = false;                  // also addresses that other hosts reach; nobody is asked who they are
+  std::optional<gid_t> socket_group;      // see BoundSocket::Unix()
 };
 
 // What listeners of one kind have taken since the start.

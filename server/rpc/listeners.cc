@@ -90,7 +90,11 @@ void Listeners::Stop() {
 }
 
 void Listeners::Take(Listener* listener, int fd) {
-  const ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  if (verdict != ConnectionCaps::Verdict::kAdmitted) {
+    caps_.ForgetClosed();  // gRPC does not tell
+    verdict = caps_.Admit(fd);
+  }
   if (verdict != ConnectionCaps::Verdict::kAdmitted) {
     (verdict == ConnectionCaps::Verdict::kTooMany ? counts_.too_many : counts_.too_many_of_peer)
         .fetch_add(1, std::memory_order_relaxed);
