@@ -21,6 +21,7 @@
 #include "transports/api/jsonrpc.h"
 #include "transports/io/acceptor.h"
 #include "transports/io/bound_socket.h"
+#include "transports/io/connection_caps.h"
 #include "transports/io/datagram_socket.h"
 #include "transports/io/json_framer.h"
 #include "transports/io/mailbox.h"
@@ -339,6 +340,7 @@ class Ingest::StreamListener final : public Listener {
  public:
   StreamListener(BoundSocket bound, Ingest& ingest)
       : ingest_(ingest),
+        caps_(ingest.options_.max_connections, ingest.options_.max_connections_per_peer),
         acceptor_(
             std::move(bound), ingest.loop_, [this](int fd) { Take(fd); },
             [this] { ingest_.tallies_[kTcp].turned_away.Add(1); }) {}
@@ -350,17 +352,21 @@ class Ingest::StreamListener final : public Listener {
 
  private:
   void Take(int fd) {
-    if (connections_.size() >= ingest_.options_.max_connections) {
+    if (caps_.Admit(fd) != ConnectionCaps::Verdict::kAdmitted) {
       ingest_.tallies_[kTcp].turned_away.Add(1);
       close(fd);
       return;
     }
     ingest_.tallies_[kTcp].connections.Add(1);
-    connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] { connections_.erase(fd); });
+    connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] {
+      caps_.Closed(fd);
+      connections_.erase(fd);
+    });
   }
 
   Ingest& ingest_;
   std::map<int, std::unique_ptr<Connection>> connections_;
+  ConnectionCaps caps_;
   Acceptor acceptor_;
 };
 

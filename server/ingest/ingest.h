@@ -29,10 +29,11 @@ struct IngestOptions {
   EventLimits limits;                  // likewise
   int64_t rate = 0;                    // events a second of all peers together; 0: as they come
   absl::Duration rate_burst = absl::Seconds(1);  // see Rate
-  size_t max_connections = 1024;
-  std::string event_param;            // see OpensipsEventParser
-  bool off_host = false;              // also addresses that other hosts reach; nobody is asked who they are
-  std::optional<gid_t> socket_group;  // see BoundSocket::Unix()
+  size_t max_connections = 1024;                 // over tcp, of each listener
+  size_t max_connections_per_peer = 512;         // see ConnectionCaps
+  std::string event_param;                       // see OpensipsEventParser
+  bool off_host = false;                         // also addresses that other hosts reach; nobody is asked who they are
+  std::optional<gid_t> socket_group;             // see BoundSocket::Unix()
 };
 
 // What listeners of one kind have taken since the start.

@@ -114,7 +114,11 @@ Listeners::Entrance& Listeners::EntranceOf(const Listener& listener, int fd) {
 }
 
 void Listeners::Take(Listener* listener, int fd) {
-  const ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  if (verdict != ConnectionCaps::Verdict::kAdmitted) {
+    caps_.ForgetClosed();  // gRPC does not tell
+    verdict = caps_.Admit(fd);
+  }
   if (verdict != ConnectionCaps::Verdict::kAdmitted) {
     (verdict == ConnectionCaps::Verdict::kTooMany ? counts_.too_many : counts_.too_many_of_peer)
         .fetch_add(1, std::memory_order_relaxed);

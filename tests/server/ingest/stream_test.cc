@@ -339,11 +339,28 @@ TEST(StreamIngest, HalfAnObjectAtTheEndIsNoEvent) {
   EXPECT_EQ(world.accepted(), 1u);
 }
 
+TEST(StreamIngest, OnePeerDoesNotTakeAllConnections) {
+  World world;
+  IngestOptions options;
+  options.max_connections_per_peer = 3;
+  const std::string address = world.Listen({kAny}, options);
+  std::deque<FakeOpensips> peers;
+  for (int i = 0; i < 3; ++i) peers.emplace_back(address);
+  for (FakeOpensips& peer : peers) ExpectServed(peer);
+  FakeOpensips refused(address);
+  EXPECT_TRUE(refused.Ended());
+  FakeOpensips other(address, 0, /*from_another_address=*/true);
+  ExpectServed(other);
+  EXPECT_EQ(world.ingest->counts(Ingest::kTcp).turned_away, 1u);
+}
+
 TEST(StreamIngest, OneConnectionTooManyIsRefusedUntilAnotherEnds) {
   World world;
-  const std::string address = world.Listen({kAny});
+  IngestOptions options;
+  options.max_connections = 100;
+  const std::string address = world.Listen({kAny}, options);
   std::deque<FakeOpensips> peers;
-  for (int i = 0; i < 1024; ++i) peers.emplace_back(address);
+  for (int i = 0; i < 100; ++i) peers.emplace_back(address);
   ExpectServed(peers.back());
   {
     FakeOpensips refused(address);
