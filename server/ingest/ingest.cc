@@ -32,9 +32,7 @@ namespace {
 
 constexpr int kCallsPerTurn = 4;
 constexpr size_t kReadSize = 64 << 10;
-// Bytes that the kernel takes of a peer for whom there is no time; it would let them grow to 6 MB, half a minute's
 // work.
-constexpr int kReceiveBuffer = 128 << 10;
 constexpr size_t kAnswersPerBatch = 64;
 constexpr size_t kEventsPerLook = 64;     // at the clocks, and whether there is too much to do
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
@@ -101,7 +99,6 @@ class Ingest::Connection {
         parser_(ingest.options_.event_param) {
     const int one = 1;
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &kReceiveBuffer, sizeof(kReceiveBuffer));
     watch_ = ingest_.loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
       if (ready.readable && !Read()) return on_end_();
       Proceed();
