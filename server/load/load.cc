@@ -94,12 +94,8 @@ void Load::Look() {
   const size_t before = refused_works_.load(std::memory_order_relaxed);
   size_t wanted = 0;
   while (wanted < kWorks && wait >= kLimits[wanted]) ++wanted;
-  calm_ = wanted < before ? calm_ + 1 : 0;
-  size_t after = std::max(before, wanted);
-  if (calm_ == kCalmLooks) {
-    after = before - 1;
-    calm_ = 0;
-  }
+  // Soon: while nothing of a kind is let in, the loops may run out of work.
+  const size_t after = wanted < before ? before - 1 : wanted;
   if (after != before) {
     refused_works_.store(after, std::memory_order_relaxed);
     if (before == 0) Log(LogLevel::kWarning, "overloaded", {{"wait", absl::FormatDuration(wait)}});

@@ -66,8 +66,7 @@ class Load {
   Figures figures() const;  // any thread
 
  private:
-  static constexpr size_t kWaits = 5;   // looks that a wait must last
-  static constexpr int kCalmLooks = 3;  // until one kind of work more is let in
+  static constexpr size_t kWaits = 5;  // looks that a wait must last
 
   // A task that is sent around a loop.
   struct Probe {
@@ -92,7 +91,6 @@ class Load {
   std::vector<std::shared_ptr<Probe>> probes_;
   std::array<absl::Duration, kWaits> waits_ = {};
   size_t looks_ = 0;
-  int calm_ = 0;
   absl::Time paces_until_ = absl::InfinitePast();
 };
 
