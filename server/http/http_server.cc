@@ -217,7 +217,12 @@ void HttpServer::Ask(const std::shared_ptr<Exchange>& exchange, absl::string_vie
       allowed.push_back(route.method);
       if (route.method == "GET") allowed.push_back("HEAD");
     } else if (exchange->received > limits_.max_body) {
-      exchange->response = Plain(413, absl::StrCat("at most ", limits_.max_body, " bytes are taken\n"));
+      const size_t most = limits_.max_body;
+      const std::string why =
+          limits_.limit_of_body.has_value()
+              ? std::string(Exceeded(*limits_.limit_of_body, "the body", exchange->received, "bytes", most).message())
+              : absl::StrCat("at most ", most, " bytes are taken");
+      exchange->response = Plain(413, absl::StrCat(why, "\n"));
       return;
     } else {
       HttpRequest request{exchange->body};

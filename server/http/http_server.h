@@ -13,6 +13,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/limits/limits.h"
 #include "transports/api/loop.h"
 #include "transports/io/acceptor.h"
 #include "transports/io/bound_socket.h"
@@ -65,8 +66,9 @@ struct HttpRoute {
 };
 
 struct HttpLimits {
-  size_t max_head = 32 << 10;     // bytes of request line and headers; more is answered 431
-  size_t max_body = 64 << 10;     // more is answered 413; who sends sixteen times that is cut off
+  size_t max_head = 32 << 10;                         // bytes of request line and headers; more is answered 431
+  size_t max_body = 64 << 10;                         // more is answered 413; who sends sixteen times that is cut off
+  std::optional<Limit> limit_of_body = std::nullopt;  // which flag max_body is, to be named and counted
   size_t max_unsent = 128 << 20;  // bytes of responses on their way, of all connections; those beyond become 503
   // The one that has made us wait longest goes for a new one: of all, or of the peer that has too many (see
   // ConnectionCaps). Those whose request is being worked on stay, and if there are no others the new one is closed.
