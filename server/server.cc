@@ -444,6 +444,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
     ingest.rate_burst = options.rate_burst;
     ingest.reply_padding = static_cast<size_t>(options.ingest_reply_padding);
     ingest.event_param = options.ingest_event_param;
+    ingest.load = &parts.load;
     absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
     if (!listening.ok()) {
       return absl::Status(listening.status().code(),

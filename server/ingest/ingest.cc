@@ -32,8 +32,9 @@ namespace {
 
 constexpr int kCallsPerTurn = 4;
 constexpr size_t kReadSize = 64 << 10;
+// work.
 constexpr size_t kAnswersPerBatch = 64;
-constexpr size_t kEventsPerLook = 64;     // at the clocks
+constexpr size_t kEventsPerLook = 64;     // at the clocks, and whether there is too much to do
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
 constexpr size_t kMaxUncommitted = 4096;  // events of one peer that are on their way to the journal: likewise
 // Of padded answers that leave in one call; and no more than one segment holds, see Connection::Write().
@@ -137,7 +138,7 @@ class Ingest::Connection {
     do {
       if (!Write()) return on_end_();
     } while (!closing_ && HasRoom() && TakeBatch());
-    if (unsent_.empty() && uncommitted_ == 0) {
+    if (unsent_.empty() && uncommitted_ == 0 && !awaits_round_) {
       if (peer_ended_) return on_end_();
       // The peer ends next, when it has read all; a close() now would throw away what it has not.
       if (closing_) shutdown(fd_, SHUT_WR);
@@ -145,7 +146,7 @@ class Ingest::Connection {
     watch_->Want({.readable = !peer_ended_ && (closing_ || HasRoom()), .writable = !unsent_.empty()});
   }
 
-  bool HasRoom() const { return unsent_bytes_ < kMaxUnsent && uncommitted_ < kMaxUncommitted; }
+  bool HasRoom() const { return !awaits_round_ && unsent_bytes_ < kMaxUnsent && uncommitted_ < kMaxUncommitted; }
 
   // From now on what the peer sends is thrown away.
   void Close() {
@@ -168,32 +169,47 @@ class Ingest::Connection {
   // Raises what has come, up to the size of a batch, before any of it is answered: only then it is known whether a
   // request is alone. False: nothing is to be answered, and all was taken.
   bool TakeBatch() {
-    Cork cork;
     std::vector<Answer> answers;
-    absl::Time received, now;
-    for (size_t count = 0; !closing_ && answers.size() < kAnswersPerBatch; ++count) {
-      if (count % kEventsPerLook == 0) {
-        received = OpensipsEventParser::WallNow();
-        now = ingest_.dispatcher_.clock().Now();
-      }
-      const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
-      if (!object.ok()) {
-        tallies().bad.Add(1);
-        const bool too_large = framer_.begun();  // else it has ended where none had begun
-        if (too_large) CountExceeded(Limit::kIngestBytes);
-        answers.push_back({"null", kUnframed,
-                           absl::StrCat("Parse error: ", std::string(object.status().message()),
-                                        too_large ? " (--ingest_max_bytes)" : "")});
-        Close();
-      } else if (object->has_value()) {
-        Take(**object, received, now, &answers);
-      } else {
-        break;
+    {
+      Cork cork;
+      absl::Time received, now;
+      for (size_t count = 0; !closing_ && !awaits_round_ && answers.size() < kAnswersPerBatch; ++count) {
+        if (count % kEventsPerLook == 0) {
+          received = OpensipsEventParser::WallNow();
+          now = ingest_.dispatcher_.clock().Now();
+        }
+        const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
+        if (!object.ok()) {
+          tallies().bad.Add(1);
+          const bool too_large = framer_.begun();  // else it has ended where none had begun
+          if (too_large) CountExceeded(Limit::kIngestBytes);
+          answers.push_back({"null", kUnframed,
+                             absl::StrCat("Parse error: ", std::string(object.status().message()),
+                                          too_large ? " (--ingest_max_bytes)" : "")});
+          Close();
+        } else if (object->has_value()) {
+          Take(**object, received, now, &answers);
+          awaits_round_ =
+              (count + 1) % kEventsPerLook == 0 && ingest_.options_.load != nullptr && ingest_.options_.load->Paces();
+        } else {
+          break;
+        }
       }
     }
+    if (awaits_round_) AwaitRound();  // behind the work that the cork kept back
     if (answers.empty()) return false;
     AppendAnswers(answers);
     return true;
+  }
+
+  // Until the loops have done what they were given nothing more is taken.
+  void AwaitRound() {
+    ingest_.options_.load->AfterRound([this, box = mailbox_] {
+      box->Post([this] {
+        awaits_round_ = false;
+        Proceed();
+      });
+    });
   }
 
   void AppendAnswers(const std::vector<Answer>& answers) {
@@ -328,6 +344,7 @@ class Ingest::Connection {
   bool closing_ = false;     // the stream cannot be framed any more, or we stop
   bool peer_ended_ = false;  // it sends nothing more, and may still read
   absl::Time last_answer_ = absl::InfinitePast();
+  bool awaits_round_ = false;      // see Load::AfterRound()
   size_t uncommitted_ = 0;         // requests whose answer waits for the journal
   std::vector<Answer> committed_;  // those it has just come for
   const std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>(ingest_.loop_);

@@ -18,6 +18,7 @@
 #include "server/endpoint/tally.h"
 #include "server/limits/limits.h"
 #include "server/limits/rates.h"
+#include "server/load/load.h"
 #include "transports/api/loop.h"
 
 namespace eventvirtual {
@@ -34,6 +35,7 @@ struct IngestOptions {
   std::string event_param;                       // see OpensipsEventParser
   bool off_host = false;                         // also addresses that other hosts reach; nobody is asked who they are
   std::optional<gid_t> socket_group;             // see BoundSocket::Unix()
+  const Load* load = nullptr;                    // null: tcp peers are never let wait for want of time
 };
 
 // What listeners of one kind have taken since the start.
@@ -56,6 +58,7 @@ struct IngestCounts {
 // (--strict_events), -32000 no queue took it, it goes round in a loop or was over the rate, and those of OpensipsEvent;
 // one without is a notification, answered only (with the id null) when it is no JSON. A stream that cannot be cut into
 // objects is told so, and its connection ends. From a peer that does not read its answers no more is taken.
+const Load* load = nullptr;  // null: tcp peers are never let wait for want of time
 //
 // OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
 // than one request is open, and for a moment after any answer, each is padded to exactly `reply_padding` bytes.

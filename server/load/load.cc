@@ -32,6 +32,7 @@ void Load::Start(Loop& loop) {
 void Load::Stop() {
   timer_.reset();
   refused_works_.store(0, std::memory_order_relaxed);
+  paces_.store(false, std::memory_order_relaxed);
 }
 
 absl::Status Load::Refuse(Work work) const {
@@ -45,6 +46,21 @@ Load::Figures Load::figures() const {
   figures.wait = absl::Nanoseconds(wait_nanos_.load(std::memory_order_relaxed));
   for (size_t i = 0; i < kWorks; ++i) figures.refused[i] = refused_[i].load(std::memory_order_relaxed);
   return figures;
+}
+
+void Load::AfterRound(std::function<void()> then) const {
+  struct Round {
+    std::atomic<size_t> out{0};
+    std::function<void()> then;
+  };
+  const auto round = std::make_shared<Round>();
+  round->out.store(loops_.size(), std::memory_order_relaxed);
+  round->then = std::move(then);
+  for (Loop* const loop : loops_) {
+    loop->Post([round] {
+      if (round->out.fetch_sub(1, std::memory_order_acq_rel) == 1) round->then();
+    });
+  }
 }
 
 // Of the task that came back last, or of the one that is out, whichever is longer: that is what is known of each loop.
@@ -78,18 +94,17 @@ void Load::Look() {
   const size_t before = refused_works_.load(std::memory_order_relaxed);
   size_t wanted = 0;
   while (wanted < kWorks && wait >= kLimits[wanted]) ++wanted;
-  calm_ = wanted < before ? calm_ + 1 : 0;
-  size_t after = std::max(before, wanted);
-  if (calm_ == kCalmLooks) {
-    after = before - 1;
-    calm_ = 0;
-  }
+  // Soon: while nothing of a kind is let in, the loops may run out of work.
+  const size_t after = wanted < before ? before - 1 : wanted;
   if (after != before) {
     refused_works_.store(after, std::memory_order_relaxed);
     if (before == 0) Log(LogLevel::kWarning, "overloaded", {{"wait", absl::FormatDuration(wait)}});
     if (after == 0) Log(LogLevel::kInfo, "no longer overloaded", {});
   }
-  timer_->Arm(loop_->Now() + kLook);
+  const absl::Time now = loop_->Now();
+  if (after > 0) paces_until_ = now + kPaceMemory;
+  paces_.store(now < paces_until_, std::memory_order_relaxed);
+  timer_->Arm(now + kLook);
 }
 
 }  // namespace eventvirtual

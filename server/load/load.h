@@ -30,6 +30,7 @@ class Load {
   static constexpr size_t kWorks = 3;
 
   static constexpr absl::Duration kLook = absl::Milliseconds(100);  // from one look to the next
+  static constexpr absl::Duration kPaceMemory = absl::Seconds(10);  // see Paces()
   static constexpr uint64_t kBusy = 100;                            // events on their way; with fewer, no task is sent
   // The wait from which on each kind of work is refused.
   static constexpr absl::Duration kLimits[kWorks] = {absl::Milliseconds(50), absl::Milliseconds(100),
@@ -49,6 +50,14 @@ class Load {
   // RESOURCE_EXHAUSTED: what to tell whose work is refused. Counts it. Any thread.
   absl::Status Refuse(Work work) const;
 
+  // Whether who can let a client wait is to do so, instead of taking what will be refused, and to take more of it
+  // AfterRound(). From the first refusal on until ten seconds after the last: a client that has so much more to say
+  // than can be done would otherwise bring the next refusal at once. Any thread; one look at the memory.
+  bool Paces() const { return paces_.load(std::memory_order_relaxed); }
+
+  // Calls `then` once each loop has done what it has been given so far, on one of them. Any thread.
+  void AfterRound(std::function<void()> then) const;
+
   struct Figures {
     size_t refused_works = 0;  // so many kinds of work are refused, from the first on
     absl::Duration wait;       // as it counts
@@ -57,8 +66,7 @@ class Load {
   Figures figures() const;  // any thread
 
  private:
-  static constexpr size_t kWaits = 5;   // looks that a wait must last
-  static constexpr int kCalmLooks = 3;  // until one kind of work more is let in
+  static constexpr size_t kWaits = 5;  // looks that a wait must last
 
   // A task that is sent around a loop.
   struct Probe {
@@ -73,6 +81,7 @@ class Load {
   const std::vector<Loop*> loops_;
   const std::function<uint64_t()> pending_;
   std::atomic<size_t> refused_works_{0};
+  std::atomic<bool> paces_{false};
   std::atomic<int64_t> wait_nanos_{0};
   mutable std::array<std::atomic<uint64_t>, kWorks> refused_ = {};
 
@@ -82,7 +91,7 @@ class Load {
   std::vector<std::shared_ptr<Probe>> probes_;
   std::array<absl::Duration, kWaits> waits_ = {};
   size_t looks_ = 0;
-  int calm_ = 0;
+  absl::Time paces_until_ = absl::InfinitePast();
 };
 
 }  // namespace eventvirtual

@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kMaxBatch = 10000;             // events in one RaiseStreamRequest
 constexpr uint32_t kMaxUnanswered = 64;      // batches of one stream
+constexpr uint32_t kMaxPaced = 2;            // batches of one stream whose work the loops have not done, under Load
 constexpr size_t kMaxSpares = 4;             // requests of one stream that are kept to be parsed into again, of
 constexpr size_t kMaxSpareBytes = 64 << 10;  // such events each
 constexpr size_t kMaxTold = 16 << 10;        // bytes of failures in one answer; further ones are told without a text
@@ -174,11 +175,12 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 
   // Takes in an answer, if any, and starts what may be started: a write, a read, or the end. No call into gRPC is made
   // under the lock. Without anything to start, the stream may be gone when the lock is: another thread has ended it.
-  void Step(std::unique_ptr<Batch> ended = nullptr) {
+  void Step(std::unique_ptr<Batch> ended = nullptr, bool round_ended = false) {
     bool write = false, read = false, finish = false;
     {
       MutexLock lock(&mutex_);
       if (ended != nullptr) TakeAnswer(&ended);
+      if (round_ended) --rounds_;
       if (finished_) return;
       if (!writing_ && !answers_.empty()) {
         write = writing_ = true;
@@ -214,11 +216,14 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       }
       next_.release()->Raise();
     }
+    const bool paced = ok && service_.load_.Paces();
     {
       MutexLock lock(&mutex_);
+      if (paced) ++rounds_;
       reading_ = false;
       if (!ok) read_all_ = true;
     }
+    if (paced) service_.load_.AfterRound([this] { Step(nullptr, /*round_ended=*/true); });
     Step();
   }
   void OnWriteDone(bool ok) override {
@@ -412,17 +417,21 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     service_.held_.fetch_add(bytes, std::memory_order_relaxed);
   }
 
-  // For a further batch. A stream without any always has: it asks again when one has been answered.
+  // For a further batch. A stream without any always has: it asks again when one has been answered, and when the loops
+  // have done their work for it. Under load the next batch waits at its client, which costs nothing.
   bool HasRoom() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (rounds_ >= kMaxPaced) return false;
     if (unanswered_ == 0) return true;
-    return unanswered_ < kMaxUnanswered && held_ < kMaxHeld &&
-           service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll &&
-           !service_.load_.Refuses(Load::Work::kWatching);  // the next batch waits at its client, which costs nothing
+    const uint32_t most = service_.load_.Paces() ? kMaxPaced : kMaxUnanswered;
+    return unanswered_ < most && held_ < kMaxHeld && service_.held_.load(std::memory_order_relaxed) < kMaxHeldByAll;
   }
 
-  // Leaves a batch that is not kept to the caller, who destroys it without the lock.
+  // Leaves a batch that is not kept to the caller, who destroys it without the lock. A client that does not read its
+  // answers keeps us no spares.
   void TakeAnswer(std::unique_ptr<Batch>* ended) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const bool spare = (*ended)->IsSpare() && spares_.size() < kMaxSpares && answers_.size() < kMaxSpares;
+    const bool read = answers_.size() < kMaxSpares;
+    if (!read) spares_.clear();
+    const bool spare = read && (*ended)->IsSpare() && spares_.size() < kMaxSpares;
     answers_.push_back(std::move((*ended)->response));
     Hold(CostOf(answers_.back()) - (*ended)->held);
     if (spare) spares_.push_back(std::move(*ended));
@@ -431,7 +440,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   // True once: all that was read is answered, and no thread is about to start something.
   bool MayFinish() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     // A read that is out when the server stops is ended by Finish().
-    if (finished_ || starting_ > 0 || unanswered_ > 0 || !(read_all_ || ending_)) return false;
+    if (finished_ || starting_ > 0 || rounds_ > 0 || unanswered_ > 0 || !(read_all_ || ending_)) return false;
     return finished_ = true;
   }
 
@@ -453,6 +462,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   std::vector<std::unique_ptr<Batch>> spares_ ABSL_GUARDED_BY(mutex_);
   int64_t held_ ABSL_GUARDED_BY(mutex_) = 0;  // see kMaxHeld
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
+  uint32_t rounds_ ABSL_GUARDED_BY(mutex_) = 0;      // batches that the loops may still have work of: AfterRound()
   uint32_t unanswered_ ABSL_GUARDED_BY(mutex_) = 0;  // batches read whose answer is not yet written
   int starting_ ABSL_GUARDED_BY(mutex_) = 0;         // threads that have left the lock to start a read or a write
   bool reading_ ABSL_GUARDED_BY(mutex_) = false;     // or raising what was read: events keep their order

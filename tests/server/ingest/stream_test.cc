@@ -10,7 +10,9 @@
 #include <thread>
 #include <vector>
 
+#include "server/load/load.h"
 #include "tests/server/ingest/world.h"
+#include "transports/testing/simulated_loop.h"
 
 namespace eventvirtual {
 namespace {
@@ -337,6 +339,62 @@ TEST(StreamIngest, HalfAnObjectAtTheEndIsNoEvent) {
   ASSERT_EQ(answers.size(), 1u);
   ExpectAccepted(answers);
   EXPECT_EQ(world.accepted(), 1u);
+}
+
+// A loop that does what it is given when it is told to.
+class ParkingLoop final : public Loop {
+ public:
+  absl::Time Now() const override { return absl::UnixEpoch(); }
+  bool OnLoop() const override { return false; }
+  void Post(absl::AnyInvocable<void() &&> task) override {
+    MutexLock lock(&mutex_);
+    parked_.push_back(std::move(task));
+  }
+  std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()>) override { return nullptr; }
+  std::unique_ptr<Watch> NewWatch(int, absl::AnyInvocable<void(Readiness)>) override { return nullptr; }
+
+  // Waits until there is something.
+  void Release() {
+    std::vector<absl::AnyInvocable<void() &&>> tasks;
+    const absl::Time give_up = absl::Now() + kPatience;
+    while (tasks.empty() && absl::Now() < give_up) {
+      MutexLock lock(&mutex_);
+      tasks.swap(parked_);
+    }
+    ASSERT_FALSE(tasks.empty());
+    for (absl::AnyInvocable<void() &&>& task : tasks) std::move(task)();
+  }
+
+ private:
+  Mutex mutex_;
+  std::vector<absl::AnyInvocable<void() &&>> parked_ ABSL_GUARDED_BY(mutex_);
+};
+
+TEST(StreamIngest, UnderLoadMoreIsTakenWhenTheLoopsHaveDoneWhatTheyHadAndNothingIsLost) {
+  ParkingLoop busy;
+  SimulatedLoop looking;
+  Load load({&busy}, [] { return 1000; });
+  load.Start(looking);
+  looking.Advance(absl::Seconds(1));  // the task that was sent around is still out
+  busy.Release();
+  ASSERT_TRUE(load.Paces());
+
+  World world;
+  IngestOptions options;
+  options.load = &load;
+  FakeOpensips opensips(world.Listen({kAny}, options));
+  std::string sent;
+  for (int n = 0; n < 150; ++n) sent += Notification(n);
+  ASSERT_TRUE(opensips.Send(sent));
+  ASSERT_EQ(shutdown(opensips.fd(), SHUT_WR), 0);
+  ASSERT_EQ(world.transport->Received(64).size(), 64u);
+  busy.Release();
+  ASSERT_EQ(world.transport->Received(128).size(), 128u);
+  EXPECT_EQ(world.ingest->counts(Ingest::kTcp).accepted, 128u);
+  busy.Release();
+  ExpectEvents(world, 150);
+  EXPECT_TRUE(opensips.Ended());
+  load.Stop();
 }
 
 TEST(StreamIngest, OnePeerDoesNotTakeAllConnections) {

@@ -75,6 +75,38 @@ TEST_F(LoadTest, TheLongerTasksWaitTheMoreIsRefusedAndWatchingIsTheFirst) {
   EXPECT_TRUE(load.Refuses(Load::Work::kDelivered));
 }
 
+TEST_F(LoadTest, WhoCanWaitIsLetWaitFromTheFirstRefusalUntilTenSecondsAfterTheLast) {
+  late.wait = absl::Milliseconds(40);
+  Pass(absl::Seconds(2));
+  EXPECT_FALSE(load.Paces());
+  late.wait = absl::Milliseconds(60);
+  Pass(absl::Seconds(1));
+  ASSERT_EQ(refused_works(), 1u);
+  EXPECT_TRUE(load.Paces());
+  late.wait = absl::ZeroDuration();
+  Pass(absl::Seconds(9));
+  ASSERT_EQ(refused_works(), 0u);
+  EXPECT_TRUE(load.Paces());
+  Pass(absl::Seconds(2));
+  EXPECT_FALSE(load.Paces());
+}
+
+TEST_F(LoadTest, ARoundEndsWhenEveryLoopHasDoneWhatItWasGiven) {
+  LateLoop one{looking}, other{looking};
+  one.wait = absl::Milliseconds(1);
+  other.wait = absl::Milliseconds(3);
+  const Load two{{&one, &other}, [] { return 0; }};
+  int ended = 0;
+  two.AfterRound([&ended] { ++ended; });
+  looking.Advance(absl::Milliseconds(2));
+  one.RunDue();
+  other.RunDue();
+  EXPECT_EQ(ended, 0);
+  looking.Advance(absl::Milliseconds(2));
+  other.RunDue();
+  EXPECT_EQ(ended, 1);
+}
+
 TEST_F(LoadTest, AWaitThatDoesNotLastIsABurst) {
   for (int i = 0; i < 20; ++i) {
     late.wait = absl::Milliseconds(i % 4 == 3 ? 1 : 90);
