@@ -16,7 +16,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "server/endpoint/endpoint.h"
 #include "server/ingest/opensips_event.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/io/acceptor.h"
@@ -67,7 +66,7 @@ class Ingest::DatagramListener final : public Listener {
 
  private:
   void Read() {
-    Cork cork;
+    const RaiseBatch batch;
     const absl::Time received = OpensipsEventParser::WallNow(), now = ingest_.dispatcher_.clock().Now();
     for (int call = 0; call < kCallsPerTurn; ++call) {
       const bool more = socket_.Receive([&](const Datagram& datagram) {
@@ -165,7 +164,7 @@ class Ingest::Connection {
   // Raises what has come, up to the size of a batch, before any of it is answered: only then it is known whether a
   // request is alone. False: nothing is to be answered, and all was taken.
   bool TakeBatch() {
-    Cork cork;
+    const RaiseBatch batch;
     std::vector<Answer> answers;
     absl::Time received, now;
     for (size_t count = 0; !closing_ && answers.size() < kAnswersPerBatch; ++count) {
