@@ -52,12 +52,9 @@ Worker::~Worker() {
 }
 
 void Worker::Run(absl::AnyInvocable<void() &&> blocking_task) {
-  const std::shared_ptr<Shared> shared = shared_;  // the task may own this worker
-  {
-    MutexLock lock(&shared->mutex);
-    shared->tasks.push_back(std::move(blocking_task));
-  }
-  shared->changed.SignalAll();  // outside the lock, for which the thread would have to wait as soon as it wakes
+  MutexLock lock(&shared_->mutex);
+  shared_->tasks.push_back(std::move(blocking_task));
+  shared_->changed.SignalAll();
 }
 
 }  // namespace eventvirtual
