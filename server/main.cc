@@ -12,7 +12,7 @@
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "server/destinations/destination_file.h"
+#include "server/destinations/destinations.h"
 #include "server/journal/journal_file.h"
 #include "server/log/log.h"
 #include "server/options.h"
@@ -23,13 +23,13 @@
 namespace eventvirtual {
 namespace {
 
-constexpr timespec kLook = {.tv_sec = 1, .tv_nsec = 0};    // how often it is seen whether files have changed
-constexpr absl::Duration kLogPatience = absl::Seconds(1);  // with whoever reads stderr, when the process ends
+constexpr timespec kLook = {.tv_sec = 0, .tv_nsec = 500000000};  // how often it is seen whether files have changed
+constexpr absl::Duration kLogPatience = absl::Seconds(1);        // with whoever reads stderr, when the process ends
 
-// What files this process still opens: those that its options name, and those of subscribers.
-SandboxPaths PathsOf(const Options& options) {
+// What files this process still opens: those that its options name, and those of subscribers beneath `directories`.
+SandboxPaths PathsOf(const Options& options, const std::vector<std::string>& directories) {
   SandboxPaths paths;
-  paths.writable = DestinationFile::DirectoriesOf(options.destinations, options.allow_directory);
+  paths.writable = directories;
   if (!options.data_dir.empty()) paths.writable.push_back(options.data_dir);
   const auto folder_of = [](absl::string_view file) {
     const size_t slash = file.rfind('/');
@@ -54,10 +54,16 @@ SandboxPaths PathsOf(const Options& options) {
 }
 
 // Before there is another thread: it holds for the calling one and those to come.
-SandboxGaps CloseIn(const Options& options) {
+SandboxGaps CloseIn(const Options& options, const Destinations& destinations) {
   if (!options.sandbox) return {};
   if (!options.data_dir.empty()) JournalFile::MakeDirectory(options.data_dir).IgnoreError();  // the start will tell
-  return EnterSandbox(PathsOf(options));
+  return EnterSandbox(PathsOf(options, destinations.Current()->directories()));
+}
+
+int CannotStart(const absl::Status& why) {
+  Log(LogLevel::kError, "cannot start", {{"error", why.message()}});
+  FlushLog(kLogPatience);
+  return 1;
 }
 
 void TellSystemd(absl::string_view state) {
@@ -84,18 +90,16 @@ int main(int argc, char** argv) {
   sigaddset(&stop, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &stop, nullptr);
 
-  const SandboxGaps gaps = CloseIn(options);
+  const auto destinations = LoadDestinations(options.destinations, options.allow_directory, options.data_dir);
+  const SandboxGaps gaps = destinations.ok() ? CloseIn(options, **destinations) : SandboxGaps();
   StartLog(options.log_format);
+  if (!destinations.ok()) return CannotStart(destinations.status());
   if (!gaps.files.empty()) Log(LogLevel::kWarning, "files are not closed off", {{"why", gaps.files}});
   if (!gaps.system_calls.empty())
     Log(LogLevel::kWarning, "system calls are not closed off", {{"why", gaps.system_calls}});
 
-  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options);
-  if (!server.ok()) {
-    Log(LogLevel::kError, "cannot start", {{"error", server.status().message()}});
-    FlushLog(kLogPatience);
-    return 1;
-  }
+  absl::StatusOr<std::unique_ptr<Server>> server = Server::Start(options, *destinations);
+  if (!server.ok()) return CannotStart(server.status());
   Log(LogLevel::kInfo, "ready",
       {{"listen", absl::StrJoin((*server)->listening(), ",")},
        {"ingest", absl::StrJoin((*server)->ingesting(), ",")},

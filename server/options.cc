@@ -26,7 +26,7 @@ ABSL_FLAG(std::string, socket_group, "",
 ABSL_FLAG(
     std::string, tls_cert, "",
     "for tls: addresses of --listen: file with our certificate and those that lead to its CA, in PEM; it, --tls_key "
-    "and --tls_client_ca are read again when they change");
+    "and --tls_client_ca are read again when they change and on SIGHUP");
 ABSL_FLAG(std::string, tls_key, "", "with --tls_cert: file with its key, in PEM, without a password");
 ABSL_FLAG(
     std::string, tls_client_ca, "",
@@ -34,10 +34,11 @@ ABSL_FLAG(
     "with --tokens, clients without a certificate are let in, too");
 ABSL_FLAG(
     std::string, access, "",
-    "file that says who may do what, in lines WHO ROLE [EVENT…]; read again when it changes; empty: whoever is on "
-    "this host or has a certificate of --tls_client_ca may do everything");
-ABSL_FLAG(std::string, tokens, "",
-          "with --access: file with the tokens of clients, in lines NAME SHA256; read again when it changes");
+    "file that says who may do what, in lines WHO ROLE [EVENT…]; read again when it changes and on SIGHUP; empty: "
+    "whoever is on this host or has a certificate of --tls_client_ca may do everything");
+ABSL_FLAG(
+    std::string, tokens, "",
+    "with --access: file with the tokens of clients, in lines NAME SHA256; read again when it changes and on SIGHUP");
 ABSL_FLAG(int64_t, max_connections, 10000, "connections to --listen at once; those beyond are closed; 1 to 1000000");
 ABSL_FLAG(int64_t, max_connections_per_peer, 5000,
           "connections to --listen at once from one IPv4 address, IPv6 /64 or local user; 1 to 1000000");
@@ -96,6 +97,22 @@ ABSL_FLAG(int64_t, queue_events, 10000, "events that may wait for one subscriber
 ABSL_FLAG(int64_t, queue_bytes, 16 << 20, "bytes that may wait for one subscriber; 4096 to 2^40");
 ABSL_FLAG(int64_t, max_subscriptions, 1000000, "subscriptions in all; 1 to 100000000");
 ABSL_FLAG(int64_t, max_subscribers, 64, "subscribers in one subscription; 1 to 127");
+ABSL_FLAG(int64_t, max_subscriptions_per_principal, 1000000,
+          "subscriptions of one certificate, token, local user, or of all of loopback; 1 to 100000000");
+ABSL_FLAG(int64_t, max_uri, 8192, "bytes of one subscriber's text; 16 to 65536");
+ABSL_FLAG(int64_t, max_event_name, 256, "bytes of an event's name; 1 to 1024");
+ABSL_FLAG(int64_t, max_params, 1024, "parameters of one event; 0 to 100000");
+ABSL_FLAG(int64_t, max_param_bytes, 1 << 20, "bytes of a parameter's name, and of its value; 1 to 2^26");
+ABSL_FLAG(int64_t, max_depth, 64, "arrays and objects in each other, in the JSON of one parameter; 1 to 1000");
+ABSL_FLAG(int64_t, raise_rate, 0,
+          "events a second that one certificate, token, local user, or all of loopback may raise over gRPC and --mi; "
+          "0: any number, up to 1000000000");
+ABSL_FLAG(int64_t, change_rate, 0, "likewise, calls a second that subscribe or unsubscribe");
+ABSL_FLAG(int64_t, ingest_rate, 0,
+          "events a second that --ingest takes, of all peers together; those beyond are refused, or without an id "
+          "dropped, and counted; 0: any number, up to 1000000000");
+ABSL_FLAG(absl::Duration, rate_burst, absl::Seconds(1),
+          "what --raise_rate, --change_rate and --ingest_rate let through at once, as the time it is worth; 0s to 1h");
 ABSL_FLAG(int64_t, max_hops, 8,
           "services like this one that deliver the same event one after the other before it is refused as a loop; 1 to "
           "100");
@@ -106,6 +123,10 @@ ABSL_FLAG(int64_t, max_streams, 100, "calls that one gRPC connection may have op
 ABSL_FLAG(
     int64_t, rpc_memory, 256 << 20,
     "bytes that gRPC may hold for all calls together; above, it refuses calls and ends connections; 2^24 to 2^40");
+ABSL_FLAG(int64_t, rpc_max_bytes, 4 << 20, "bytes of one message of a client over gRPC; 1024 to 2^30");
+ABSL_FLAG(int64_t, rpc_max_metadata, 8192, "bytes of the metadata of one call over gRPC; 1024 to 2^20");
+ABSL_FLAG(int64_t, ingest_max_bytes, 1 << 20, "bytes of one event that comes to --ingest; 1024 to 2^26");
+ABSL_FLAG(int64_t, mi_max_bytes, 64 << 10, "bytes of one request that comes to --mi; 1024 to 2^26");
 ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one per processor, at most 4; up to 64");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long a stop waits for events that are on their way; 0s to 10m");
@@ -283,6 +304,26 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("max_subscriptions", options.max_subscriptions, 1, 100000000, &faults);
   options.max_subscribers = absl::GetFlag(FLAGS_max_subscribers);
   CheckBounds("max_subscribers", options.max_subscribers, 1, 127, &faults);
+  options.max_subscriptions_per_principal = absl::GetFlag(FLAGS_max_subscriptions_per_principal);
+  CheckBounds("max_subscriptions_per_principal", options.max_subscriptions_per_principal, 1, 100000000, &faults);
+  options.max_uri = absl::GetFlag(FLAGS_max_uri);
+  CheckBounds("max_uri", options.max_uri, 16, 65536, &faults);
+  options.max_event_name = absl::GetFlag(FLAGS_max_event_name);
+  CheckBounds("max_event_name", options.max_event_name, 1, 1024, &faults);
+  options.max_params = absl::GetFlag(FLAGS_max_params);
+  CheckBounds("max_params", options.max_params, 0, 100000, &faults);
+  options.max_param_bytes = absl::GetFlag(FLAGS_max_param_bytes);
+  CheckBounds("max_param_bytes", options.max_param_bytes, 1, 1 << 26, &faults);
+  options.max_depth = absl::GetFlag(FLAGS_max_depth);
+  CheckBounds("max_depth", options.max_depth, 1, 1000, &faults);
+  options.raise_rate = absl::GetFlag(FLAGS_raise_rate);
+  CheckBounds("raise_rate", options.raise_rate, 0, 1000000000, &faults);
+  options.change_rate = absl::GetFlag(FLAGS_change_rate);
+  CheckBounds("change_rate", options.change_rate, 0, 1000000000, &faults);
+  options.ingest_rate = absl::GetFlag(FLAGS_ingest_rate);
+  CheckBounds("ingest_rate", options.ingest_rate, 0, 1000000000, &faults);
+  options.rate_burst = absl::GetFlag(FLAGS_rate_burst);
+  CheckBounds("rate_burst", options.rate_burst, absl::ZeroDuration(), absl::Hours(1), &faults);
   options.max_hops = absl::GetFlag(FLAGS_max_hops);
   CheckBounds("max_hops", options.max_hops, 1, 100, &faults);
   options.max_repeats = absl::GetFlag(FLAGS_max_repeats);
@@ -291,6 +332,14 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   CheckBounds("max_streams", options.max_streams, 1, 1000000, &faults);
   options.rpc_memory = absl::GetFlag(FLAGS_rpc_memory);
   CheckBounds("rpc_memory", options.rpc_memory, 1 << 24, int64_t{1} << 40, &faults);
+  options.rpc_max_bytes = absl::GetFlag(FLAGS_rpc_max_bytes);
+  CheckBounds("rpc_max_bytes", options.rpc_max_bytes, 1024, 1 << 30, &faults);
+  options.rpc_max_metadata = absl::GetFlag(FLAGS_rpc_max_metadata);
+  CheckBounds("rpc_max_metadata", options.rpc_max_metadata, 1024, 1 << 20, &faults);
+  options.ingest_max_bytes = absl::GetFlag(FLAGS_ingest_max_bytes);
+  CheckBounds("ingest_max_bytes", options.ingest_max_bytes, 1024, 1 << 26, &faults);
+  options.mi_max_bytes = absl::GetFlag(FLAGS_mi_max_bytes);
+  CheckBounds("mi_max_bytes", options.mi_max_bytes, 1024, 1 << 26, &faults);
   options.threads = absl::GetFlag(FLAGS_threads);
   CheckBounds("threads", options.threads, 0, 64, &faults);
   options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);

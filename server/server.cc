@@ -20,7 +20,7 @@
 #include "server/admin/metrics_page.h"
 #include "server/admin/status.h"
 #include "server/admin/status_page.h"
-#include "server/destinations/destination_file.h"
+#include "server/destinations/destinations.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/durable/dead_letter_sender.h"
 #include "server/durable/dead_letters.h"
@@ -30,9 +30,12 @@
 #include "server/enroll/enroller.h"
 #include "server/enroll/mi_client.h"
 #include "server/enroll/own_sockets.h"
+#include "server/files/reloaded.h"
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/journal/subscription_store.h"
+#include "server/limits/limits.h"
+#include "server/limits/rates.h"
 #include "server/load/load.h"
 #include "server/log/log.h"
 #include "server/metrics/call_counts.h"
@@ -61,10 +64,8 @@
 namespace eventvirtual {
 namespace {
 
-constexpr int kMaxMessage = 4 << 20;                            // bytes of one RPC message
-constexpr int kLookahead = 16 << 10;                            // bytes that gRPC takes of a stream that is not read
-constexpr absl::Duration kLookAgain = absl::Milliseconds(500);  // at files that may have changed
-constexpr absl::Duration kJournalPatience = absl::Seconds(5);   // with a disk, when the process ends
+constexpr int kLookahead = 16 << 10;                           // bytes that gRPC takes of a stream that is not read
+constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
@@ -74,10 +75,31 @@ int LoopsFor(int64_t threads) {
 RegistryLimits RegistryLimitsOf(const Options& options) {
   RegistryLimits limits;
   limits.max_subscriptions = options.max_subscriptions;
+  limits.max_subscriptions_per_principal = options.max_subscriptions_per_principal;
   limits.max_subscribers = static_cast<uint32_t>(options.max_subscribers);
+  limits.max_event_name = static_cast<size_t>(options.max_event_name);
   limits.strict_events = options.strict_events;
   limits.events = options.events;
   return limits;
+}
+
+EventLimits EventLimitsOf(const Options& options) {
+  EventLimits limits;
+  limits.name_bytes = static_cast<size_t>(options.max_event_name);
+  limits.params = static_cast<size_t>(options.max_params);
+  limits.param_bytes = static_cast<size_t>(options.max_param_bytes);
+  limits.depth = static_cast<size_t>(options.max_depth);
+  return limits;
+}
+
+std::unique_ptr<Rates> RatesOf(Limit limit, int64_t per_second, absl::Duration burst) {
+  return per_second == 0 ? nullptr : std::make_unique<Rates>(limit, per_second, burst);
+}
+
+// Whether it matters who is who.
+bool TellsUsers(const Options& options) {
+  return !options.access.empty() || options.raise_rate > 0 || options.change_rate > 0 ||
+         options.max_subscriptions_per_principal < options.max_subscriptions;
 }
 
 LoopLimits LoopLimitsOf(const Options& options) {
@@ -92,6 +114,7 @@ ListenOptions ListenOptionsOf(const Options& options) {
   ListenOptions listen;
   listen.addresses = options.listen;
   listen.socket_group = options.socket_group;
+  listen.tells_users = TellsUsers(options);
   listen.client_certificate_required = options.tokens.empty();
   listen.max_connections = static_cast<size_t>(options.max_connections);
   listen.max_connections_per_peer = static_cast<size_t>(options.max_connections_per_peer);
@@ -151,9 +174,8 @@ std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
 
 // What is served instead of the services themselves.
 struct Guarded {
-  Guarded(SubscriptionService& subscriptions, EventService& events, OperatorService& operators, const Access& access)
-      : gate(access), subscriptions(subscriptions, gate), events(events, gate), operators(operators, gate) {}
-  const Gate gate;
+  Guarded(SubscriptionService& subscriptions, EventService& events, OperatorService& operators, const Gate& gate)
+      : subscriptions(subscriptions, gate), events(events, gate), operators(operators, gate) {}
   GuardedSubscriptionService subscriptions;
   GuardedEventService events;
   GuardedOperatorService operators;
@@ -175,10 +197,12 @@ struct Server::Parts {
         board(registry, pool, dispatcher, {static_cast<uint32_t>(options.queue_events), options.failover_timeout}),
         delivery_log(options.log_level == LogLevel::kDebug ? std::make_unique<DeliveryLog>(dispatcher) : nullptr),
         subscriptions(registry, defaults, load, watch_counts),
-        events(registry, dispatcher, listeners, load, watch_counts),
+        raise_rates(RatesOf(Limit::kRaiseRate, options.raise_rate, options.rate_burst)),
+        change_rates(RatesOf(Limit::kChangeRate, options.change_rate, options.rate_burst)),
+        events(registry, dispatcher, listeners, load, watch_counts, EventLimitsOf(options)),
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
-        operators(catalog, pool, registry, prober, enroller, defaults),
+        operators(catalog, pool, registry, prober, enroller, defaults, EventLimitsOf(options)),
         health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
                 v1::OperatorService::service_full_name()}) {}
 
@@ -218,12 +242,13 @@ struct Server::Parts {
     return absl::OkStatus();
   }
 
-  // On accept_loop: whether the files of access and TLS have changed, now and from time to time.
-  void LookAgain() {
-    if (certificates != nullptr) certificates->Look();
-    if (access != nullptr) access->Look();
-    if (look_again == nullptr) look_again = accept_loop->NewTimer([this] { LookAgain(); });
-    look_again->Arm(accept_loop->Now() + kLookAgain);
+  // Those that are there to be read again.
+  std::vector<ReloadedFiles*> Files() const {
+    std::vector<ReloadedFiles*> files;
+    if (!options.destinations.empty()) files.push_back(destinations.get());
+    if (certificates != nullptr) files.push_back(certificates.get());
+    if (!options.access.empty()) files.push_back(&access->files());
+    return files;
   }
 
   AdminServer::Readiness CurrentReadiness() const {
@@ -248,7 +273,7 @@ struct Server::Parts {
 
   const Options options;
   const WireDefaults defaults;
-  std::unique_ptr<DestinationFile> destinations;
+  std::shared_ptr<Destinations> destinations;
   StreamListeners listeners;
   Catalog catalog;
   std::deque<EventLoop> loops;  // loops[0] also runs the expiry and the ingest
@@ -268,6 +293,7 @@ struct Server::Parts {
   std::unique_ptr<DeliveryLog> delivery_log;  // null: unless that level is logged
   WatchCounts watch_counts;
   SubscriptionService subscriptions;
+  const std::unique_ptr<Rates> raise_rates, change_rates;  // null: none
   EventService events;
   Prober prober;
   Enroller enroller;
@@ -282,8 +308,8 @@ struct Server::Parts {
   std::unique_ptr<EventLoop> accept_loop;      // of its own: a flood of connections delays no event
   std::shared_ptr<Certificates> certificates;  // null: no TLS
   std::unique_ptr<Access> access;              // null: whoever is on this host may do everything
+  std::unique_ptr<Gate> gate;
   std::unique_ptr<Guarded> guarded;
-  std::unique_ptr<Loop::Timer> look_again;  // on accept_loop
   std::unique_ptr<Listeners> grpc_listeners;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
@@ -303,22 +329,21 @@ const std::vector<std::string>& Server::ingesting() const { return parts_->inges
 const std::vector<std::string>& Server::managing() const { return parts_->managing; }
 const std::vector<std::string>& Server::showing() const { return parts_->showing; }
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
+                                                      std::shared_ptr<Destinations> destinations) {
   // Whatever fails below, the destructor stops what runs already.
   std::unique_ptr<Server> server(new Server(std::make_unique<Parts>(options)));
   Parts& parts = *server->parts_;
+  parts.catalog.LimitBytes(static_cast<size_t>(options.max_uri));
   for (const auto& [scheme, query] : options.transport_defaults) {
     if (absl::Status status = parts.catalog.SetDefaults(scheme, query); !status.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("--transport_defaults: ", std::string(status.message())));
     }
   }
-  absl::StatusOr<std::unique_ptr<DestinationFile>> destinations =
-      DestinationFile::Load(options.destinations, options.allow_directory, options.data_dir);
-  if (!destinations.ok()) {
-    return absl::Status(destinations.status().code(),
-                        absl::StrCat("--destinations, --allow_directory: ", destinations.status().message()));
-  }
-  parts.destinations = *std::move(destinations);
+  parts.destinations = std::move(destinations);
+  parts.destinations->PutInto([data_dir = options.data_dir](std::shared_ptr<const DestinationPolicy> policy) {
+    SetDestinationPolicy(std::move(policy), data_dir);
+  });
   SetSecretDirectory(options.secrets);
   parts.catalog.AskBeforeAdmission([](const Target& target) {
     absl::Status status = CheckTarget(target);
@@ -362,7 +387,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   event_set_log_callback(LogLibevent);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  builder.SetMaxReceiveMessageSize(kMaxMessage);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options.rpc_max_bytes));
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, static_cast<int>(options.rpc_max_metadata));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, static_cast<int>(options.max_streams));
   // The probe lets a window grow to megabytes, which a stream that is read no further may fill (docs/decisions/0026).
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -381,12 +407,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                         absl::StrCat("--listen: ", std::string(listeners.status().message())));
   }
   parts.grpc_listeners = *std::move(listeners);
+  parts.gate = std::make_unique<Gate>(parts.access.get());
+  parts.subscriptions.KnowOwners(parts.gate.get(), parts.change_rates.get());
+  parts.events.LimitRate(parts.gate.get(), parts.raise_rates.get());
   if (parts.access == nullptr) {
     builder.RegisterService(&parts.subscriptions);
     builder.RegisterService(&parts.events);
     builder.RegisterService(&parts.operators);
   } else {
-    parts.guarded = std::make_unique<Guarded>(parts.subscriptions, parts.events, parts.operators, *parts.access);
+    parts.guarded = std::make_unique<Guarded>(parts.subscriptions, parts.events, parts.operators, *parts.gate);
     builder.RegisterService(&parts.guarded->subscriptions);
     builder.RegisterService(&parts.guarded->events);
     builder.RegisterService(&parts.guarded->operators);
@@ -402,16 +431,17 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   parts.listening = parts.grpc_listeners->addresses();
   parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
   parts.grpc_listeners->Start(*parts.accept_loop);
-  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
-    parts.LookAgain();
-    parts.load.Start(*parts.accept_loop);
-  });
+  RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.load.Start(*parts.accept_loop); });
 
   if (!options.ingest.empty()) {
     IngestOptions ingest;
     ingest.addresses = options.ingest;
     ingest.off_host = options.ingest_off_host;
     ingest.socket_group = options.socket_group;
+    ingest.max_object_bytes = static_cast<size_t>(options.ingest_max_bytes);
+    ingest.limits = EventLimitsOf(options);
+    ingest.rate = options.ingest_rate;
+    ingest.rate_burst = options.rate_burst;
     ingest.reply_padding = static_cast<size_t>(options.ingest_reply_padding);
     ingest.event_param = options.ingest_event_param;
     absl::StatusOr<std::unique_ptr<Ingest>> listening = Ingest::Listen(ingest, parts.loops[0], parts.dispatcher);
@@ -425,8 +455,13 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
 
   if (!options.mi.empty() || !options.http.empty()) parts.operator_loop = std::make_unique<EventLoop>("ev-operator");
   if (!options.mi.empty()) {
-    const MiOptions mi{
-        options.mi, {options.failover_timeout, options.attempt_timeout}, options.socket_group, parts.access.get()};
+    MiOptions mi;
+    mi.addresses = options.mi;
+    mi.defaults = {options.failover_timeout, options.attempt_timeout};
+    mi.socket_group = options.socket_group;
+    mi.max_bytes = static_cast<size_t>(options.mi_max_bytes);
+    mi.limits = {EventLimitsOf(options), parts.raise_rates.get(), parts.change_rates.get()};
+    mi.access = parts.access.get();
     absl::StatusOr<std::unique_ptr<MiServer>> listening =
         MiServer::Listen(mi, *parts.operator_loop, parts.registry, parts.dispatcher, parts.journal.get());
     if (!listening.ok()) {
@@ -437,6 +472,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   }
 
   if (!options.http.empty()) {
+    const std::vector<ReloadedFiles*> files = parts.Files();
     const MetricSources sources{parts.registry,
                                 parts.dispatcher,
                                 parts.calls,
@@ -449,7 +485,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
                                 parts.ingest.get(),
                                 parts.mi.get(),
                                 parts.access.get(),
-                                parts.certificates.get()};
+                                {files.begin(), files.end()}};
     parts.metrics = std::make_unique<MetricsPage>(sources, parts.pool, parts.durable.get(), *parts.operator_loop);
     parts.board.ShowJournal(parts.journal.get());
     parts.board.ShowLoad(&parts.load);
@@ -479,7 +515,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options) {
   return server;
 }
 
-void Server::Reload(bool asked) { parts_->destinations->Refresh(asked); }
+void Server::Reload(bool asked) {
+  for (ReloadedFiles* const files : parts_->Files()) files->Look(asked);
+}
 
 void Server::Drain() {
   Parts& parts = *parts_;
@@ -504,10 +542,7 @@ void Server::Drain() {
   parts.health.EndWatches();
   if (parts.grpc_listeners != nullptr) parts.grpc_listeners->Stop();
   if (parts.accept_loop != nullptr) {
-    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) {
-      parts.look_again.reset();
-      parts.load.Stop();
-    });
+    RunOnLoop(*parts.accept_loop, [&parts](const std::shared_ptr<void>&) { parts.load.Stop(); });
   }
   if (parts.grpc != nullptr) parts.grpc->Shutdown(absl::ToChronoTime(deadline));
   parts.dispatcher.AwaitIdle(std::max(deadline - absl::Now(), absl::ZeroDuration()));

@@ -7,15 +7,18 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/destinations/destinations.h"
 #include "server/options.h"
 
 namespace eventvirtual {
 
 class Server {
  public:
-  // Builds it with all transports and begins to serve on every address of `options`. INVALID_ARGUMENT and UNAVAILABLE
-  // name the address or the option that does not work; nothing is left running then.
-  static absl::StatusOr<std::unique_ptr<Server>> Start(const Options& options);
+  // Builds it with all transports and begins to serve on every address of `options`; `destinations` are those of these
+  // options. INVALID_ARGUMENT and UNAVAILABLE name the address or the option that does not work; nothing is left
+  // running then.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const Options& options,
+                                                       std::shared_ptr<Destinations> destinations);
   ~Server();  // Drain() without patience, unless it was called
 
   // Where gRPC, ingest, the management interface and what operators look at are served, with the ports that were chosen
@@ -25,8 +28,9 @@ class Server {
   const std::vector<std::string>& managing() const;
   const std::vector<std::string>& showing() const;
 
-  // Reads the files that options name and that may change while it serves; `asked` by somebody, or only to see whether
-  // they have changed. What cannot be used changes nothing, and is logged. Blocks. One thread.
+  // Reads the files that options name and that may change while it serves: the one period and the one signal of all of
+  // them (ReloadedFiles::Look()). `asked`: somebody wants what is there taken at once. Blocks as a disk does. One
+  // thread.
   void Reload(bool asked);
 
   // Health turns to NOT_SERVING, nothing new is taken, what is on its way gets options.drain_timeout; then all ends.

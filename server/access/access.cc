@@ -16,8 +16,8 @@ constexpr absl::string_view kBearer = "Bearer ";
 
 absl::StatusOr<std::unique_ptr<Access>> Access::Load(const std::string& list, const std::string& tokens) {
   const auto parse = [list, tokens](const std::vector<std::string>& contents) -> absl::StatusOr<Files> {
-    const auto at = [](absl::string_view flag, const std::string& path, const absl::Status& status) {
-      return absl::InvalidArgumentError(absl::StrCat(flag, ": \"", path, "\": ", std::string(status.message())));
+    const auto at = [](absl::string_view option, const std::string& path, const absl::Status& status) {
+      return absl::InvalidArgumentError(absl::StrCat(option, "=", path, ": ", status.message()));
     };
     absl::StatusOr<AccessList> grants = list.empty() ? AccessList::Default() : AccessList::Parse(contents[0]);
     if (!grants.ok()) return at("--access", list, grants.status());
@@ -25,18 +25,22 @@ absl::StatusOr<std::unique_ptr<Access>> Access::Load(const std::string& list, co
     if (!known.ok()) return at("--tokens", tokens, known.status());
     return Files{*std::move(grants), *std::move(known)};
   };
-  auto files = Reloaded<Files>::Load({{"--access", list}, {"--tokens", tokens}}, parse);
+  auto files = Reloaded<Files>::Load("access", {{"--access", list}, {"--tokens", tokens}}, parse);
   if (!files.ok()) return files.status();
   return std::unique_ptr<Access>(new Access(*std::move(files)));
 }
 
+Caller Access::Identify(Caller caller, absl::string_view authorization) const {
+  if (absl::StartsWithIgnoreCase(authorization, kBearer)) {
+    caller.token = files_->Current()->tokens.NameOf(authorization.substr(kBearer.size()));
+  }
+  return caller;
+}
+
 absl::Status Access::Ask(Caller caller, absl::string_view authorization, absl::string_view peer, absl::string_view what,
                          std::initializer_list<Role> roles, const std::string* event) const {
-  const std::shared_ptr<const Files> files = files_->Current();
-  if (absl::StartsWithIgnoreCase(authorization, kBearer)) {
-    caller.token = files->tokens.NameOf(authorization.substr(kBearer.size()));
-  }
-  absl::Status allowed = files->list.Allow(caller, what, roles, event);
+  caller = Identify(std::move(caller), authorization);
+  absl::Status allowed = files_->Current()->list.Allow(caller, what, roles, event);
   if (allowed.ok()) {
     counts_.allowed.fetch_add(1, std::memory_order_relaxed);
     return allowed;

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "server/access/access_list.h"
-#include "server/access/reloaded.h"
+#include "server/files/reloaded.h"
 
 namespace eventvirtual {
 
@@ -21,20 +21,21 @@ struct AccessCounts {
   std::atomic<uint64_t> allowed{0}, unauthenticated{0}, denied{0};
 };
 
-// Any thread, but for Look(). An answer takes some microseconds: names are compared, and a token is hashed.
+// Any thread. An answer takes some microseconds: names are compared, and a token is hashed.
 class Access {
  public:
-  // `list` "": AccessList::Default(); `tokens` "": there are none. INVALID_ARGUMENT names the flag and the line.
+  // `list` "": AccessList::Default(); `tokens` "": there are none. Errors name the option, and of a file the line.
   static absl::StatusOr<std::unique_ptr<Access>> Load(const std::string& list, const std::string& tokens);
+
+  // `caller`, with the name of the token, if any, that `authorization` shows.
+  Caller Identify(Caller caller, absl::string_view authorization) const;
 
   // AccessList::Allow() for a caller whose token, if any, `authorization` shows as RFC 6750 says: "Bearer TOKEN". Who
   // may not is counted, and told in the log with `peer`, the address.
   absl::Status Ask(Caller caller, absl::string_view authorization, absl::string_view peer, absl::string_view what,
                    std::initializer_list<Role> roles, const std::string* event = nullptr) const;
 
-  void Look() { files_->Look(); }  // Reloaded::Look()
-  bool failing() const { return files_->failing(); }
-  uint64_t changes() const { return files_->changes(); }
+  ReloadedFiles& files() const { return *files_; }
   const AccessCounts& counts() const { return counts_; }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
+#include <pwd.h>
 
 #include <algorithm>
 #include <functional>
@@ -10,6 +11,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
@@ -64,12 +66,21 @@ std::array<uint8_t, 32> HashOf(absl::string_view token) {
   return hash;
 }
 
+std::optional<uid_t> UserOf(const std::string& text) {
+  if (uid_t number = 0; absl::SimpleAtoi(text, &number)) return number;
+  passwd entry, *found = nullptr;
+  char texts[4096];
+  if (getpwnam_r(text.c_str(), &entry, texts, sizeof(texts), &found) != 0 || found == nullptr) return std::nullopt;
+  return found->pw_uid;
+}
+
 std::vector<std::string> IdentitiesOf(const Caller& caller) {
   std::vector<std::string> identities;
   for (const std::string& name : caller.certificate) identities.push_back(absl::StrCat("cert:", name));
   if (!caller.certificate.empty()) identities.push_back("cert:*");
   if (!caller.token.empty()) identities.push_back(absl::StrCat("token:", caller.token));
   if (caller.way == Caller::Way::kLoopback) identities.push_back("loopback");
+  if (caller.user.has_value()) identities.push_back(absl::StrCat("user:", *caller.user));
   if (caller.way == Caller::Way::kUnix) identities.push_back("unix");
   return identities;
 }
@@ -110,10 +121,19 @@ absl::StatusOr<AccessList> AccessList::Parse(absl::string_view text) {
   AccessList list;
   const absl::Status status = ForEachLine(text, [&list](const std::vector<std::string>& words) {
     absl::string_view name = words[0];
-    const bool named = absl::ConsumePrefix(&name, "cert:") || absl::ConsumePrefix(&name, "token:");
+    const bool is_user = absl::ConsumePrefix(&name, "user:");
+    const bool named = is_user || absl::ConsumePrefix(&name, "cert:") || absl::ConsumePrefix(&name, "token:");
     if (named ? name.empty() : words[0] != "loopback" && words[0] != "unix") {
       return absl::InvalidArgumentError(
-          absl::StrCat("\"", words[0], "\" is nobody; write cert:NAME, token:NAME, loopback or unix"));
+          absl::StrCat("\"", words[0], "\" is nobody; write cert:NAME, token:NAME, user:NAME, loopback or unix"));
+    }
+    std::string who = words[0];
+    if (is_user) {
+      const std::optional<uid_t> user = UserOf(std::string(name));
+      if (!user.has_value()) {
+        return absl::InvalidArgumentError(absl::StrCat("there is no user \"", name, "\"; see /etc/passwd"));
+      }
+      who = absl::StrCat("user:", *user);
     }
     const absl::string_view role = words.size() > 1 ? words[1] : absl::string_view();
     const auto is_it = [role](const auto& one) { return one.second == role; };
@@ -122,7 +142,7 @@ absl::StatusOr<AccessList> AccessList::Parse(absl::string_view text) {
       return absl::InvalidArgumentError(
           absl::StrCat("\"", role, "\" is no role; write producer, subscriber, operator or observer"));
     }
-    Grant grant{words[0], found->first, {words.begin() + 2, words.end()}};
+    Grant grant{std::move(who), found->first, {words.begin() + 2, words.end()}};
     const bool has_patterns = grant.role == Role::kProducer || grant.role == Role::kSubscriber;
     for (const std::string& pattern : grant.patterns) {
       if (!has_patterns) {

@@ -2,6 +2,8 @@
 #ifndef EVENTVIRTUAL_SERVER_ACCESS_ACCESS_LIST_H_
 #define EVENTVIRTUAL_SERVER_ACCESS_ACCESS_LIST_H_
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <initializer_list>
@@ -28,6 +30,7 @@ struct Caller {
   Way way = Way::kLoopback;
   std::vector<std::string> certificate;  // the names in its certificate, which our CA has signed
   std::string token;                     // the name of its token, never the token itself
+  std::optional<uid_t> user;             // the owner of the process at the other end of a unix socket
 };
 
 // Tokens by their hashes, so that the file gives nobody a token.
@@ -57,6 +60,7 @@ class AccessList {
   //               has none. cert:* is any that the CA has signed.
   //   token:NAME  who shows this token
   //   loopback    whoever connects by TCP on this host without TLS
+  //   user:NAME   the user of this host, by name or number, whose process has connected to a unix socket
   //   unix        whoever may connect to the unix socket
   // ROLE is producer, subscriber, operator or observer. A PATTERN is an event's name or the beginning of names,
   // E_PIKE_*; only producer and subscriber have any, and without one all events are theirs. INVALID_ARGUMENT names the
@@ -72,7 +76,8 @@ class AccessList {
   absl::Status Allow(const Caller& caller, absl::string_view what, std::initializer_list<Role> roles,
                      const std::string* event) const;
 
-  // For people: "cert:opensips.example.org", "token:billing", "loopback".
+  // For people, and the principal whose rates and subscriptions are counted: "cert:opensips.example.org",
+  // "token:billing", "user:1000", "loopback".
   static std::string Describe(const Caller& caller);
 
  private:

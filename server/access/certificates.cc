@@ -7,7 +7,9 @@
 
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace eventvirtual {
 namespace {
@@ -38,38 +40,41 @@ Certificate FirstOf(const std::string& pem) {
   return ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE ? std::move(first) : nullptr;
 }
 
-absl::StatusOr<CertificateFiles> Check(const std::vector<std::string>& contents) {
-  CertificateFiles files{contents[0], contents[1], contents[2]};
+// What is wrong with `files`, and of which; nothing of a key.
+struct Fault {
+  absl::string_view option, why;  // both empty: nothing
+};
+Fault FaultOf(const CertificateFiles& files, bool asks_clients) {
   ERR_clear_error();
+  const absl::Cleanup forget = [] { ERR_clear_error(); };
   const Certificate certificate = FirstOf(files.cert);
-  if (certificate == nullptr) return absl::InvalidArgumentError("--tls_cert: its file holds no certificates in PEM");
+  if (certificate == nullptr) return {"--tls_cert", "holds no certificates in PEM"};
   ERR_clear_error();
   const Key key(PEM_read_bio_PrivateKey(Over(files.key).get(), nullptr, NoPassword, nullptr));
-  if (key == nullptr) {
-    return absl::InvalidArgumentError("--tls_key: its file holds no key in PEM, or one that needs a password");
-  }
+  if (key == nullptr) return {"--tls_key", "holds no key in PEM, or one that needs a password"};
   if (X509_check_private_key(certificate.get(), key.get()) != 1) {
-    return absl::InvalidArgumentError("--tls_key: it is not the key of the first certificate of --tls_cert");
+    return {"--tls_key", "is not the key of the first certificate of --tls_cert"};
   }
   ERR_clear_error();
-  if (!files.client_ca.empty() && FirstOf(files.client_ca) == nullptr) {
-    return absl::InvalidArgumentError("--tls_client_ca: its file holds no certificates in PEM");
-  }
-  ERR_clear_error();
-  return files;
+  if (asks_clients && FirstOf(files.client_ca) == nullptr) return {"--tls_client_ca", "holds no certificates in PEM"};
+  return {};
 }
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<Certificates>> LoadCertificates(const std::string& cert, const std::string& key,
                                                                const std::string& client_ca) {
-  return Certificates::Load({{"--tls_cert", cert}, {"--tls_key", key}, {"--tls_client_ca", client_ca}},
-                            [client_ca](const std::vector<std::string>& contents) -> absl::StatusOr<CertificateFiles> {
-                              if (!client_ca.empty() && contents[2].empty()) {
-                                return absl::InvalidArgumentError("--tls_client_ca: its file is empty");
-                              }
-                              return Check(contents);
-                            });
+  const std::vector<Certificates::File> named = {
+      {"--tls_cert", cert}, {"--tls_key", key}, {"--tls_client_ca", client_ca}};
+  const auto parse = [named](const std::vector<std::string>& contents) -> absl::StatusOr<CertificateFiles> {
+    CertificateFiles files{contents[0], contents[1], contents[2]};
+    const Fault fault = FaultOf(files, /*asks_clients=*/!named[2].path.empty());
+    for (const auto& [option, path] : named) {
+      if (option == fault.option) return absl::InvalidArgumentError(absl::StrCat(option, "=", path, ": ", fault.why));
+    }
+    return files;
+  };
+  return Certificates::Load("tls", named, parse);
 }
 
 }  // namespace eventvirtual

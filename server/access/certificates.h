@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "server/access/reloaded.h"
+#include "server/files/reloaded.h"
 
 namespace eventvirtual {
 
@@ -17,7 +17,7 @@ struct CertificateFiles {
 };
 using Certificates = Reloaded<CertificateFiles>;
 
-// INVALID_ARGUMENT names the flag and what is wrong with its file; nothing of a key is ever shown.
+// Errors name the option, the path and what is wrong; nothing of a key is ever shown.
 absl::StatusOr<std::shared_ptr<Certificates>> LoadCertificates(const std::string& cert, const std::string& key,
                                                                const std::string& client_ca);
 

@@ -56,7 +56,10 @@ void HttpReply::Send(HttpResponse response) && {
 }
 
 HttpServer::HttpServer(BoundSocket listening, Loop& loop, std::vector<HttpRoute> routes, const HttpLimits& limits)
-    : loop_(loop), routes_(std::move(routes)), limits_(limits) {
+    : loop_(loop),
+      routes_(std::move(routes)),
+      limits_(limits),
+      caps_(limits.max_connections, limits.max_connections_per_peer) {
   // The library does the protocol. Sockets are accepted here, and time is kept here: its own timeouts begin anew with
   // every byte.
   const MHD_AccessHandlerCallback on_request = [](void* self, MHD_Connection* peer, const char* path,
@@ -116,13 +119,25 @@ void HttpServer::Finish(std::shared_ptr<void> hold) {
 }
 
 void HttpServer::Take(int fd) {
-  if (connections_.size() >= limits_.max_connections) {
-    const auto waits = [](const Connection& one) { return one.exchange == nullptr || !one.exchange->suspended; };
-    const auto victim = std::find_if(connections_.begin(), connections_.end(), waits);
-    if (victim != connections_.end()) shutdown(victim->fd, SHUT_RDWR);
-    Run();  // sees that it has ended
+  ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  if (verdict != ConnectionCaps::Verdict::kAdmitted) {
+    const auto goes = [this, fd, verdict](const Connection& one) {
+      return !one.goes && (one.exchange == nullptr || !one.exchange->suspended) &&
+             (verdict == ConnectionCaps::Verdict::kTooMany || caps_.IsOfPeerOf(fd, one.fd));
+    };
+    const auto victim = std::find_if(connections_.begin(), connections_.end(), goes);
+    if (victim != connections_.end()) {
+      victim->goes = true;
+      shutdown(victim->fd, SHUT_RDWR);
+      caps_.Closed(victim->fd);  // the library may see it a moment later
+      verdict = caps_.Admit(fd);
+    }
+    if (verdict != ConnectionCaps::Verdict::kAdmitted) {
+      close(fd);
+      return;
+    }
   }
-  MHD_add_connection(daemon_, fd, nullptr, 0);  // closes it if there are too many
+  if (MHD_add_connection(daemon_, fd, nullptr, 0) != MHD_YES) caps_.Closed(fd);
   Run();
 }
 
@@ -156,6 +171,7 @@ void HttpServer::OnConnection(MHD_Connection* peer, void** context, bool begins)
     *context = &connection;
     return Await(&connection);
   }
+  caps_.Closed(static_cast<Connection*>(*context)->fd);
   connections_.remove_if([context](const Connection& connection) { return &connection == *context; });
   if (connections_.empty()) hold_.reset();
 }
@@ -201,7 +217,12 @@ void HttpServer::Ask(const std::shared_ptr<Exchange>& exchange, absl::string_vie
       allowed.push_back(route.method);
       if (route.method == "GET") allowed.push_back("HEAD");
     } else if (exchange->received > limits_.max_body) {
-      exchange->response = Plain(413, absl::StrCat("at most ", limits_.max_body, " bytes are taken\n"));
+      const size_t most = limits_.max_body;
+      const std::string why =
+          limits_.limit_of_body.has_value()
+              ? std::string(Exceeded(*limits_.limit_of_body, "the body", exchange->received, "bytes", most).message())
+              : absl::StrCat("at most ", most, " bytes are taken");
+      exchange->response = Plain(413, absl::StrCat(why, "\n"));
       return;
     } else {
       HttpRequest request{exchange->body};

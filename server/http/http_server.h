@@ -13,9 +13,11 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/limits/limits.h"
 #include "transports/api/loop.h"
 #include "transports/io/acceptor.h"
 #include "transports/io/bound_socket.h"
+#include "transports/io/connection_caps.h"
 
 struct MHD_Connection;
 struct MHD_Daemon;
@@ -64,10 +66,14 @@ struct HttpRoute {
 };
 
 struct HttpLimits {
-  size_t max_head = 32 << 10;     // bytes of request line and headers; more is answered 431
-  size_t max_body = 64 << 10;     // more is answered 413; who sends sixteen times that is cut off
+  size_t max_head = 32 << 10;                         // bytes of request line and headers; more is answered 431
+  size_t max_body = 64 << 10;                         // more is answered 413; who sends sixteen times that is cut off
+  std::optional<Limit> limit_of_body = std::nullopt;  // which flag max_body is, to be named and counted
   size_t max_unsent = 128 << 20;  // bytes of responses on their way, of all connections; those beyond become 503
-  size_t max_connections = 64;    // the one that has made us wait longest goes for a new one
+  // The one that has made us wait longest goes for a new one: of all, or of the peer that has too many (see
+  // ConnectionCaps). Those whose request is being worked on stay, and if there are no others the new one is closed.
+  size_t max_connections = 64;
+  size_t max_connections_per_peer = 32;
   absl::Duration patience = absl::Seconds(30);  // to send a whole request, and to take a whole response
 };
 
@@ -88,6 +94,7 @@ class HttpServer {
   struct Connection {
     int fd = -1;
     absl::Time since;                    // when it began to make us wait
+    bool goes = false;                   // for another one: it is not counted any more
     std::shared_ptr<Exchange> exchange;  // the request at hand, from its first line to the end of its response
   };
   using Connections = std::list<Connection>;
@@ -107,6 +114,7 @@ class HttpServer {
   Loop& loop_;
   const std::vector<HttpRoute> routes_;
   const HttpLimits limits_;
+  ConnectionCaps caps_;
   Connections connections_;  // the one that makes us wait longest first
   size_t unsent_ = 0;
   bool sweeping_ = false;  // the timer is armed

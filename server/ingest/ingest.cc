@@ -20,6 +20,7 @@
 #include "transports/api/jsonrpc.h"
 #include "transports/io/acceptor.h"
 #include "transports/io/bound_socket.h"
+#include "transports/io/connection_caps.h"
 #include "transports/io/datagram_socket.h"
 #include "transports/io/json_framer.h"
 #include "transports/io/mailbox.h"
@@ -59,7 +60,7 @@ class Ingest::DatagramListener final : public Listener {
   DatagramListener(BoundSocket bound, Ingest& ingest, Tallies& tallies)
       : ingest_(ingest),
         tallies_(tallies),
-        parser_(ingest.options_.event_param),
+        parser_(ingest.options_.event_param, ingest.options_.limits),
         socket_(std::move(bound), ingest.loop_, ingest.options_.max_object_bytes, [this] { Read(); }) {}
 
   void Finish(const std::shared_ptr<void>&) override { socket_.Stop(); }
@@ -72,7 +73,9 @@ class Ingest::DatagramListener final : public Listener {
       const bool more = socket_.Receive([&](const Datagram& datagram) {
         tallies_.bytes.Add(datagram.bytes.size());
         OpensipsEvent event = parser_.Parse(datagram.bytes, received);
+        if (datagram.cut) CountExceeded(Limit::kIngestBytes);
         if (!event.message) return tallies_.bad.Add(1);
+        if (ingest_.rate_ != nullptr && !ingest_.rate_->Take(now).ok()) return tallies_.limited.Add(1);
         tallies_.Book(ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now));
       });
       if (!more) return;
@@ -93,7 +96,7 @@ class Ingest::Connection {
         ingest_(ingest),
         on_end_(std::move(on_end)),
         framer_(ingest.options_.max_object_bytes),
-        parser_(ingest.options_.event_param) {
+        parser_(ingest.options_.event_param, ingest.options_.limits) {
     const int one = 1;
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     watch_ = ingest_.loop_.NewWatch(fd_, [this](Loop::Readiness ready) {
@@ -175,7 +178,11 @@ class Ingest::Connection {
       const absl::StatusOr<std::optional<absl::string_view>> object = framer_.Next();
       if (!object.ok()) {
         tallies().bad.Add(1);
-        answers.push_back({"null", kUnframed, absl::StrCat("Parse error: ", std::string(object.status().message()))});
+        const bool too_large = framer_.begun();  // else it has ended where none had begun
+        if (too_large) CountExceeded(Limit::kIngestBytes);
+        answers.push_back({"null", kUnframed,
+                           absl::StrCat("Parse error: ", std::string(object.status().message()),
+                                        too_large ? " (--ingest_max_bytes)" : "")});
         Close();
       } else if (object->has_value()) {
         Take(**object, received, now, &answers);
@@ -226,6 +233,13 @@ class Ingest::Connection {
       tallies().bad.Add(1);
       if (!event.id.empty()) answers->push_back({std::move(event.id), event.error_code, std::move(event.error)});
       return;
+    }
+    if (ingest_.rate_ != nullptr) {
+      if (const absl::Status status = ingest_.rate_->Take(now); !status.ok()) {
+        tallies().limited.Add(1);
+        if (!event.id.empty()) answers->push_back({std::move(event.id), kNotAccepted, std::string(status.message())});
+        return;
+      }
     }
     const MessageRef message = event.id.empty() ? nullptr : event.message;
     const RaiseReceipt receipt = ingest_.dispatcher_.Raise(std::move(event.message), nullptr, now);
@@ -325,6 +339,7 @@ class Ingest::StreamListener final : public Listener {
  public:
   StreamListener(BoundSocket bound, Ingest& ingest)
       : ingest_(ingest),
+        caps_(ingest.options_.max_connections, ingest.options_.max_connections_per_peer),
         acceptor_(
             std::move(bound), ingest.loop_, [this](int fd) { Take(fd); },
             [this] { ingest_.tallies_[kTcp].turned_away.Add(1); }) {}
@@ -336,19 +351,31 @@ class Ingest::StreamListener final : public Listener {
 
  private:
   void Take(int fd) {
-    if (connections_.size() >= ingest_.options_.max_connections) {
+    if (caps_.Admit(fd) != ConnectionCaps::Verdict::kAdmitted) {
       ingest_.tallies_[kTcp].turned_away.Add(1);
       close(fd);
       return;
     }
     ingest_.tallies_[kTcp].connections.Add(1);
-    connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] { connections_.erase(fd); });
+    connections_[fd] = std::make_unique<Connection>(fd, ingest_, [this, fd] {
+      caps_.Closed(fd);
+      connections_.erase(fd);
+    });
   }
 
   Ingest& ingest_;
   std::map<int, std::unique_ptr<Connection>> connections_;
+  ConnectionCaps caps_;
   Acceptor acceptor_;
 };
+
+Ingest::Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher)
+    : options_(options),
+      loop_(loop),
+      dispatcher_(dispatcher),
+      rate_(options.rate == 0
+                ? nullptr
+                : std::make_unique<Rate>(Limit::kIngestRate, "ingest", options.rate, options.rate_burst)) {}
 
 absl::StatusOr<std::unique_ptr<Ingest>> Ingest::Listen(const IngestOptions& options, Loop& loop,
                                                        Dispatcher& dispatcher) {
@@ -394,9 +421,9 @@ absl::string_view Ingest::NameOf(Kind kind) {
 
 IngestCounts Ingest::counts(Kind kind) const {
   const Tallies& tallies = tallies_[kind];
-  return {tallies.bytes.Read(),   tallies.accepted.Read(),    tallies.unsubscribed.Read(),
-          tallies.unknown.Read(), tallies.looped.Read(),      tallies.refused.Read(),
-          tallies.bad.Read(),     tallies.connections.Read(), tallies.turned_away.Read()};
+  return {tallies.bytes.Read(),       tallies.accepted.Read(),   tallies.unsubscribed.Read(), tallies.unknown.Read(),
+          tallies.looped.Read(),      tallies.refused.Read(),    tallies.limited.Read(),      tallies.bad.Read(),
+          tallies.connections.Read(), tallies.turned_away.Read()};
 }
 
 Ingest::~Ingest() { Stop(); }

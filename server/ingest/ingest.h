@@ -13,8 +13,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/tally.h"
+#include "server/limits/limits.h"
+#include "server/limits/rates.h"
 #include "transports/api/loop.h"
 
 namespace eventvirtual {
@@ -23,10 +26,14 @@ struct IngestOptions {
   std::vector<std::string> addresses;  // "udp:host:port", "unix:/path" (datagram), "tcp:host:port"; numeric hosts
   size_t reply_padding = 4096;         // bytes of an answer while more than one request is open; 0: never padded
   size_t max_object_bytes = 1 << 20;   // of one event; a longer datagram is ignored
-  size_t max_connections = 1024;
-  std::string event_param;            // see OpensipsEventParser
-  bool off_host = false;              // also addresses that other hosts reach; nobody is asked who they are
-  std::optional<gid_t> socket_group;  // see BoundSocket::Unix()
+  EventLimits limits;                  // likewise
+  int64_t rate = 0;                    // events a second of all peers together; 0: as they come
+  absl::Duration rate_burst = absl::Seconds(1);  // see Rate
+  size_t max_connections = 1024;                 // over tcp, of each listener
+  size_t max_connections_per_peer = 512;         // see ConnectionCaps
+  std::string event_param;                       // see OpensipsEventParser
+  bool off_host = false;                         // also addresses that other hosts reach; nobody is asked who they are
+  std::optional<gid_t> socket_group;             // see BoundSocket::Unix()
 };
 
 // What listeners of one kind have taken since the start.
@@ -37,6 +44,7 @@ struct IngestCounts {
   uint64_t unknown = 0;       // not raised: --strict_events
   uint64_t looped = 0;        // not raised: it goes round in a loop (LoopGuard)
   uint64_t refused = 0;       // raised, and no queue took it
+  uint64_t limited = 0;       // not raised: more than IngestOptions::rate
   uint64_t bad = 0;           // no event: no JSON, not of OpenSIPS' form, or too long
   uint64_t connections = 0;   // taken
   uint64_t turned_away = 0;   // connections: too many were open
@@ -45,9 +53,9 @@ struct IngestCounts {
 // Datagrams carry one object each and get no answer. A tcp connection carries objects back to back; one with an "id" is
 // a request and is answered as soon as an endpoint's queue has accepted the event (and, where durable subscriptions
 // take it, the journal has it), or with an error, so that OpenSIPS fails over: 480 nobody is subscribed, 404 not known
-// (--strict_events), -32000 no queue took it or it goes round in a loop, and those of OpensipsEvent; one without is a
-// notification, answered only (with the id null) when it is no JSON. A stream that cannot be cut into objects is told
-// so, and its connection ends. From a peer that does not read its answers no more is taken.
+// (--strict_events), -32000 no queue took it, it goes round in a loop or was over the rate, and those of OpensipsEvent;
+// one without is a notification, answered only (with the id null) when it is no JSON. A stream that cannot be cut into
+// objects is told so, and its connection ends. From a peer that does not read its answers no more is taken.
 //
 // OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
 // than one request is open, and for a moment after any answer, each is padded to exactly `reply_padding` bytes.
@@ -84,15 +92,15 @@ class Ingest {
   // Counted on the loop.
   struct Tallies {
     void Book(const RaiseReceipt& receipt);
-    Tally<uint64_t> bytes, accepted, unsubscribed, unknown, looped, refused, bad, connections, turned_away;
+    Tally<uint64_t> bytes, accepted, unsubscribed, unknown, looped, refused, limited, bad, connections, turned_away;
   };
 
-  Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher)
-      : options_(options), loop_(loop), dispatcher_(dispatcher) {}
+  Ingest(const IngestOptions& options, Loop& loop, Dispatcher& dispatcher);
 
   const IngestOptions options_;
   Loop& loop_;
   Dispatcher& dispatcher_;
+  const std::unique_ptr<Rate> rate_;  // null: none
   Tallies tallies_[kKinds];
   std::vector<std::string> addresses_;
   std::vector<std::unique_ptr<Listener>> listeners_;  // on the loop

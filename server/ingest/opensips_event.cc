@@ -10,6 +10,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "server/jsonrpc/event_params.h"
+#include "transports/api/check.h"
 #include "transports/api/hops.h"
 
 namespace eventvirtual {
@@ -18,6 +19,7 @@ namespace {
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr int kInvalidParams = -32602;
+constexpr size_t kAround = 2;  // arrays and objects around a parameter: {"params":{…
 
 // The id of what cannot be parsed as a whole.
 std::string LeadingId(absl::string_view text) {
@@ -32,6 +34,11 @@ std::string LeadingId(absl::string_view text) {
 
 }  // namespace
 
+OpensipsEventParser::OpensipsEventParser(std::string event_param, const EventLimits& limits)
+    : event_param_(std::move(event_param)), limits_(limits) {
+  EV_CHECK(parser_.allocate(0, limits_.depth + kAround + 1) == simdjson::SUCCESS);
+}
+
 absl::Time OpensipsEventParser::WallNow() { return absl::Now(); }
 
 OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time received) {
@@ -44,6 +51,9 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
   simdjson::dom::object root;
   if (const auto error = parser_.parse(text.data(), text.size()).get(root); error != simdjson::SUCCESS) {
     event.id = LeadingId(text);
+    if (error == simdjson::DEPTH_ERROR) {
+      return refuse(kParseError, absl::StrCat("Parse error: ", TooDeep("params", limits_.depth).message()));
+    }
     return refuse(kParseError, absl::StrCat("Parse error: ", simdjson::error_message(error)));
   }
 
@@ -105,12 +115,16 @@ OpensipsEvent OpensipsEventParser::Parse(absl::string_view text, absl::Time rece
       return refuse(kInvalidParams, "Invalid params: neither an object nor an array");
     }
   }
-  if (params.size() > EventParams::kMax) {
-    return refuse(kInvalidParams,
-                  absl::StrCat("Invalid params: ", params.size(), " of them; at most ", EventParams::kMax));
+  if (const absl::Status status = params.Check(limits_); !status.ok()) {
+    return refuse(kInvalidParams, absl::StrCat("Invalid params: ", status.message()));
   }
-  if (!IsEventName(name)) {
-    return refuse(kInvalidRequest, "Invalid Request: the event's name is not 1 to 256 visible ASCII characters");
+  if (name.size() > limits_.name_bytes) {
+    const absl::Status status =
+        Exceeded(Limit::kEventName, "the event's name", name.size(), "bytes", limits_.name_bytes);
+    return refuse(kInvalidRequest, absl::StrCat("Invalid Request: ", status.message()));
+  }
+  if (!IsEventName(name, limits_.name_bytes)) {
+    return refuse(kInvalidRequest, "Invalid Request: the event's name is not one or more visible ASCII characters");
   }
   // What says no more than the event is passed on as it came.
   plain = plain && !id.has_value() && params.size() > 0 && text.front() == '{' && text.back() == '}';

@@ -8,6 +8,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/limits/limits.h"
 #include "transports/api/message.h"
 
 namespace eventvirtual {
@@ -26,14 +27,14 @@ struct OpensipsEvent {
 class OpensipsEventParser {
  public:
   // `event_param`: the parameter that carries the event's name, which is then taken out; "": "method" is the name.
-  explicit OpensipsEventParser(std::string event_param) : event_param_(std::move(event_param)) {}
+  explicit OpensipsEventParser(std::string event_param, const EventLimits& limits = {});
 
   // What the wall's clock shows: for `received`.
   static absl::Time WallNow();
 
   // `text` is one JSON object. Named parameters come as an object, positional ones as an array; order and repeated
   // names are kept. Nested values, and integers from 2^63 to 2^64 - 1, are passed on as JSON; larger ones are no JSON
-  // to this parser. At most 1024 parameters, 1024 deep. What is no JSON as a whole keeps its id where that comes first,
+  // to this parser. What is no JSON as a whole keeps its id where that comes first,
   // as OpenSIPS writes it: told of the error, it fails over at once.
   // "eventhops", which a service like this one sends with encoding=jsonrpc-hops, is how many have delivered the event.
   // `received` by the wall's clock. A notification that says no more than the event is passed on as it came to who
@@ -42,6 +43,7 @@ class OpensipsEventParser {
 
  private:
   const std::string event_param_;
+  const EventLimits limits_;
   simdjson::dom::parser parser_;
 };
 

@@ -52,6 +52,7 @@ void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall)
                      saved.max_attempts,     saved.queue != 0,    saved.dead_letter_uri};
     spec.queue = saved.queue;
     spec.labels = saved.labels;
+    spec.owner = saved.owner;
     if (expired) {
       absl::StatusOr<Registry::Subscribed> was = registry_.Validate(spec);
       if (!was.ok()) return;
@@ -72,7 +73,7 @@ void SubscriptionStore::Restore(const SavedSubscription& saved, absl::Time wall)
 }
 
 void SubscriptionStore::OnChange(Registry::Change change, const Subscription& subscription,
-                                 absl::FunctionRef<SubscriptionInfo()>) {
+                                 absl::FunctionRef<SubscriptionInfo()> describe) {
   if (change == Registry::Change::kExpired || change == Registry::Change::kRemoved) {
     return journal_.Erase(subscription.id);
   }
@@ -100,6 +101,7 @@ void SubscriptionStore::OnChange(Registry::Change change, const Subscription& su
     saved.labels = subscription.extras->labels;
     saved.dead_letter_uri = subscription.extras->dead_letters.canonical;
   }
+  saved.owner = describe().owner;
   journal_.Save(std::move(saved));
 }
 

@@ -26,6 +26,9 @@ absl::Duration DurationOf(std::optional<int64_t> nanos) {
   return nanos.has_value() ? absl::Nanoseconds(*nanos) : absl::InfiniteDuration();
 }
 
+// The owner stands among the labels, with a name that no label can have.
+constexpr char kOwner[] = "";
+
 }  // namespace
 
 SubscriptionTable::SubscriptionTable(Database& database, Statement save, Statement save_queue, Statement erase,
@@ -90,7 +93,9 @@ absl::Status SubscriptionTable::LoadLabels(std::vector<SavedSubscription>* subsc
   absl::StatusOr<bool> row = rows->Step();
   for (; row.ok() && *row; row = rows->Step()) {
     const auto found = by_id.find(rows->Text(0));
-    if (found != by_id.end()) found->second->labels[rows->Text(1)] = rows->Text(2);
+    if (found == by_id.end()) continue;
+    const std::string name = rows->Text(1);
+    (name == kOwner ? found->second->owner : found->second->labels[name]) = rows->Text(2);
   }
   return row.status();
 }
@@ -109,6 +114,10 @@ absl::Status SubscriptionTable::Save(const SavedSubscription& subscription) {
   if (subscription.queue != 0) {
     save_queue_.Bind(int64_t{subscription.queue}).Bind(subscription.id).Bind(subscription.dead_letter_uri);
     if (absl::Status status = save_queue_.Run(); !status.ok()) return status;
+  }
+  if (!subscription.owner.empty()) {
+    absl::Status status = save_label_.Bind(subscription.id).Bind(std::string(kOwner)).Bind(subscription.owner).Run();
+    if (!status.ok()) return status;
   }
   for (const auto& [name, value] : subscription.labels) {
     absl::Status status = save_label_.Bind(subscription.id).Bind(name).Bind(value).Run();

@@ -27,6 +27,7 @@ struct SavedSubscription {
   uint32_t queue = 0;           // of durable delivery; 0: not durable
   std::string dead_letter_uri;  // with its password
   std::map<std::string, std::string> labels;
+  std::string owner;  // "": nobody's
 };
 
 // On the thread of the database, which outlives it.

@@ -6,11 +6,6 @@
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
-namespace {
-
-constexpr size_t kMaxEventName = 256;
-
-}  // namespace
 
 std::string IdText(simdjson::dom::element id) {
   std::string text;
@@ -27,8 +22,8 @@ absl::StatusOr<int> HopsOf(simdjson::dom::element value) {
   return ParseHops(simdjson::minify(value));
 }
 
-bool IsEventName(absl::string_view name) {
-  return !name.empty() && name.size() <= kMaxEventName && absl::c_all_of(name, absl::ascii_isgraph);
+bool IsEventName(absl::string_view name, size_t max_bytes) {
+  return !name.empty() && name.size() <= max_bytes && absl::c_all_of(name, absl::ascii_isgraph);
 }
 
 void EventParams::Add(absl::string_view name, simdjson::dom::element value) {
@@ -54,6 +49,8 @@ void EventParams::Add(absl::string_view name, simdjson::dom::element value) {
       break;
   }
 }
+
+absl::Status EventParams::Check(const EventLimits& limits) const { return CheckParams(params_, limits, "params"); }
 
 MessageRef EventParams::MakeMessage(absl::string_view name, absl::string_view source, absl::Time received, int hops,
                                     absl::string_view jsonrpc) const {

@@ -9,9 +9,11 @@
 #include <string>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "server/limits/limits.h"
 #include "transports/api/message.h"
 
 namespace eventvirtual {
@@ -25,14 +27,12 @@ std::string IdText(simdjson::dom::element id);
 // it.
 absl::StatusOr<int> HopsOf(simdjson::dom::element value);
 
-// 1 to 256 visible ASCII characters.
-bool IsEventName(absl::string_view name);
+// One or more visible ASCII characters, up to `max_bytes`.
+bool IsEventName(absl::string_view name, size_t max_bytes = EventLimits().name_bytes);
 
 // Collects the parameters of one event. Views into the parsed document are kept: it must live as long.
 class EventParams {
  public:
-  static constexpr size_t kMax = 1024;  // the bound of all who raise; Add() does not look at it
-
   EventParams() = default;
   EventParams(const EventParams&) = delete;
 
@@ -40,6 +40,9 @@ class EventParams {
   void Add(absl::string_view name, simdjson::dom::element value);
 
   size_t size() const { return params_.size(); }
+
+  // Whether they are not too many and none is too large; else the error that names the first. Add() does not look.
+  absl::Status Check(const EventLimits& limits) const;
 
   // The event, which happened at `received` by the wall's clock, with `hops` behind it (hops.h). `jsonrpc`, unless
   // empty, is its text as it came, passed on as it is to who wants JSON-RPC.

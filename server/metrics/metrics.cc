@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/limits/limits.h"
 #include "server/metrics/families.h"
 #include "server/metrics/process_metrics.h"
 #include "server/version.h"
@@ -206,7 +207,8 @@ void AddIngest(const Ingest& ingest, Families* families) {
   constexpr std::pair<const char*, uint64_t IngestCounts::*> kResults[] = {
       {"accepted", &IngestCounts::accepted}, {"unsubscribed", &IngestCounts::unsubscribed},
       {"unknown", &IngestCounts::unknown},   {"looped", &IngestCounts::looped},
-      {"refused", &IngestCounts::refused},   {"bad", &IngestCounts::bad},
+      {"refused", &IngestCounts::refused},   {"limited", &IngestCounts::limited},
+      {"bad", &IngestCounts::bad},
   };
   Family messages =
       families->Counter("eventvirtual_ingest_messages_total", "What came from OpenSIPS, and what became of it.");
@@ -323,6 +325,15 @@ void AddConnections(const ConnectionCounts& counts, Families* families) {
   }
 }
 
+void AddLimits(Families* families) {
+  Family exceeded = families->Counter("eventvirtual_limit_exceeded_total",
+                                      "What was refused because of a limit, by the flag that sets it.");
+  for (size_t i = 0; i < kLimits; ++i) {
+    const Limit limit = static_cast<Limit>(i);
+    exceeded.Add({{"limit", NameOf(limit)}}, ExceededCount(limit));
+  }
+}
+
 void AddWatches(const WatchCounts& counts, Families* families) {
   families
       ->Counter("eventvirtual_watch_rows_lost_total", "Rows that watchers of deliveries missed: they read too slowly.")
@@ -342,25 +353,25 @@ void AddLoad(const Load& load, Families* families) {
   for (size_t i = 0; i < Load::kWorks; ++i) refused.Add({{"work", kNames[i]}}, figures.refused[i]);
 }
 
-void AddAccess(const Access* access, const Certificates* certificates, Families* families) {
-  if (access != nullptr) {
-    const AccessCounts& counts = access->counts();
-    Family answers = families->Counter("eventvirtual_access_total", "Who asked to do something, and what they heard.");
-    for (const auto& [answer, count] :
-         {std::pair<const char*, const std::atomic<uint64_t>*>{"allowed", &counts.allowed},
-          {"unauthenticated", &counts.unauthenticated},
-          {"denied", &counts.denied}}) {
-      answers.Add({{"answer", answer}}, count->load(std::memory_order_relaxed));
-    }
+void AddAccess(const Access& access, Families* families) {
+  const AccessCounts& counts = access.counts();
+  Family answers = families->Counter("eventvirtual_access_total", "Who asked to do something, and what they heard.");
+  for (const auto& [answer, count] : {std::pair<const char*, const std::atomic<uint64_t>*>{"allowed", &counts.allowed},
+                                      {"unauthenticated", &counts.unauthenticated},
+                                      {"denied", &counts.denied}}) {
+    answers.Add({{"answer", answer}}, count->load(std::memory_order_relaxed));
   }
-  if (access == nullptr && certificates == nullptr) return;
+}
+
+void AddFiles(const std::vector<const ReloadedFiles*>& files, Families* families) {
+  if (files.empty()) return;
   Family read = families->Counter("eventvirtual_files_read_total", "How often new contents of files came into force.");
-  if (access != nullptr) read.Add({{"files", "access"}}, access->changes());
-  if (certificates != nullptr) read.Add({{"files", "tls"}}, certificates->changes());
   Family failing = families->Gauge("eventvirtual_files_failing",
                                    "1: what the files hold now is wrong, what was before is in force.");
-  if (access != nullptr) failing.Add({{"files", "access"}}, access->failing() ? 1.0 : 0.0);
-  if (certificates != nullptr) failing.Add({{"files", "tls"}}, certificates->failing() ? 1.0 : 0.0);
+  for (const ReloadedFiles* const some : files) {
+    read.Add({{"files", some->name()}}, some->changes());
+    failing.Add({{"files", some->name()}}, some->failing() ? 1.0 : 0.0);
+  }
 }
 
 // The names are those of the interceptors for Go and Java, so their dashboards fit.
@@ -417,9 +428,11 @@ std::string MetricsText(const MetricSources& sources, const EndpointPool::Audit&
   if (sources.mi != nullptr) AddMi(*sources.mi, &families);
   AddEnrollments(sources.enroller.List(), &families);
   AddConnections(sources.connections, &families);
+  AddLimits(&families);
   AddWatches(sources.watches, &families);
   AddLoad(sources.load, &families);
-  AddAccess(sources.access, sources.certificates, &families);
+  if (sources.access != nullptr) AddAccess(*sources.access, &families);
+  AddFiles(sources.files, &families);
   AddCalls(sources.calls, &families);
   AddLoops(endpoints, &families);
   AddProcess(&families);

@@ -5,12 +5,12 @@
 #include <string>
 
 #include "server/access/access.h"
-#include "server/access/certificates.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/durable/dead_letter_sender.h"
 #include "server/durable/durable_delivery.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/enroll/enroller.h"
+#include "server/files/reloaded.h"
 #include "server/ingest/ingest.h"
 #include "server/journal/journal.h"
 #include "server/load/load.h"
@@ -37,7 +37,7 @@ struct MetricSources {
   const Ingest* ingest = nullptr;
   const MiServer* mi = nullptr;
   const Access* access = nullptr;
-  const Certificates* certificates = nullptr;
+  std::vector<const ReloadedFiles*> files = {};
 };
 
 // So many endpoints are shown each by itself: those that fail first. What is added up by transport has all of them.

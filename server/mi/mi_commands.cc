@@ -12,6 +12,7 @@
 #include "server/jsonrpc/event_params.h"
 #include "server/log/log.h"
 #include "server/version.h"
+#include "transports/api/check.h"
 #include "transports/api/jsonrpc.h"
 
 namespace eventvirtual {
@@ -74,14 +75,16 @@ MiError ReadEventParams(simdjson::dom::element given, simdjson::dom::parser* par
     }
   } else if (given.is_object() || given.is_string() || given.is_number()) {
     const std::optional<std::string> text = TextOf(given);
-    if (text.has_value() && parser->parse(*text).get(given) != simdjson::SUCCESS) return bad_params;
+    const auto error = text.has_value() ? parser->parse(*text).get(given) : simdjson::SUCCESS;
+    if (error == simdjson::DEPTH_ERROR) CountExceeded(Limit::kDepth);
+    if (error != simdjson::SUCCESS) return bad_params;
     simdjson::dom::object members;
     if (given.get(members) != simdjson::SUCCESS) return bad_params;
     for (const auto& [name, value] : members) params->Add(View(name), value);
   } else {
     return {400, "No Params", ""};
   }
-  return params->size() > EventParams::kMax ? bad_params : MiError{};
+  return {};
 }
 
 }  // namespace
@@ -113,13 +116,18 @@ const MiCommands::Command* MiCommands::Find(absl::string_view name) {
   return nullptr;
 }
 
-MiCommands::MiCommands(Registry& registry, Dispatcher& dispatcher, MiDefaults defaults)
-    : registry_(registry), dispatcher_(dispatcher), defaults_(defaults), started_(registry.clock().Now()) {}
+MiCommands::MiCommands(Registry& registry, Dispatcher& dispatcher, MiDefaults defaults, const MiCommandLimits& limits)
+    : registry_(registry),
+      dispatcher_(dispatcher),
+      defaults_(defaults),
+      limits_(limits),
+      started_(registry.clock().Now()),
+      parser_(limits.event.depth) {}
 
-MiAnswer MiCommands::Handle(absl::string_view text, size_t max_answer) {
+MiAnswer MiCommands::Handle(absl::string_view text, size_t max_answer, const std::string& principal) {
   const MiRequest request = parser_.Parse(text);
   const Command* const command = request.error.code == 0 ? Find(request.method) : nullptr;
-  Result result = Run(command, request, max_answer);
+  Result result = Run(command, request, max_answer, principal);
   MiAnswer answer;
   answer.id = request.id;
   answer.unreadable = request.error.code == -32700;
@@ -144,11 +152,13 @@ std::vector<MiCommands::Count> MiCommands::counts() const {
   return counts;
 }
 
-MiCommands::Result MiCommands::Run(const Command* command, const MiRequest& request, size_t max_answer) {
+MiCommands::Result MiCommands::Run(const Command* command, const MiRequest& request, size_t max_answer,
+                                   const std::string& principal) {
   if (request.error.code != 0) return {"", request.error};
   if (command == nullptr) return {"", {-32601, "Method not found", ""}};
   Call call;
   call.max_answer = max_answer;
+  call.principal = principal;
   call.hops = request.hops;
   MiError error = MatchParams(request, command->signature, &call.arguments);
   if (error.code != 0) return {"", std::move(error)};
@@ -163,7 +173,11 @@ MiError MiCommands::ReadSpec(const MiArguments& arguments, SubscriptionSpec* spe
   spec->delivery.failover_timeout = defaults_.failover_timeout;
   spec->keeps_options = true;
   const absl::Status status = SetSocket(*socket, defaults_.attempt_timeout, spec);
-  return status.ok() ? MiError{} : Refused(*spec, status);
+  return status.ok() ? MiError{} : Refused(spec->event, status);
+}
+
+absl::Status MiCommands::TakeRate(Rates* rates, const Call& call) const {
+  return rates == nullptr ? absl::OkStatus() : rates->Take(call.principal, registry_.clock().Now());
 }
 
 MiCommands::Result MiCommands::Subscribe(const Call& call) {
@@ -175,16 +189,19 @@ MiCommands::Result MiCommands::Subscribe(const Call& call) {
     if (*seconds < 0) return {"", {kInvalidParams, "Invalid params", "Negative expire value"}};
     expire = absl::Seconds(*seconds);
   }
+  if (absl::Status status = TakeRate(limits_.changes, call); !status.ok()) return {"", Refused("", status)};
   if (MiError error = ReadSpec(call.arguments, &spec); error.code != 0) return {"", std::move(error)};
+  spec.owner = call.principal;
   if (expire == absl::ZeroDuration()) return EndSubscription(spec, {std::string(kOk)});
   spec.expires = registry_.clock().Now() + expire;
   const absl::Status status = registry_.Subscribe(spec).status();
-  if (!status.ok()) return {"", Refused(spec, status)};
+  if (!status.ok()) return {"", Refused(spec.event, status)};
   return {std::string(kOk), {}, /*changed=*/true};
 }
 
 MiCommands::Result MiCommands::Unsubscribe(const Call& call) {
   SubscriptionSpec spec;
+  if (absl::Status status = TakeRate(limits_.changes, call); !status.ok()) return {"", Refused("", status)};
   if (MiError error = ReadSpec(call.arguments, &spec); error.code != 0) return {"", std::move(error)};
   return EndSubscription(spec, {"", NoSuchSubscriber()});
 }
@@ -192,16 +209,20 @@ MiCommands::Result MiCommands::Unsubscribe(const Call& call) {
 MiCommands::Result MiCommands::EndSubscription(const SubscriptionSpec& spec, const Result& unless_there) {
   const absl::Status status = registry_.UnsubscribeMatch(spec).status();
   if (absl::IsNotFound(status)) return unless_there;
-  if (!status.ok()) return {"", Refused(spec, status)};
+  if (!status.ok()) return {"", Refused(spec.event, status)};
   return {std::string(kOk), {}, /*changed=*/true};
 }
 
-MiError MiCommands::Refused(const SubscriptionSpec& spec, const absl::Status& why) {
+void MiCommands::LogRefusal(absl::string_view event, const absl::Status& why) {
   const absl::Time now = registry_.clock().Now();
   if (now >= log_not_before_) {
     log_not_before_ = now + kLogPause;
-    Log(LogLevel::kWarning, "a command over MI is refused", {{"event", spec.event}, {"error", why.message()}});
+    Log(LogLevel::kWarning, "a command over MI is refused", {{"event", event}, {"error", why.message()}});
   }
+}
+
+MiError MiCommands::Refused(absl::string_view event, const absl::Status& why) {
+  LogRefusal(event, why);
   if (absl::IsInvalidArgument(why) || absl::IsNotFound(why)) return {400, "Bad parameter value", ""};
   return ServerError(std::string(why.message()));
 }
@@ -272,12 +293,21 @@ MiCommands::Result MiCommands::Raise(const Call& call) {
   const MiError not_registered{404, "Event not registered", ""};
   const std::optional<std::string> event = TextOf(*call.arguments[0]);
   if (!event.has_value()) return {"", BadType("event")};
-  if (!IsEventName(*event)) return {"", not_registered};
+  if (absl::Status status = TakeRate(limits_.raises, call); !status.ok()) return {"", Refused(*event, status)};
+  if (event->size() > limits_.event.name_bytes) {
+    LogRefusal("", Exceeded(Limit::kEventName, "event", event->size(), "bytes", limits_.event.name_bytes));
+  }
+  if (!IsEventName(*event, limits_.event.name_bytes)) return {"", not_registered};
   EventParams params;
   simdjson::dom::parser params_parser;
+  EV_CHECK(params_parser.allocate(0, limits_.event.depth + 2) == simdjson::SUCCESS);  // {"param":…
   if (call.arguments[1].has_value()) {
     MiError error = ReadEventParams(*call.arguments[1], &params_parser, &params);
     if (error.code != 0) return {"", std::move(error)};
+    if (const absl::Status status = params.Check(limits_.event); !status.ok()) {
+      LogRefusal(*event, status);
+      return {"", {400, "Bad Params", ""}};
+    }
   }
   const RaiseReceipt receipt = dispatcher_.Raise(params.MakeMessage(*event, "mi", absl::Now(), call.hops), nullptr);
   if (receipt.looped) return {"", ServerError("the event goes round in a loop: see --max_hops and --max_repeats")};

@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/endpoint/tally.h"
+#include "server/limits/rates.h"
 #include "server/mi/mi_request.h"
 #include "server/registry/registry.h"
 
@@ -39,6 +40,12 @@ struct MiDefaults {
   absl::Duration attempt_timeout = absl::ZeroDuration();  // zero: the transport's default
 };
 
+struct MiCommandLimits {
+  EventLimits event;
+  Rates* raises = nullptr;   // null: no rate
+  Rates* changes = nullptr;  // of subscriptions; likewise
+};
+
 // One request's text to its answer's text; no socket is in here. Commands have an old and a new name, parameters come
 // by name or by position, and answers are those of OpenSIPS, byte for byte: see docs/opensips.md. Why an event or
 // a socket was refused, which those answers do not tell, is logged, at most once a second.
@@ -46,10 +53,11 @@ struct MiDefaults {
 // Not thread-safe; what it calls is.
 class MiCommands {
  public:
-  MiCommands(Registry& registry, Dispatcher& dispatcher, MiDefaults defaults);
+  MiCommands(Registry& registry, Dispatcher& dispatcher, MiDefaults defaults, const MiCommandLimits& limits = {});
 
-  // An answer of more than `max_answer` bytes becomes an error instead.
-  MiAnswer Handle(absl::string_view request, size_t max_answer);
+  // An answer of more than `max_answer` bytes becomes an error instead. `principal` asks: see Rates and
+  // SubscriptionSpec::owner.
+  MiAnswer Handle(absl::string_view request, size_t max_answer, const std::string& principal = "");
 
   // Requests since the start. Any thread.
   struct Count {
@@ -63,6 +71,7 @@ class MiCommands {
   struct Call {
     MiArguments arguments;
     size_t max_answer = 0;
+    std::string principal;
     int hops = 0;  // MiRequest::hops
   };
   struct Result {
@@ -89,16 +98,19 @@ class MiCommands {
   Result Uptime(const Call& call);
   Result Version(const Call& call);
 
-  Result Run(const Command* command, const MiRequest& request, size_t max_answer);
+  Result Run(const Command* command, const MiRequest& request, size_t max_answer, const std::string& principal);
   Result ListSubscribersOf(absl::string_view event, size_t max_answer);  // "": of all
   // `arguments` begins with event and socket.
   MiError ReadSpec(const MiArguments& arguments, SubscriptionSpec* spec);
+  absl::Status TakeRate(Rates* rates, const Call& call) const;
   Result EndSubscription(const SubscriptionSpec& spec, const Result& unless_there);
-  MiError Refused(const SubscriptionSpec& spec, const absl::Status& why);
+  void LogRefusal(absl::string_view event, const absl::Status& why);
+  MiError Refused(absl::string_view event, const absl::Status& why);
 
   Registry& registry_;
   Dispatcher& dispatcher_;
   const MiDefaults defaults_;
+  const MiCommandLimits limits_;
   const absl::Time started_;
   absl::Time log_not_before_ = absl::InfinitePast();
   MiRequestParser parser_;

@@ -7,11 +7,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/jsonrpc/event_params.h"
+#include "transports/api/check.h"
 #include "transports/api/hops.h"
 
 namespace eventvirtual {
 namespace {
 
+constexpr size_t kAround = 3;    // arrays and objects around a parameter of an event: {"params":{"params":{…
 constexpr size_t kMaxId = 1024;  // bytes: it must fit into the smallest answer
 
 MiError InvalidParams(std::string data) { return {-32602, "Invalid params", std::move(data)}; }
@@ -26,12 +28,17 @@ bool FitsInteger(double value) {
 
 }  // namespace
 
+MiRequestParser::MiRequestParser(size_t depth) : depth_(depth) {
+  EV_CHECK(parser_.allocate(0, depth_ + kAround + 1) == simdjson::SUCCESS);
+}
+
 MiRequest MiRequestParser::Parse(absl::string_view text) {
   MiRequest request;
   request.id = "null";  // of what is no request
   simdjson::dom::element root;
-  if (parser_.parse(text.data(), text.size()).get(root) != simdjson::SUCCESS) {
-    request.error = {-32700, "Parse error", ""};
+  if (const auto error = parser_.parse(text.data(), text.size()).get(root); error != simdjson::SUCCESS) {
+    const bool too_deep = error == simdjson::DEPTH_ERROR;
+    request.error = {-32700, "Parse error", too_deep ? std::string(TooDeep("params", depth_).message()) : ""};
     return request;
   }
   const MiError no_request{-32600, "Invalid Request", ""};

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "server/limits/limits.h"
 
 namespace eventvirtual {
 
@@ -32,9 +33,13 @@ struct MiRequest {
 // Keeps its buffers from one request to the next: what a request holds lives until the next Parse(). Not thread-safe.
 class MiRequestParser {
  public:
+  // `depth`: EventLimits::depth, of what raise_event is given.
+  explicit MiRequestParser(size_t depth = EventLimits().depth);
+
   MiRequest Parse(absl::string_view text);
 
  private:
+  const size_t depth_;
   simdjson::dom::parser parser_;
 };
 

@@ -15,7 +15,6 @@
 namespace eventvirtual {
 namespace {
 
-constexpr size_t kMaxRequest = 64 << 10;
 constexpr size_t kMaxHttpAnswer = 64 << 20;   // some 700,000 subscriptions
 constexpr size_t kMaxDatagramAnswer = 65507;  // what IPv4 carries
 constexpr absl::Duration kLinger = absl::Seconds(1);
@@ -72,41 +71,52 @@ absl::Status MiServer::Open(const std::string& address) {
   RunOnLoop(loop_, [&](const std::shared_ptr<void>&) {
     if (http) {
       HttpLimits limits;
-      limits.max_body = kMaxRequest;
+      limits.max_body = max_bytes_;
+      limits.limit_of_body = Limit::kMiBytes;
       const auto handle = [this](const HttpRequest& request, HttpReply reply) {
-        if (const absl::Status allowed = Allow(Caller::Way::kLoopback, request.authorization); !allowed.ok()) {
+        if (const absl::Status allowed = Allow({}, request.authorization); !allowed.ok()) {
           return std::move(reply).Send({403, "application/json", Forbidden(allowed)});
         }
-        Answer(commands_.Handle(request.body, kMaxHttpAnswer), [reply = std::move(reply)](std::string text) mutable {
-          const int status = text.empty() ? 204 : 200;
-          std::move(reply).Send({status, text.empty() ? "" : "application/json", std::move(text)});
-        });
+        Answer(commands_.Handle(request.body, kMaxHttpAnswer, PrincipalOf({}, request.authorization)),
+               [reply = std::move(reply)](std::string text) mutable {
+                 const int status = text.empty() ? 204 : 200;
+                 std::move(reply).Send({status, text.empty() ? "" : "application/json", std::move(text)});
+               });
       };
       http_.push_back(std::make_unique<HttpServer>(*std::move(bound), loop_,
                                                    std::vector<HttpRoute>{{"POST", path, handle}}, limits));
     } else {
       const size_t place = datagrams_.size();
-      datagrams_.push_back(std::make_unique<DatagramSocket>(*std::move(bound), loop_, kMaxRequest, [this, place, unix] {
+      datagrams_.push_back(std::make_unique<DatagramSocket>(*std::move(bound), loop_, max_bytes_, [this, place, unix] {
         ReadDatagrams(datagrams_[place].get(), unix ? Caller::Way::kUnix : Caller::Way::kLoopback);
       }));
+      if (unix) datagrams_.back()->AskForUsers();
     }
   });
   return absl::OkStatus();
 }
 
-absl::Status MiServer::Allow(Caller::Way way, absl::string_view authorization) const {
+std::string MiServer::PrincipalOf(const Caller& caller, absl::string_view authorization) const {
+  return AccessList::Describe(access_ == nullptr ? caller : access_->Identify(caller, authorization));
+}
+
+absl::Status MiServer::Allow(const Caller& caller, absl::string_view authorization) const {
   if (access_ == nullptr) return absl::OkStatus();
-  Caller caller;
-  caller.way = way;
   return access_->Ask(caller, authorization, "management interface", "a management command", {Role::kOperator});
 }
 
 void MiServer::ReadDatagrams(DatagramSocket* socket, Caller::Way way) {
   socket->Receive([this, socket, way](const Datagram& datagram) {
-    if (const absl::Status allowed = Allow(way, ""); !allowed.ok()) return socket->Answer(datagram, Forbidden(allowed));
+    Caller caller;
+    caller.way = way;
+    caller.user = datagram.user;
+    if (const absl::Status allowed = Allow(caller, ""); !allowed.ok()) {
+      return socket->Answer(datagram, Forbidden(allowed));
+    }
     MiAnswer answer;
     answer.unreadable = datagram.cut;
-    if (!datagram.cut) answer = commands_.Handle(datagram.bytes, kMaxDatagramAnswer);
+    if (datagram.cut) CountExceeded(Limit::kMiBytes);
+    if (!datagram.cut) answer = commands_.Handle(datagram.bytes, kMaxDatagramAnswer, PrincipalOf(caller, ""));
     if (answer.unreadable) answer.text = std::string(kUnreadable);
     Answer(std::move(answer), [socket, to = datagram](std::string text) {
       if (!text.empty()) socket->Answer(to, text);

@@ -32,11 +32,13 @@ struct MiOptions {
   std::vector<std::string> addresses;
   MiDefaults defaults;
   std::optional<gid_t> socket_group = std::nullopt;  // see BoundSocket::Unix()
-  const Access* access = nullptr;                    // who asks must be operator; null: whoever is on this host may ask
+  size_t max_bytes = 64 << 10;                       // of a request
+  MiCommandLimits limits = {};
+  const Access* access = nullptr;  // who asks must be operator; null: whoever is on this host may ask
 };
 
 // HTTP: one request by POST, answered with status 200, also when the answer is an error; 204 to a notification.
-// Datagrams: one request, one answer to its sender, who gets "400 Parse_error" when it was no JSON or more than 64 KiB.
+// Datagrams: one request, one answer to its sender, who gets "400 Parse_error" when it was no JSON or too long.
 // A list of very many subscriptions takes a while: give it a loop on which no event waits.
 class MiServer {
  public:
@@ -61,13 +63,15 @@ class MiServer {
         registry_(registry),
         journal_(journal),
         socket_group_(options.socket_group),
+        max_bytes_(options.max_bytes),
         access_(options.access),
-        commands_(registry, dispatcher, options.defaults) {}
+        commands_(registry, dispatcher, options.defaults, options.limits) {}
 
   absl::Status Open(const std::string& address);
   void ReadDatagrams(DatagramSocket* socket, Caller::Way way);
-  // Whether who has connected so, and shows that, may ask.
-  absl::Status Allow(Caller::Way way, absl::string_view authorization) const;
+  // Whether they may ask.
+  absl::Status Allow(const Caller& caller, absl::string_view authorization) const;
+  std::string PrincipalOf(const Caller& caller, absl::string_view authorization) const;
   using Send = absl::AnyInvocable<void(std::string text) &&>;
   // Calls `send` with the answer's text when it may leave.
   void Answer(MiAnswer answer, Send send);
@@ -77,6 +81,7 @@ class MiServer {
   Registry& registry_;
   Journal* const journal_;
   const std::optional<gid_t> socket_group_;
+  const size_t max_bytes_;
   const Access* const access_;
   std::vector<std::string> addresses_;
 

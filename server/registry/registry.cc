@@ -89,8 +89,7 @@ void Registry::AllowDurable(uint32_t last_queue) {
 absl::Status Registry::Check(const SubscriptionSpec& spec) const {
   if (spec.event.empty()) return absl::InvalidArgumentError("the event name is empty");
   if (spec.event.size() > limits_.max_event_name) {
-    return absl::InvalidArgumentError(absl::StrCat("the event name has ", spec.event.size(), " bytes; at most ",
-                                                   limits_.max_event_name, " are taken"));
+    return Exceeded(Limit::kEventName, "the event name", spec.event.size(), "bytes", limits_.max_event_name);
   }
   for (size_t i = 0; i < spec.event.size(); ++i) {
     if (!absl::ascii_isgraph(spec.event[i])) {
@@ -113,9 +112,8 @@ absl::Status Registry::Check(const SubscriptionSpec& spec) const {
   }
   if (spec.subscribers.empty()) return absl::InvalidArgumentError("the subscription has no subscriber");
   if (spec.subscribers.size() > limits_.max_subscribers) {
-    return absl::InvalidArgumentError(absl::StrCat("the subscription has ", spec.subscribers.size(),
-                                                   " subscribers; at most ", limits_.max_subscribers,
-                                                   " are taken (--max_subscribers)"));
+    return Exceeded(Limit::kSubscribers, "the subscription", spec.subscribers.size(), "subscribers",
+                    limits_.max_subscribers);
   }
   if (spec.expires <= loop_.Now()) return absl::InvalidArgumentError("the expiry lies in the past");
   if (spec.delivery.durable) {
@@ -144,7 +142,10 @@ absl::StatusOr<Registry::Resolved> Registry::Resolve(const SubscriptionSpec& spe
   }
   for (size_t i = 0; i < spec.subscribers.size(); ++i) {
     absl::StatusOr<Destination> destination = catalog_.Resolve(spec.subscribers[i].uri, spec.subscribers[i].canonical);
-    if (!destination.ok()) return AtSubscriber(destination.status(), i, spec.subscribers.size());
+    if (!destination.ok()) {
+      if (spec.subscribers[i].uri.size() > catalog_.max_bytes()) CountExceeded(Limit::kUri);
+      return AtSubscriber(destination.status(), i, spec.subscribers.size());
+    }
     resolved.destinations.push_back(*std::move(destination));
   }
   if (!spec.delivery.dead_letter_uri.empty()) {
@@ -211,6 +212,20 @@ void Registry::SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vecto
   }
 }
 
+absl::Status Registry::CheckRoom(const SubscriptionSpec& spec) const {
+  if (by_sequence_.size() >= limits_.max_subscriptions) {
+    CountExceeded(Limit::kSubscriptions);
+    return absl::ResourceExhaustedError(
+        absl::StrCat("there are ", by_sequence_.size(), " subscriptions, as many as --max_subscriptions allows"));
+  }
+  const auto owner = owners_.find(spec.owner);
+  if (owner == owners_.end() || owner->second < limits_.max_subscriptions_per_principal) return absl::OkStatus();
+  CountExceeded(Limit::kSubscriptionsPerPrincipal);
+  return absl::ResourceExhaustedError(absl::StrCat(spec.owner, " has ", owner->second,
+                                                   " subscriptions, as many as --max_subscriptions_per_principal "
+                                                   "allows; end one, or let one expire"));
+}
+
 std::string Registry::NewId(const SubscriptionSpec& spec, const Resolved& resolved) const {
   if (!spec.id.empty()) return spec.id;
   // Of the masked texts: a name is shown to everybody, and must not help to guess a password.
@@ -264,6 +279,10 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   } else {
     record->event = index_.Find(event);
     if (record->event == nullptr) record->event = &index_.Add(event);
+  }
+  if (!spec.owner.empty()) {
+    record->owner = &*owners_.try_emplace(spec.owner, 0).first;
+    ++record->owner->second;
   }
   Record* const created = record.get();
   by_id_.insert(created);
@@ -320,10 +339,7 @@ absl::StatusOr<Registry::Subscribed> Registry::Subscribe(const SubscriptionSpec&
           Remove(*taken, Change::kExpired);
         }
       }
-      if (by_sequence_.size() >= limits_.max_subscriptions) {
-        return absl::ResourceExhaustedError(
-            absl::StrCat("there are ", by_sequence_.size(), " subscriptions, as many as --max_subscriptions allows"));
-      }
+      if (absl::Status status = CheckRoom(spec); !status.ok()) return status;
       record = Create(spec, *std::move(resolved), &leases);
       created = true;
     }
@@ -474,6 +490,10 @@ SubscriptionInfo Registry::DescribeLocked(const Subscription& subscription) cons
                    subscription.max_attempts.load(std::memory_order_relaxed),
                    subscription.durable,
                    ""};
+  if (const auto found = by_id_.find(absl::string_view(subscription.id));
+      found != by_id_.end() && (*found)->subscription.get() == &subscription && (*found)->owner != nullptr) {
+    info.owner = (*found)->owner->first;
+  }
   size_t failing = 0;
   for (const auto& subscriber : subscription.subscribers) {
     info.subscribers.push_back(
@@ -689,6 +709,7 @@ void Registry::Remove(Record* record, Change change) {
       index_.Remove(event);
     }
   }
+  if (record->owner != nullptr && --record->owner->second == 0) owners_.erase(owners_.find(record->owner->first));
   Tell(change, *subscription);
   by_sequence_.erase(record->sequence);  // destroys the record
   ArmSweep(loop_.Now() + kCollectAgain);

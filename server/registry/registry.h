@@ -2,7 +2,9 @@
 #ifndef EVENTVIRTUAL_SERVER_REGISTRY_REGISTRY_H_
 #define EVENTVIRTUAL_SERVER_REGISTRY_REGISTRY_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -23,6 +25,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "server/endpoint/endpoint_pool.h"
+#include "server/limits/limits.h"
 #include "server/registry/event_index.h"
 #include "server/registry/expiry_queue.h"
 #include "server/registry/subscription.h"
@@ -51,6 +54,7 @@ struct SubscriptionSpec {
   DeliveryOptions delivery;
   uint32_t queue = 0;  // of a durable one that existed before (its dead_letter_uri is canonical); else it gets one
   std::map<std::string, std::string> labels;
+  std::string owner;           // the principal who asks, whose subscriptions are counted; "": nobody's
   bool keeps_options = false;  // a refresh is about the expiry alone: `delivery`, timeouts and labels stay as they are
 };
 
@@ -73,6 +77,7 @@ struct SubscriptionInfo : DeliveryCounts {
   std::vector<Subscriber> subscribers;
   absl::Time created;  // on the registry's clock, like `expires`
   absl::Time expires;
+  std::string owner;         // whoever created it
   DeliveryOptions delivery;  // its dead_letter_uri masked
   std::map<std::string, std::string> labels;
   State state = State::kActive;
@@ -80,9 +85,10 @@ struct SubscriptionInfo : DeliveryCounts {
 
 struct RegistryLimits {
   uint64_t max_subscriptions = 1000000;
+  uint64_t max_subscriptions_per_principal = 1000000;
   uint32_t max_subscribers = 64;  // in one subscription; at most 127
   uint32_t max_events = 100000;   // names remembered that have no subscription; more are raised but not counted by name
-  uint32_t max_event_name = 256;  // bytes
+  size_t max_event_name = 256;    // bytes
   bool strict_events = false;     // only the names below (or, if there are none, those ever subscribed) may be raised
   std::vector<std::string> events;  // known from the start; with strict_events nothing else may be subscribed
 };
@@ -121,8 +127,8 @@ class Registry {
   // order). A refresh takes over expiry, options and labels; the name stays, and what is durable stays durable.
   // INVALID_ARGUMENT names the subscriber's position and what would be accepted; PERMISSION_DENIED: Catalog::Admit() is
   // against one; ALREADY_EXISTS: the id is taken by
-  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many; FAILED_PRECONDITION: durable, and none may
-  // be, or the equivalent one is not.
+  // another; NOT_FOUND: strict events; RESOURCE_EXHAUSTED: too many, in all or of this owner's; FAILED_PRECONDITION:
+  // durable, and none may be, or the equivalent one is not.
   absl::StatusOr<Subscribed> Subscribe(const SubscriptionSpec& spec);
 
   // Checks the same and gives what Subscribe() would, without doing it.
@@ -242,12 +248,14 @@ class Registry {
       return H::combine(std::move(hash), key.event, key.filter, key.policy, key.endpoints);
     }
   };
+  using Owners = std::map<std::string, uint64_t, std::less<>>;  // how many subscriptions each has
   // The writer's bookkeeping for one subscription.
   struct Record : ExpiryQueue::Entry {
     Ref<Subscription> subscription;
     uint64_t sequence = 0;
     EventIndex::Event* event = nullptr;
     EventIndex::Node* node = nullptr;
+    Owners::value_type* owner = nullptr;  // null: nobody's
   };
   // Records by what they say themselves: a copy of each key would cost more than the record.
   struct SameKey {
@@ -292,6 +300,7 @@ class Registry {
   static Key KeyOf(absl::string_view event, absl::string_view filter, Policy policy,
                    absl::Span<const Endpoint* const> endpoints);
   static Key KeyOf(const Subscription& subscription);
+  absl::Status CheckRoom(const SubscriptionSpec& spec) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string NewId(const SubscriptionSpec& spec, const Resolved& resolved) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void SetOptions(const SubscriptionSpec& spec, Target dead_letters, Subscription* subscription);
   static void SetAttemptTimeouts(const SubscriptionSpec& spec, const std::vector<EndpointLease>& leases,
@@ -326,6 +335,7 @@ class Registry {
   absl::btree_map<uint64_t, std::unique_ptr<Record>> by_sequence_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameId, SameId> by_id_ ABSL_GUARDED_BY(mutex_);
   absl::flat_hash_set<Record*, SameKey, SameKey> by_key_ ABSL_GUARDED_BY(mutex_);
+  Owners owners_ ABSL_GUARDED_BY(mutex_);  // those who have some
   ExpiryQueue expiries_ ABSL_GUARDED_BY(mutex_);
   std::vector<Observer*> observers_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> forgotten_raises_ ABSL_GUARDED_BY(mutex_);  // by the label that the event had

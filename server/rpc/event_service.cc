@@ -101,7 +101,12 @@ class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesRe
 grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                               v1::RaiseResponse* response) {
   if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
-  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now(), CallContextOf(*context));
+  if (rates_ != nullptr) {
+    const absl::Status status = rates_->Take(gate_->PrincipalOf(*context), dispatcher_.clock().Now());
+    if (!status.ok()) return Answer(context, status);
+  }
+  const absl::StatusOr<MessageRef> message =
+      MessageFromWire(request->event(), limits_, absl::Now(), CallContextOf(*context));
   if (!message.ok()) return Answer(context, message.status());
   response->set_event_id(std::string((*message)->event_id()));
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
@@ -154,7 +159,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   class Batch;
 
  public:
-  Stream(EventService& service, CallContext call) : service_(service), call_(std::move(call)) {}
+  // `rate` is null where there is none.
+  Stream(EventService& service, CallContext call, std::shared_ptr<Rate> rate)
+      : service_(service), call_(std::move(call)), rate_(std::move(rate)) {}
 
   // Reads no further; ends when all that was read has been answered.
   void End() {
@@ -287,7 +294,10 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     // `received` by the wall's clock, `now` by the registry's.
     void RaiseOne(int index, absl::Time received, absl::Time now) {
       const v1::Event& event = request.events(index);
-      absl::StatusOr<MessageRef> message = MessageFromWire(event, received, stream_.call_);
+      if (stream_.rate_ != nullptr) {
+        if (absl::Status status = stream_.rate_->Take(now); !status.ok()) return EndOne(index, status, {});
+      }
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.call_);
       if (!message.ok()) return EndOne(index, message.status(), {});
       taken_bytes_ += (*message)->size() + kEventCost;
       if (!event.event_id().empty() && IsRepeat(index, now)) return;
@@ -434,6 +444,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 
   EventService& service_;
   const CallContext call_;            // for events without their own
+  const std::shared_ptr<Rate> rate_;  // null: none
   std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
   v1::RaiseStreamResponse response_;  // of who has set writing_
 
@@ -452,7 +463,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 
 grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventService::RaiseStream(
     grpc::CallbackServerContext* context) {
-  auto* const stream = new Stream(*this, CallContextOf(*context));
+  auto* const stream =
+      new Stream(*this, CallContextOf(*context),
+                 rates_ == nullptr ? nullptr : rates_->Of(gate_->PrincipalOf(*context), dispatcher_.clock().Now()));
   bool ending;
   {
     MutexLock lock(&mutex_);

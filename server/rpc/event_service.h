@@ -9,9 +9,11 @@
 #include "absl/base/thread_annotations.h"
 #include "eventvirtual/v1/event.grpc.pb.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/limits/rates.h"
 #include "server/load/load.h"
 #include "server/registry/registry.h"
 #include "server/rpc/delivery_watch.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/listen_stream.h"
 #include "server/rpc/raised_ids.h"
 #include "transports/api/mutex.h"
@@ -22,8 +24,21 @@ namespace eventvirtual {
 class EventService final : public v1::EventService::CallbackService {
  public:
   EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners, const Load& load,
-               WatchCounts& watch_counts)
-      : registry_(registry), dispatcher_(dispatcher), listeners_(listeners), load_(load), watch_counts_(watch_counts) {}
+               WatchCounts& watch_counts, EventLimits limits = {})
+      : registry_(registry),
+        dispatcher_(dispatcher),
+        listeners_(listeners),
+        load_(load),
+        watch_counts_(watch_counts),
+        limits_(limits) {}
+
+  // From here on events above the rate of the principal whom `gate` knows are refused with RESOURCE_EXHAUSTED: a Raise,
+  // or each event of a stream by itself, which goes on. Both outlive this; `rates` null: there is none. Only before
+  // anything is served.
+  void LimitRate(const Gate* gate, Rates* rates) {
+    gate_ = gate;
+    rates_ = rates;
+  }
 
   grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
                                   v1::RaiseResponse* response) override;
@@ -54,6 +69,9 @@ class EventService final : public v1::EventService::CallbackService {
   StreamListeners& listeners_;
   const Load& load_;
   WatchCounts& watch_counts_;
+  const EventLimits limits_;
+  const Gate* gate_ = nullptr;
+  Rates* rates_ = nullptr;  // null: none
   RaisedIds raised_;
   std::atomic<int64_t> held_{0};  // by all streams
   Mutex mutex_;

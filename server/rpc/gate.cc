@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "server/rpc/user_credentials.h"
 
 namespace eventvirtual {
 namespace {
@@ -30,8 +32,15 @@ Caller CallerOf(const grpc::CallbackServerContext& context) {
     }
   } else if (absl::StartsWith(context.peer(), "unix:")) {
     caller.way = Caller::Way::kUnix;
+    const std::vector<grpc::string_ref> user = property(kUserProperty);
+    if (uid_t number = 0; !user.empty() && absl::SimpleAtoi(View(user[0]), &number)) caller.user = number;
   }
   return caller;
+}
+
+absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
+  const auto shown = context.client_metadata().find("authorization");
+  return shown == context.client_metadata().end() ? "" : View(shown->second);
 }
 
 }  // namespace
@@ -40,9 +49,14 @@ const std::string* const kAnyEvent = &kAny;
 
 absl::Status Gate::Ask(const grpc::CallbackServerContext& context, absl::string_view what,
                        std::initializer_list<Role> roles, const std::string* event) const {
-  const auto shown = context.client_metadata().find("authorization");
-  return access_.Ask(CallerOf(context), shown == context.client_metadata().end() ? "" : View(shown->second),
-                     context.peer(), what, roles, event);
+  if (access_ == nullptr) return absl::OkStatus();
+  return access_->Ask(CallerOf(context), AuthorizationOf(context), context.peer(), what, roles, event);
+}
+
+std::string Gate::PrincipalOf(const grpc::CallbackServerContext& context) const {
+  Caller caller = CallerOf(context);
+  if (access_ != nullptr) caller = access_->Identify(std::move(caller), AuthorizationOf(context));
+  return AccessList::Describe(caller);
 }
 
 }  // namespace eventvirtual

@@ -1,4 +1,4 @@
-// Gate: asks who calls a method of gRPC, and whether they may.
+// Gate: who calls a method of gRPC, and whether they may.
 #ifndef EVENTVIRTUAL_SERVER_RPC_GATE_H_
 #define EVENTVIRTUAL_SERVER_RPC_GATE_H_
 
@@ -17,14 +17,18 @@ namespace eventvirtual {
 // Any thread.
 class Gate {
  public:
-  explicit Gate(const Access& access) : access_(access) {}  // which outlives it
+  // `access`, which outlives it, may be null: whoever is there may do everything.
+  explicit Gate(const Access* access) : access_(access) {}
 
   // Access::Ask() with what is known of the call: its connection, certificate and metadata.
   absl::Status Ask(const grpc::CallbackServerContext& context, absl::string_view what,
                    std::initializer_list<Role> roles, const std::string* event) const;
 
+  // Whose rates and subscriptions are counted: AccessList::Describe() of who calls.
+  std::string PrincipalOf(const grpc::CallbackServerContext& context) const;
+
  private:
-  const Access& access_;
+  const Access* const access_;
 };
 
 // What the services in front, which generate_guards.py writes, answer with.

@@ -9,9 +9,11 @@
 #include <memory>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "server/rpc/tls_credentials.h"
+#include "server/rpc/user_credentials.h"
 #include "transports/io/run_on_loop.h"
 
 namespace eventvirtual {
@@ -28,6 +30,14 @@ absl::StatusOr<std::unique_ptr<Listeners>> Listeners::Bind(const ListenOptions& 
     if (absl::Status status = listeners->Open(address, builder); !status.ok()) {
       return absl::Status(status.code(),
                           absl::StrCat("cannot serve on \"", address, "\": ", std::string(status.message())));
+    }
+  }
+  const auto is_unix = [](const std::unique_ptr<Listener>& listener) { return listener->unix; };
+  if (options.tells_users && absl::c_any_of(listeners->listeners_, is_unix)) {
+    for (size_t i = 0; i < kMaxUsers; ++i) {
+      UserEntrance& one = listeners->user_entrances_.emplace_back();
+      one.entrance = builder->experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, UserCredentials(one.user));
     }
   }
   return listeners;
@@ -89,8 +99,26 @@ void Listeners::Stop() {
   });
 }
 
+Listeners::Entrance& Listeners::EntranceOf(const Listener& listener, int fd) {
+  ucred peer = {};
+  socklen_t length = sizeof(peer);
+  if (user_entrances_.empty() || !listener.unix || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) {
+    return *listener.entrance;
+  }
+  const auto known = of_user_.find(peer.uid);
+  if (known != of_user_.end()) return *known->second;
+  if (of_user_.size() == user_entrances_.size()) return *listener.entrance;
+  const UserEntrance& mine = user_entrances_[of_user_.size()];
+  mine.user->store(peer.uid, std::memory_order_relaxed);
+  return *of_user_.emplace(peer.uid, mine.entrance.get()).first->second;
+}
+
 void Listeners::Take(Listener* listener, int fd) {
-  const ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  ConnectionCaps::Verdict verdict = caps_.Admit(fd);
+  if (verdict != ConnectionCaps::Verdict::kAdmitted) {
+    caps_.ForgetClosed();  // gRPC does not tell
+    verdict = caps_.Admit(fd);
+  }
   if (verdict != ConnectionCaps::Verdict::kAdmitted) {
     (verdict == ConnectionCaps::Verdict::kTooMany ? counts_.too_many : counts_.too_many_of_peer)
         .fetch_add(1, std::memory_order_relaxed);
@@ -102,7 +130,7 @@ void Listeners::Take(Listener* listener, int fd) {
   if (!listener->unix) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   Entrance::NewConnectionParameters connection;
   connection.fd = fd;
-  listener->entrance->HandleNewConnection(&connection);
+  EntranceOf(*listener, fd).HandleNewConnection(&connection);
 }
 
 }  // namespace eventvirtual

@@ -5,7 +5,9 @@
 #include <grpcpp/server_builder.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <cstddef>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,13 +29,19 @@ struct ListenOptions {
   std::shared_ptr<const Certificates> certificates;  // null: "tls:" is refused
   bool client_certificate_required = true;           // see TlsCredentials()
   std::optional<gid_t> socket_group;                 // see BoundSocket::Unix()
+  bool tells_users = false;                          // see UserCredentials(); costs each call over a unix socket a bit
   size_t max_connections = 10000;
   size_t max_connections_per_peer = 5000;  // see ConnectionCaps
 };
 
+// Who connects over a unix socket is known by user, of the first kMaxUsers of them; the calls of others are those of
+// nobody in particular.
+//
 // gRPC's own listener of this version is deaf for ever after one EMFILE, and has no caps (docs/decisions/0021).
 class Listeners {
  public:
+  static constexpr size_t kMaxUsers = 64;
+
   // Binds every address, and prepares `builder` for what will come in. INVALID_ARGUMENT and UNAVAILABLE name the
   // address and the way out.
   static absl::StatusOr<std::unique_ptr<Listeners>> Bind(const ListenOptions& options, grpc::ServerBuilder* builder);
@@ -59,16 +67,25 @@ class Listeners {
     std::unique_ptr<Acceptor> acceptor;  // on the loop
   };
 
+  // Of one user. It is never another's: calls of connections that have ended may still be on their way.
+  struct UserEntrance {
+    const std::shared_ptr<std::atomic<uid_t>> user = std::make_shared<std::atomic<uid_t>>(0);
+    std::unique_ptr<Entrance> entrance;
+  };
+
   explicit Listeners(const ListenOptions& options)
       : options_(options), caps_(options.max_connections, options.max_connections_per_peer) {}
   absl::Status Open(const std::string& address, grpc::ServerBuilder* builder);
   void Take(Listener* listener, int fd);
+  Entrance& EntranceOf(const Listener& listener, int fd);
 
   const ListenOptions options_;
   std::vector<std::string> addresses_;
   std::vector<std::unique_ptr<Listener>> listeners_;
-  Loop* loop_ = nullptr;  // null: not started, or stopped
-  ConnectionCaps caps_;   // on the loop
+  std::vector<UserEntrance> user_entrances_;  // empty unless users are told
+  std::map<uid_t, Entrance*> of_user_;        // on the loop
+  Loop* loop_ = nullptr;                      // null: not started, or stopped
+  ConnectionCaps caps_;                       // on the loop
   ConnectionCounts counts_;
 };
 

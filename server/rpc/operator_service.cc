@@ -133,7 +133,7 @@ grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerC
 grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerContext* context,
                                                            const v1::ExplainDeliveryRequest* request,
                                                            v1::ExplainDeliveryResponse* response) {
-  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), absl::Now());
+  const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), limits_, absl::Now());
   if (!message.ok()) return Answer(context, message.status());
   const Explanations explanations = Explain(registry_, **message, kMaxExplained);
   if (!explanations.known) return Answer(context, UnknownEvent((*message)->name()));

@@ -16,13 +16,14 @@ namespace eventvirtual {
 class OperatorService final : public v1::OperatorService::CallbackService {
  public:
   OperatorService(const Catalog& catalog, EndpointPool& pool, const Registry& registry, Prober& prober,
-                  const Enroller& enroller, WireDefaults defaults)
+                  const Enroller& enroller, WireDefaults defaults, EventLimits limits = {})
       : catalog_(catalog),
         pool_(pool),
         registry_(registry),
         prober_(prober),
         enroller_(enroller),
-        defaults_(defaults) {}
+        defaults_(defaults),
+        limits_(limits) {}
 
   grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context,
                                            const v1::ListTransportsRequest* request,
@@ -66,6 +67,7 @@ class OperatorService final : public v1::OperatorService::CallbackService {
   Prober& prober_;
   const Enroller& enroller_;
   const WireDefaults defaults_;
+  const EventLimits limits_;
   DeadLetters* dead_letters_ = nullptr;  // null: nothing is kept
 };
 

@@ -16,11 +16,19 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
 
 }  // namespace
 
-absl::StatusOr<Registry::Subscribed> SubscriptionService::DoSubscribe(const v1::SubscribeRequest& request,
+absl::Status SubscriptionService::TakeRate(const grpc::CallbackServerContext& context) const {
+  if (rates_ == nullptr) return absl::OkStatus();
+  return rates_->Take(gate_->PrincipalOf(context), registry_.clock().Now());
+}
+
+absl::StatusOr<Registry::Subscribed> SubscriptionService::DoSubscribe(const grpc::CallbackServerContext& context,
+                                                                      const v1::SubscribeRequest& request,
                                                                       const ClockBridge& bridge) {
+  if (absl::Status status = TakeRate(context); !status.ok()) return status;
   absl::StatusOr<SubscriptionSpec> spec = SpecFromWire(request.subscription(), defaults_, bridge, false);
   if (!spec.ok()) return spec.status();
   spec->id = request.subscription_id();
+  if (gate_ != nullptr) spec->owner = gate_->PrincipalOf(context);
   if (spec->id.empty() && !request.subscription().name().empty()) {
     return absl::InvalidArgumentError("subscription.name: is given by the server; choose an id by subscription_id");
   }
@@ -31,7 +39,7 @@ grpc::ServerUnaryReactor* SubscriptionService::Subscribe(grpc::CallbackServerCon
                                                          const v1::SubscribeRequest* request,
                                                          v1::SubscribeResponse* response) {
   const ClockBridge bridge(registry_.clock());
-  const absl::StatusOr<Registry::Subscribed> subscribed = DoSubscribe(*request, bridge);
+  const absl::StatusOr<Registry::Subscribed> subscribed = DoSubscribe(*context, *request, bridge);
   if (subscribed.ok()) {
     ToWire(subscribed->info, bridge, response->mutable_subscription());
     response->set_created(subscribed->created);
@@ -81,6 +89,7 @@ void SubscriptionService::End(const std::string& name, bool allow_missing, grpc:
 grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerContext* context,
                                                            const v1::UnsubscribeRequest* request,
                                                            v1::UnsubscribeResponse* response) {
+  if (absl::Status status = TakeRate(*context); !status.ok()) return Answer(context, status);
   const absl::StatusOr<std::string> name = NameOf(*request);
   if (absl::IsNotFound(name.status()) && request->allow_missing()) return Answer(context, absl::OkStatus());
   if (!name.ok()) return Answer(context, name.status());

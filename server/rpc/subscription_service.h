@@ -7,9 +7,11 @@
 #include "eventvirtual/v1/subscription.grpc.pb.h"
 #include "server/durable/durable_delivery.h"
 #include "server/journal/journal.h"
+#include "server/limits/rates.h"
 #include "server/load/load.h"
 #include "server/metrics/watch_counts.h"
 #include "server/registry/registry.h"
+#include "server/rpc/gate.h"
 #include "server/rpc/subscription_watches.h"
 #include "server/rpc/wire.h"
 
@@ -22,6 +24,13 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
 
   // From here on a change is acknowledged when `journal`, which outlives this, has it. Only before anything is served.
   void AcknowledgeAfter(Journal* journal) { journal_ = journal; }
+
+  // From here on each subscription is that of the principal whom `gate` knows, and calls that change some are refused
+  // with RESOURCE_EXHAUSTED above its rate (`rates` null: there is none). Both outlive this. Likewise.
+  void KnowOwners(const Gate* gate, Rates* rates) {
+    gate_ = gate;
+    rates_ = rates;
+  }
 
   // Asks `durable`, which outlives this, how many events are left of one that is ended. Likewise.
   void CountBy(DurableDelivery* durable) { durable_ = durable; }
@@ -42,7 +51,9 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
       grpc::CallbackServerContext* context, const v1::WatchSubscriptionsRequest* request) override;
 
  private:
-  absl::StatusOr<Registry::Subscribed> DoSubscribe(const v1::SubscribeRequest& request, const ClockBridge& bridge);
+  absl::Status TakeRate(const grpc::CallbackServerContext& context) const;
+  absl::StatusOr<Registry::Subscribed> DoSubscribe(const grpc::CallbackServerContext& context,
+                                                   const v1::SubscribeRequest& request, const ClockBridge& bridge);
   void FinishAfterCommit(grpc::ServerUnaryReactor* reactor);
   absl::StatusOr<std::string> NameOf(const v1::UnsubscribeRequest& request) const;
   void End(const std::string& name, bool allow_missing, grpc::ServerUnaryReactor* reactor,
@@ -50,6 +61,8 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
 
   Registry& registry_;
   const WireDefaults defaults_;
+  const Gate* gate_ = nullptr;  // null: nobody is known
+  Rates* rates_ = nullptr;
   Journal* journal_ = nullptr;          // null: nothing is kept
   DurableDelivery* durable_ = nullptr;  // null: nothing is durable
   SubscriptionWatches watches_;

@@ -1,7 +1,10 @@
 #include "server/rpc/wire.h"
 
+#include <google/protobuf/any.pb.h>
+#include <google/protobuf/unknown_field_set.h>
 #include <simdjson.h>
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -10,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "server/limits/rates.h"
 #include "transports/api/check.h"
 #include "transports/api/hops.h"
 #include "transports/api/trace_context.h"
@@ -18,8 +22,6 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kMaxTtl = absl::Hours(24 * 3653);  // ten years
-constexpr int kMaxParams = 1024;
-constexpr size_t kMaxEventName = 256;
 constexpr int32_t kDefaultPage = 100;
 constexpr int32_t kMaxPage = 1000;
 
@@ -121,12 +123,35 @@ absl::Status SubscribersFromWire(const v1::Subscription& subscription, const Wir
 }
 
 // simdjson's parser keeps its buffers: one per thread.
-absl::Status CheckJson(const std::string& text) {
+absl::Status CheckJson(const std::string& text, size_t max_depth, size_t param) {
   thread_local simdjson::dom::parser parser;
   simdjson::dom::element element;
+  if (parser.max_depth() != max_depth + 1) {
+    EV_CHECK(parser.allocate(parser.capacity(), max_depth + 1) == simdjson::SUCCESS);
+  }
   const simdjson::error_code error = parser.parse(text).get(element);
   if (error == simdjson::SUCCESS) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("not one JSON value: ", simdjson::error_message(error)));
+  const std::string place = absl::StrCat("event.params[", param, "].json_value");
+  if (error == simdjson::DEPTH_ERROR) return TooDeep(place, max_depth);
+  return absl::InvalidArgumentError(absl::StrCat(place, ": not one JSON value: ", simdjson::error_message(error)));
+}
+
+// google.rpc.Status with one google.rpc.RetryInfo, both of which Debian has no C++ for: code = 1, message = 2,
+// details = 3; retry_delay = 1.
+std::string DetailsOf(const absl::Status& status, absl::Duration retry_after) {
+  google::protobuf::Duration delay;
+  eventvirtual::ToWire(retry_after, &delay);
+  google::protobuf::UnknownFieldSet retry_info, details;
+  retry_info.AddLengthDelimited(1, delay.SerializeAsString());
+  google::protobuf::Any any;
+  any.set_type_url("type.googleapis.com/google.rpc.RetryInfo");
+  retry_info.SerializeToString(any.mutable_value());
+  details.AddVarint(1, static_cast<uint64_t>(status.code()));
+  details.AddLengthDelimited(2, std::string(status.message()));
+  details.AddLengthDelimited(3, any.SerializeAsString());
+  std::string text;
+  details.SerializeToString(&text);
+  return text;
 }
 
 v1::Enrollment::State StateToWire(EnrollmentStatus::State state) {
@@ -245,7 +270,9 @@ ClockBridge::ClockBridge(const Clock& clock) : now_(clock.Now()), ahead_(absl::N
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+  const std::optional<absl::Duration> retry_after = RetryAfter(status);
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
+                      retry_after.has_value() ? DetailsOf(status, *retry_after) : "");
 }
 
 absl::StatusOr<SubscriptionSpec> SpecFromWire(const v1::Subscription& subscription, const WireDefaults& defaults,
@@ -426,20 +453,16 @@ CallContext CallContextOf(const grpc::CallbackServerContext& context) {
   return call;
 }
 
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received, const CallContext& call) {
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
+                                           const CallContext& call) {
   if (event.name().empty()) return absl::InvalidArgumentError("event.name: the name is empty");
-  if (event.name().size() > kMaxEventName) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("event.name: ", event.name().size(), " bytes; at most ", kMaxEventName, " are taken"));
+  if (event.name().size() > limits.name_bytes) {
+    return Exceeded(Limit::kEventName, "event.name", event.name().size(), "bytes", limits.name_bytes);
   }
   for (size_t i = 0; i < event.name().size(); ++i) {
     if (!absl::ascii_isgraph(event.name()[i])) {
       return absl::InvalidArgumentError(absl::StrCat("event.name: byte ", i, " is not a visible ASCII character"));
     }
-  }
-  if (event.params_size() > kMaxParams) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("event.params: ", event.params_size(), " parameters; at most ", kMaxParams, " are taken"));
   }
   if (event.has_event_time() && !IsValid(event.event_time())) {
     return absl::InvalidArgumentError("event.event_time: not a valid timestamp");
@@ -461,9 +484,8 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time re
         to.value = param.bool_value();
         break;
       case v1::Param::kJsonValue:
-        if (absl::Status status = CheckJson(param.json_value()); !status.ok()) {
-          return absl::InvalidArgumentError(
-              absl::StrCat("event.params[", params.size(), "].json_value: ", std::string(status.message())));
+        if (absl::Status status = CheckJson(param.json_value(), limits.depth, params.size()); !status.ok()) {
+          return status;
         }
         to.value = Json{param.json_value()};
         break;
@@ -473,6 +495,7 @@ absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time re
     }
     params.push_back(to);
   }
+  if (absl::Status status = CheckParams(params, limits, "event.params"); !status.ok()) return status;
   const absl::StatusOr<int> hops = HopsOf(event, call);
   if (!hops.ok()) return hops.status();
   const Attributes attributes = AttributesOf(event, call);

@@ -18,6 +18,7 @@
 #include "server/dispatch/explain.h"
 #include "server/durable/dead_letters.h"
 #include "server/enroll/enrollment.h"
+#include "server/limits/limits.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
 
@@ -43,6 +44,7 @@ class ClockBridge {
   absl::Duration ahead_;  // wall time minus the clock, at construction
 };
 
+// With google.rpc.RetryInfo in its details where a refusal says how long to wait (RetryAfter()).
 grpc::Status ToGrpc(const absl::Status& status);
 
 // INVALID_ARGUMENT names the field; UNIMPLEMENTED what a later version brings. `for_match`: only event and subscribers
@@ -66,9 +68,10 @@ CallContext CallContextOf(const grpc::CallbackServerContext& context);
 
 // `received`, wall time: when the event happened, unless it says so itself. `call`: its trace, for an event without
 // a valid traceparent of its own, and its hops, for an event without. A traceparent or tracestate that is not valid is
-// left out, never an error. INVALID_ARGUMENT: name missing or not visible ASCII, too many parameters, json_value that
-// is not one JSON value, eventhops that is no number of hops (hops.h).
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, absl::Time received, const CallContext& call = {});
+// left out, never an error. INVALID_ARGUMENT: name missing or not visible ASCII, more than `limits` allow, json_value
+// that is not one JSON value, eventhops that is no number of hops (hops.h).
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
+                                           const CallContext& call = {});
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out);
 void ToWire(const Explanation& explanation, v1::ExplainDeliveryResponse::Plan* out);
 absl::Status UnknownEvent(absl::string_view event);  // strict events, and nobody knows the name

@@ -40,8 +40,17 @@ bool IsTime(const google::protobuf::Timestamp& time) {
          time.nanos() < 1000000000;
 }
 
+// Few and small, so that a short input is more than is taken.
+constexpr EventLimits kLimits{/*name_bytes=*/256, /*params=*/16, /*param_bytes=*/1024, /*depth=*/64};
+
+bool IsSmall(const v1::Param& param) {
+  return std::max({param.name().size(), param.string_value().size(), param.json_value().size()}) <= kLimits.param_bytes;
+}
+
 bool MayBeTaken(const v1::Event& event) {
-  return !event.name().empty() && event.name().size() <= 256 && event.params_size() <= 1024 &&
+  return !event.name().empty() && event.name().size() <= kLimits.name_bytes &&
+         static_cast<size_t>(event.params_size()) <= kLimits.params &&
+         std::all_of(event.params().begin(), event.params().end(), IsSmall) &&
          std::all_of(event.name().begin(), event.name().end(), [](char c) { return c > ' ' && c < '\x7f'; }) &&
          (!event.has_event_time() || IsTime(event.event_time()));
 }
@@ -79,7 +88,7 @@ void CheckEvent(const v1::Event& sent, bool call_has_trace) {
   const absl::Time received = absl::FromUnixSeconds(1790000000);
   CallContext call;
   if (call_has_trace) call.traceparent = std::string(kParent);
-  const absl::StatusOr<MessageRef> message = MessageFromWire(sent, received, call);
+  const absl::StatusOr<MessageRef> message = MessageFromWire(sent, kLimits, received, call);
   const absl::StatusOr<int> hops = HopsOf(sent);
   if (!message.ok()) {
     CheckError(message.status(), 0, {"event.name: ", "event.params", "event.event_time: ", "eventhops: "});
@@ -115,7 +124,7 @@ void CheckEvent(const v1::Event& sent, bool call_has_trace) {
   std::string& told = (*taken.mutable_attributes())[std::string(kEventHops)];
   EV_CHECK(told == absl::StrCat(*hops + 1));
   told = absl::StrCat(*hops);
-  const absl::StatusOr<MessageRef> again = MessageFromWire(taken, absl::UnixEpoch());
+  const absl::StatusOr<MessageRef> again = MessageFromWire(taken, kLimits, absl::UnixEpoch());
   EV_CHECK(again.ok());
   for (Encoding encoding : {Encoding::kJsonRpc, Encoding::kJson, Encoding::kCloudEvents, Encoding::kCloudEventsBinary,
                             Encoding::kJsonRpcHops}) {

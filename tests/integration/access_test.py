@@ -1,8 +1,12 @@
 """Who may do what on the built service: over TCP, TLS and unix sockets, by certificate, token and place."""
 
 import hashlib
+import itertools
 import os
 import shutil
+import signal
+import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -269,31 +273,89 @@ class AccessTest(unittest.TestCase):
                 if code != grpc.StatusCode.OK:
                     failures.append(details)
 
+        def figure(name):
+            return samples_of(service.get("/metrics")[1])[0]['eventvirtual_files_%s{files="tls"}' % name]
+
+        def shown():
+            """The certificate that a new connection is shown."""
+            context = ssl.create_default_context(cafile=self.authority.ca)
+            context.load_cert_chain(*client)
+            context.set_alpn_protocols(["h2"])
+            host, port = service.tls.rsplit(":", 1)
+            with socket.create_connection((host, int(port)), timeout=60) as plain:
+                with context.wrap_socket(plain, server_hostname=host) as secured:
+                    return ssl.DER_cert_to_PEM_cert(secured.getpeercert(binary_form=True))
+
         caller = threading.Thread(target=call)
         caller.start()
         rotations = 0
-        end = time.monotonic() + ROTATE_SECONDS
-        while time.monotonic() < end:
-            cert, key = pairs[rotations % 2]
-            # One after the other, so that they do not fit between; now and then something is half written.
-            if rotations % 3 == 2:
-                self.write("server.pem", content(cert).decode()[:100])
-                time.sleep(0.6)
-            self.write("server.pem", content(cert).decode())
-            time.sleep(0.3)
-            self.write("server.key", content(key).decode())
-            rotations += 1
-            time.sleep(0.7)
-        stop.set()
-        caller.join()
+        begin = time.monotonic()
+        try:
+            while time.monotonic() < begin + ROTATE_SECONDS:
+                cert, key = pairs[rotations % 2]
+                # One after the other, so that they do not fit between; once one stays half written.
+                if rotations == 2:
+                    self.write("server.pem", content(cert).decode()[:100])
+                    eventually(lambda: figure("failing") == 1, "it is told", 60)
+                self.write("server.pem", content(cert).decode())
+                time.sleep(0.1)
+                self.write("server.key", content(key).decode())
+                rotations += 1
+                if rotations % 2:
+                    service.process.send_signal(signal.SIGHUP)  # else it is found out
+                eventually(lambda: figure("read_total") == rotations + 1, "the pair is in force", 60)
+                self.assertEqual(figure("failing"), 0)
+                self.assertIn(shown().strip(), content(cert).decode())
+                time.sleep(max(0, begin + rotations - time.monotonic()))  # one a second
+        finally:
+            stop.set()
+            caller.join()
+        print("%d rotations, %d handshakes, %d failures in %.0f s" % (rotations, calls[0], len(failures), time.monotonic() - begin))
         self.assertEqual(failures, [])
         self.assertGreater(calls[0], 0)
-        print("%d rotations, %d handshakes" % (rotations, calls[0]))
-        self.assertIn('msg="read again" file=%s' % self.server_pair[0], self.log(service))
+        self.assertIn('msg="read again" files=tls', self.log(service))
         self.assertIn("what was read before stays in force", self.log(service))
-        series = samples_of(service.get("/metrics")[1])[0]
-        self.assertGreater(series['eventvirtual_files_read_total{files="tls"}'], 1)
-        eventually(lambda: samples_of(service.get("/metrics")[1])[0]['eventvirtual_files_failing{files="tls"}'] == 0, "the last pair is good", 60)
+
+    def test_sighup_takes_what_is_there_of_each_kind_at_once_and_nothing_wrong(self):
+        kinds = ("access", "destinations", "tls")
+        service = self.start(*self.files("loopback operator\n"), "--destinations=" + self.write("rules", "network loopback\n"))
+
+        def figures():
+            series = samples_of(service.get("/metrics")[1])[0]
+            return [[series['eventvirtual_files_%s{files="%s"}' % (name, kind)] for kind in kinds] for name in ("read_total", "failing")]
+
+        # Each look finds something else than the one before, so that nothing ever counts by itself.
+        good = {"access": "loopback operator\n", "rules": "network loopback\n", "server.pem": content(self.server_pair[0]).decode()}
+
+        stop, written = threading.Event(), threading.Event()
+
+        def write():
+            for turn in itertools.count():
+                for name, text in good.items():
+                    self.write(name, "%s# %d\n" % (text, turn))
+                written.set()
+                if stop.wait(0.005):
+                    return
+
+        writer = threading.Thread(target=write)
+        self.assertEqual(figures(), [[1, 1, 1], [0, 0, 0]])
+        writer.start()
+        try:
+            self.assertTrue(written.wait(60))
+            service.process.send_signal(signal.SIGHUP)
+            eventually(lambda: min(figures()[0]) >= 2, "all are read", 60)
+            self.assertEqual(figures()[1], [0, 0, 0])
+        finally:
+            stop.set()
+            writer.join()
+        for name in good:
+            self.write(name, "nonsense\n")
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: figures()[1] == [1, 1, 1], "what is wrong is seen", 60)
+        for told in ("--access=%s/access: line 1: " % self.folder, "--destinations=%s/rules: line 1: " % self.folder, "--tls_cert=%s/server.pem: " % self.folder):
+            self.assertIn(told, self.log(service))
+        self.assertEqual(self.code(self.secure(service, self.authority.issue("anyone")))[0], grpc.StatusCode.PERMISSION_DENIED)
+        self.assertEqual(self.code(self.plain(service.address))[0], grpc.StatusCode.OK)
 
     def test_what_cannot_work_is_refused_at_start_with_the_way_out(self):
         cert, key = self.server_pair
@@ -306,10 +368,10 @@ class AccessTest(unittest.TestCase):
             (tls, ("--tls_client_ca", "--tokens")),
             (tls[:1], ("--tls_cert, --tls_key: each needs the other",)),
             ([ca], ("--tls_client_ca: it needs --tls_cert",)),
-            ([tls[0], "--tls_key=" + other, ca], ("--tls_key: it is not the key",)),
+            ([tls[0], "--tls_key=" + other, ca], ("--tls_key=%s: is not the key" % other,)),
             ([tls[0], "--tls_key=/no/such", ca], ("--tls_key", "/no/such")),
-            (["--tls_cert=" + key, tls[1], ca], ("--tls_cert: its file holds no certificates",)),
-            ([*tls, "--tls_client_ca=" + key], ("--tls_client_ca: its file holds no certificates",)),
+            (["--tls_cert=" + key, tls[1], ca], ("--tls_cert=%s: holds no certificates" % key,)),
+            ([*tls, "--tls_client_ca=" + key], ("--tls_client_ca=%s: holds no certificates" % key,)),
             (["--access=" + bad], ("--access", bad, "line 1", "king", "producer, subscriber, operator or observer")),
             (["--tokens=" + token], ("--tokens: they need --access",)),
             (["--access=" + self.write("good", "unix operator\n"), "--tokens=" + token], ("--tokens", "line 1", "sha256sum")),

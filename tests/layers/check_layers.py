@@ -32,6 +32,9 @@ STREAM_LISTENERS = ("transports/stream/listeners.h", "//transports/stream:listen
 # What of transports/io the calls to OpenSIPS' management interface need: a thread that may block, and the way back.
 ENROLL_IO = re.compile(r"^transports/io/(BUILD|errno_text\.h|mailbox\.h|printable\.h|run_on_loop\.h|socket_(address|file)\.h|worker\.h)$")
 
+# What files that are read again are read with.
+FILES_IO = re.compile(r"^transports/io/(BUILD|small_file\.h)$")
+
 # What the listeners of gRPC accept with.
 LISTENERS_IO = re.compile(r"^transports/io/(BUILD|acceptor\.h|bound_socket\.h|connection_caps\.h|run_on_loop\.h)$")
 
@@ -90,7 +93,7 @@ def broken_rule(user, used):
             return "only server/server.cc sees concrete transports"
         if within(used, "transports/io") and not within(
                 user, "server/ingest", "server/journal", "server/mi", "server/http", "server/admin",
-                "server/destinations") and not (
+                "server/destinations") and not (within(user, "server/files") and FILES_IO.match(used)) and not (
                     within(user, "server/enroll") and ENROLL_IO.match(used)) and not (
                         (user == "server/rpc/BUILD" or user.startswith("server/rpc/listeners."))
                         and LISTENERS_IO.match(used)):
@@ -99,13 +102,16 @@ def broken_rule(user, used):
             return "protobuf and gRPC stop at server/rpc and client"
         if within(used, "server/rpc") and not within(user, "server/rpc"):
             return "only server/server.cc sees server/rpc"
-        if within(user, "server/access") and within(used, "server") and not within(used, "server/access", "server/log"):
-            return "server/access sees server/log only"
+        if within(user, "server/files") and within(used, "server") and not within(used, "server/files", "server/log"):
+            return "server/files sees server/log only"
+        if within(user, "server/access") and within(used, "server") and not within(
+                used, "server/access", "server/files", "server/log"):
+            return "server/access sees server/files and server/log only"
         if within(user, "server/endpoint") and within(used, "server") and not within(used, "server/endpoint"):
             return "server/endpoint sees transports/api only"
         if within(user, "server/registry") and within(used, "server") and not within(
-                used, "server/endpoint", "server/registry"):
-            return "server/registry sees server/endpoint and transports/api only"
+                used, "server/endpoint", "server/limits", "server/registry"):
+            return "server/registry sees server/endpoint, server/limits and transports/api only"
         if within(user, "server/dispatch") and within(used, "server") and not within(
                 used, "server/endpoint", "server/registry", "server/load", "server/dispatch"):
             return "server/dispatch sees server/registry, server/endpoint, server/load and transports/api only"

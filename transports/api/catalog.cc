@@ -10,9 +10,6 @@
 namespace eventvirtual {
 namespace {
 
-// Of one subscriber's text. Refusals may repeat a part of it, so it also bounds them.
-constexpr size_t kMaxSubscriber = 8192;
-
 // Elsewhere a ${secret:NAME} would be sent, or shown, as it is written: nobody means that.
 absl::Status CheckSecretPlaces(const Uri& uri, const Target& target) {
   std::vector<absl::string_view> texts = {uri.body};
@@ -53,9 +50,9 @@ absl::Status Catalog::SetDefaults(absl::string_view scheme, absl::string_view qu
 }
 
 absl::StatusOr<Destination> Catalog::Resolve(absl::string_view text, bool canonical) const {
-  if (text.size() > kMaxSubscriber) {
+  if (text.size() > max_bytes_ && !canonical) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the subscriber has ", text.size(), " bytes; at most ", kMaxSubscriber, " are taken"));
+        absl::StrCat("the subscriber has ", text.size(), " bytes; at most ", max_bytes_, " are taken (--max_uri)"));
   }
   absl::StatusOr<Uri> uri = ParseUri(text);
   if (!uri.ok()) return uri.status();

@@ -30,9 +30,14 @@ class Catalog {
   // "reliable=1&timeout=2s". Only while the server is being built. INVALID_ARGUMENT: no such scheme, or not a query.
   absl::Status SetDefaults(absl::string_view scheme, absl::string_view query);
 
+  // Of the text of one subscriber; refusals may repeat a part of it, so it also bounds them. Likewise.
+  void LimitBytes(size_t max_bytes) { max_bytes_ = max_bytes; }
+  size_t max_bytes() const { return max_bytes_; }
+
   // Parses and canonicalises the text of one subscriber. One that is `canonical` has been through this before: it names
   // what it wants, and the defaults of its scheme are not added.
-  // INVALID_ARGUMENT: bad text, more than 8192 bytes, or a scheme nobody speaks (the message lists those that exist).
+  // INVALID_ARGUMENT: bad text, more than max_bytes() unless it is canonical, or a scheme nobody speaks (the message
+  // lists those that exist).
   absl::StatusOr<Destination> Resolve(absl::string_view text, bool canonical = false) const;
 
   // Who may say no to a destination that somebody asks for: OK, or the reason. Only while the server is being built.
@@ -50,6 +55,7 @@ class Catalog {
     std::vector<std::pair<std::string, std::string>> defaults;
   };
   std::vector<std::unique_ptr<Transport>> transports_;
+  size_t max_bytes_ = 8192;
   absl::btree_map<std::string, Entry> by_scheme_;
   std::function<absl::Status(const Target&)> check_;  // null: nobody has anything against any
 };

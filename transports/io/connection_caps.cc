@@ -42,18 +42,23 @@ std::string PeerOf(int fd) {
 
 ConnectionCaps::Verdict ConnectionCaps::Admit(int fd) {
   // Its number is free again, so whoever had it has gone.
-  if (const auto gone = open_.find(fd); gone != open_.end()) Forget(gone);
-  const std::string peer = PeerOf(fd);
-  const auto count = [&] {
-    const auto found = of_peer_.find(peer);
-    return found == of_peer_.end() ? size_t{0} : found->second;
-  };
-  if (open_.size() >= max_ || count() >= max_per_peer_) ForgetClosed();
+  Closed(fd);
   if (open_.size() >= max_) return Verdict::kTooMany;
-  if (count() >= max_per_peer_) return Verdict::kTooManyOfPeer;
+  const std::string peer = PeerOf(fd);
+  const auto of_peer = of_peer_.find(peer);
+  if (of_peer != of_peer_.end() && of_peer->second >= max_per_peer_) return Verdict::kTooManyOfPeer;
   open_[fd] = {InodeOf(fd), peer};
   ++of_peer_[peer];
   return Verdict::kAdmitted;
+}
+
+void ConnectionCaps::Closed(int fd) {
+  if (const auto gone = open_.find(fd); gone != open_.end()) Forget(gone);
+}
+
+bool ConnectionCaps::IsOfPeerOf(int fd, int counted) const {
+  const auto found = open_.find(counted);
+  return found != open_.end() && found->second.peer == PeerOf(fd);
 }
 
 ConnectionCaps::Connections::iterator ConnectionCaps::Forget(Connections::iterator connection) {

@@ -11,8 +11,7 @@
 
 namespace eventvirtual {
 
-// For connections that are given away, to a library that tells nobody when it closes one: a socket's inode number is
-// never that of another one, so a descriptor that shows a different one, or none, has been closed. One thread.
+// One thread.
 class ConnectionCaps {
  public:
   enum class Verdict { kAdmitted, kTooMany, kTooManyOfPeer };
@@ -23,8 +22,17 @@ class ConnectionCaps {
   // Counts the connection `fd`, or says which cap it is over; the caller closes it then.
   Verdict Admit(int fd);
 
-  // At most so many are open; some of them may have been closed since.
-  size_t open() const { return open_.size(); }
+  // It is closed next, or has been. Of one that is not counted (any more), nothing happens.
+  void Closed(int fd);
+
+  // For connections that are given away, to a library that tells nobody when it closes one: a socket's inode number is
+  // never that of another one, so a descriptor that shows a different one, or none, has been closed. Looks at each.
+  void ForgetClosed();
+
+  // Whether `counted` is of the peer of `fd`.
+  bool IsOfPeerOf(int fd, int counted) const;
+
+  size_t open() const { return open_.size(); }  // as far as is known here
 
  private:
   struct Connection {
@@ -34,7 +42,6 @@ class ConnectionCaps {
   using Connections = std::unordered_map<int, Connection>;
 
   Connections::iterator Forget(Connections::iterator connection);
-  void ForgetClosed();
 
   const size_t max_, max_per_peer_;
   Connections open_;  // by descriptor

@@ -4,12 +4,23 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstring>
 #include <utility>
 
 namespace eventvirtual {
 namespace {
 
 constexpr size_t kPerCall = 16;
+
+std::optional<uid_t> UserOf(const msghdr& header) {
+  const cmsghdr* const control = CMSG_FIRSTHDR(&header);
+  if (control == nullptr || control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_CREDENTIALS) {
+    return std::nullopt;
+  }
+  ucred user;
+  std::memcpy(&user, CMSG_DATA(control), sizeof(user));
+  return user.uid;
+}
 
 }  // namespace
 
@@ -22,16 +33,25 @@ DatagramSocket::DatagramSocket(BoundSocket bound, Loop& loop, size_t max_bytes, 
   watch_->Want({.readable = true, .writable = false});
 }
 
+void DatagramSocket::AskForUsers() {
+  const int one = 1;
+  asks_for_users_ = setsockopt(bound_.fd(), SOL_SOCKET, SO_PASSCRED, &one, sizeof(one)) == 0;
+}
+
 bool DatagramSocket::Receive(absl::FunctionRef<void(const Datagram&)> take) {
   Datagram datagrams[kPerCall];
   iovec pieces[kPerCall];
   mmsghdr headers[kPerCall] = {};
+  alignas(cmsghdr) char controls[kPerCall][CMSG_SPACE(sizeof(ucred))];
   for (size_t i = 0; i < kPerCall; ++i) {
     pieces[i] = {buffer_.get() + i * max_bytes_, max_bytes_};
     headers[i].msg_hdr.msg_iov = &pieces[i];
     headers[i].msg_hdr.msg_iovlen = 1;
     headers[i].msg_hdr.msg_name = &datagrams[i].from;
     headers[i].msg_hdr.msg_namelen = sizeof(datagrams[i].from);
+    if (!asks_for_users_) continue;
+    headers[i].msg_hdr.msg_control = controls[i];
+    headers[i].msg_hdr.msg_controllen = sizeof(controls[i]);
   }
   const int got = recvmmsg(bound_.fd(), headers, kPerCall, 0, nullptr);
   for (int i = 0; i < got; ++i) {  // below 0: nothing, or an error of a peer that is none of ours
@@ -40,6 +60,7 @@ bool DatagramSocket::Receive(absl::FunctionRef<void(const Datagram&)> take) {
     // A unix socket that was not bound says its family and no path.
     const socklen_t length = headers[i].msg_hdr.msg_namelen;
     datagrams[i].from_length = length <= offsetof(sockaddr, sa_data) ? 0 : length;
+    if (asks_for_users_) datagrams[i].user = UserOf(headers[i].msg_hdr);
     take(datagrams[i]);
   }
   return got == static_cast<int>(kPerCall);

@@ -3,9 +3,11 @@
 #define EVENTVIRTUAL_TRANSPORTS_IO_DATAGRAM_SOCKET_H_
 
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
@@ -21,6 +23,7 @@ struct Datagram {
   // Who sent it; `from_length` is 0 if it has no address.
   sockaddr_storage from;
   socklen_t from_length = 0;
+  std::optional<uid_t> user;  // who sent it, where that was asked for and the kernel says so
 };
 
 // All on the loop.
@@ -28,6 +31,9 @@ class DatagramSocket {
  public:
   // Calls `on_readable` when datagrams have come, to be taken by Receive(). One longer than `max_bytes` is cut.
   DatagramSocket(BoundSocket bound, Loop& loop, size_t max_bytes, absl::AnyInvocable<void()> on_readable);
+
+  // From now on the kernel is asked for the user of each datagram; of a unix socket only.
+  void AskForUsers();
 
   // Takes up to 16 of those that have come, in one system call, and calls `take` for each, which must not destroy this.
   // Whether there may be more.
@@ -41,6 +47,7 @@ class DatagramSocket {
  private:
   const BoundSocket bound_;
   const size_t max_bytes_;
+  bool asks_for_users_ = false;
   const std::unique_ptr<char[]> buffer_;  // of each only the pages that a datagram reached take memory
   const std::unique_ptr<Loop::Watch> watch_;
 };

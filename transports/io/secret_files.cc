@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -15,12 +14,12 @@
 #include "transports/api/mutex.h"
 #include "transports/api/secret.h"
 #include "transports/io/destination_gate.h"
-#include "transports/io/errno_text.h"
+#include "transports/io/small_file.h"
 
 namespace eventvirtual {
 namespace {
 
-constexpr off_t kMaxFile = 64 << 10;
+constexpr size_t kMaxFile = 64 << 10;
 
 Mutex mutex;
 std::string* directory ABSL_GUARDED_BY(mutex) = nullptr;
@@ -44,26 +43,6 @@ int Open(const std::string& folder, const std::string& name) {
   return fd;
 }
 
-// What is wrong with an open file; "": `content` is what it holds.
-std::string Read(int fd, std::string* content) {
-  struct stat info = {};
-  if (fstat(fd, &info) != 0) return ErrnoText(errno);
-  if (!S_ISREG(info.st_mode)) return "is no regular file";
-  if (info.st_size > kMaxFile) return absl::StrCat("has more than ", kMaxFile, " bytes");
-  content->resize(static_cast<size_t>(info.st_size));
-  size_t size = 0;
-  while (size < content->size()) {
-    const ssize_t got = read(fd, content->data() + size, content->size() - size);
-    if (got < 0) return ErrnoText(errno);
-    if (got == 0) break;
-    size += static_cast<size_t>(got);
-  }
-  content->resize(size);
-  if (absl::EndsWith(*content, "\n")) content->pop_back();
-  if (absl::EndsWith(*content, "\r")) content->pop_back();
-  return content->empty() ? "is empty" : "";
-}
-
 }  // namespace
 
 void SetSecretDirectory(const std::string& path) {
@@ -81,14 +60,14 @@ absl::Status ReadSecrets(Target* target) {
       return absl::FailedPreconditionError(
           absl::StrCat(SecretReference(name), ": there is no directory of secrets; name one with --secrets"));
     }
+    const std::string place = absl::StrCat(SecretReference(name), ": the file \"", name, "\" of --secrets=", folder);
     std::string text;
-    const int fd = Open(folder, name);
-    const std::string fault = fd < 0 ? ErrnoText(errno) : Read(fd, &text);
-    if (fd >= 0) close(fd);
+    const absl::Status status = ReadAndClose(Open(folder, name), kMaxFile, place, &text);
+    if (absl::EndsWith(text, "\n")) text.pop_back();
+    if (absl::EndsWith(text, "\r")) text.pop_back();
     content = Secret(std::move(text));
-    if (fault.empty()) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat(SecretReference(name), ": the file \"", name, "\" of --secrets=", folder, ": ", fault));
+    if (!status.ok()) return absl::FailedPreconditionError(status.message());
+    if (content.empty()) return absl::FailedPreconditionError(absl::StrCat(place, ": is empty"));
   }
   return absl::OkStatus();
 }

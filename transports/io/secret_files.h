@@ -1,7 +1,8 @@
 // Files of passwords, tokens and keys: what a subscriber names as ${secret:NAME}.
 //
 // One directory for the process, as the policy of destinations is one (transports/io/destination_gate.h), and a name
-// goes only where that policy says (docs/decisions/0025-secrets.md). Any thread.
+// goes only where that policy says (docs/decisions/0025-secrets.md). They are read at each connect and are none that
+// are watched for changes: any period would be late when a server is restarted with its new password. Any thread.
 #ifndef EVENTVIRTUAL_TRANSPORTS_IO_SECRET_FILES_H_
 #define EVENTVIRTUAL_TRANSPORTS_IO_SECRET_FILES_H_
 

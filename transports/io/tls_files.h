@@ -13,8 +13,9 @@ struct TlsFiles {
   std::string ca, cert, key;
 };
 
-// Reads the files at these paths; an empty path names none. Blocks: for a Worker. UNAVAILABLE names the option, the
-// path and why: the system's error, or a file of more than 1 MiB, or none that is regular.
+// Reads the files at these paths; an empty path names none. At each connect, so that nothing of them is kept and a
+// changed one needs no new subscription. Blocks: for a Worker. UNAVAILABLE names the option, the path and why
+// (ReadSmallFile()).
 absl::StatusOr<TlsFiles> ReadTlsFiles(const std::string& ca, const std::string& cert, const std::string& key);
 
 }  // namespace eventvirtual

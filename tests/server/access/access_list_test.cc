@@ -9,6 +9,7 @@
 namespace eventvirtual {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -29,6 +30,24 @@ bool MayRaise(const AccessList& list, const Caller& caller, const std::string& e
 
 Caller OverTls(std::vector<std::string> names, std::string token = "") {
   return {Caller::Way::kTls, std::move(names), std::move(token)};
+}
+
+TEST(AccessList, AUserOfThisHostIsKnownByNameAndByNumber) {
+  const AccessList list = Parsed("user:root operator\nuser:1234567 producer E_A\nunix observer\n");
+  Caller root{Caller::Way::kUnix, {}, {}, 0}, other{Caller::Way::kUnix, {}, {}, 1234567},
+      unknown{Caller::Way::kUnix, {}, {}};
+  EXPECT_TRUE(MayRaise(list, root, "E_B"));
+  EXPECT_TRUE(MayRaise(list, other, "E_A"));
+  EXPECT_FALSE(MayRaise(list, other, "E_B"));
+  EXPECT_FALSE(MayRaise(list, unknown, "E_A"));
+  for (const Caller& caller : {root, other, unknown}) {
+    EXPECT_TRUE(list.Allow(caller, "List", {Role::kObserver, Role::kOperator}, nullptr).ok()) << "they are unix, too";
+  }
+  EXPECT_EQ(AccessList::Describe(other), "user:1234567");
+  EXPECT_EQ(AccessList::Describe(unknown), "unix");
+  EXPECT_THAT(FaultOf("user:root operator\nuser:nobody-of-that-name operator"),
+              AllOf(HasSubstr("line 2"), HasSubstr("no user \"nobody-of-that-name\""), HasSubstr("/etc/passwd")));
+  EXPECT_THAT(FaultOf("user: operator"), HasSubstr("user:NAME"));
 }
 
 TEST(AccessList, AnEmptyFileGrantsNothing) {

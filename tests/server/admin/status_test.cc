@@ -37,9 +37,15 @@ class StatusTest : public testing::Test {
     return found;
   }
   bool Has(const std::string& pointer) { return document_.at_pointer(pointer).error() == simdjson::SUCCESS; }
-  std::string Text(const std::string& pointer) { return std::string(std::string_view(At(pointer).get_string())); }
-  uint64_t Number(const std::string& pointer) { return At(pointer).get_uint64(); }
-  double Seconds(const std::string& pointer) { return At(pointer).get_double(); }
+  template <typename T>
+  T Value(const std::string& pointer) {
+    T value{};
+    EXPECT_EQ(At(pointer).get(value), simdjson::SUCCESS) << pointer;
+    return value;
+  }
+  std::string Text(const std::string& pointer) { return std::string(Value<std::string_view>(pointer)); }
+  uint64_t Number(const std::string& pointer) { return Value<uint64_t>(pointer); }
+  double Seconds(const std::string& pointer) { return Value<double>(pointer); }
   void Ask(const StatusQuery& query = {}) {
     ASSERT_EQ(parser_.parse(Json(query)).get(document_), simdjson::SUCCESS) << Json(query);
   }
@@ -226,7 +232,7 @@ TEST_F(StatusTest, OfAVeryLongListOneAnswerLooksAtAPartAndTheNextGoesOn) {
   std::vector<std::string> events;
   for (int pages = 0; pages < 20; ++pages) {
     ASSERT_EQ(parser_.parse(*board.Json(query)).get(document_), simdjson::SUCCESS);
-    EXPECT_FALSE(At("/subscriptions/whole").get_bool());
+    EXPECT_FALSE(Value<bool>("/subscriptions/whole"));
     EXPECT_EQ(Number("/subscriptions/seen"), 4u);
     EXPECT_EQ(Number("/subscriptions/count"), 20u);
     for (const std::string& event : Column("subscriptions", "event")) events.push_back(event);
@@ -276,7 +282,7 @@ TEST_F(StatusTest, PasswordsAreMaskedAndWhatAPeerOrAClientSaidIsText) {
   EXPECT_THAT(Json(), AllOf(HasSubstr("fake:me:***@a"), Not(HasSubstr("s3cr3t"))));
   Ask();
   EXPECT_EQ(Text("/endpoints/rows/0/error"), evil);
-  simdjson::dom::object labels = At("/subscriptions/rows/0/labels").get_object();
+  const auto labels = Value<simdjson::dom::object>("/subscriptions/rows/0/labels");
   ASSERT_EQ(labels.size(), 1u);
   EXPECT_EQ(std::string((*labels.begin()).key), evil);
   StatusQuery query;

@@ -18,7 +18,9 @@ TEST(LatencyHistogram, EachDurationIsBelowTheEdgeOfItsBucketAndNotBelowTheOneBef
     const auto bucket = static_cast<size_t>(found - counts.by_bucket.begin());
     ASSERT_LT(bucket, Histogram::kBuckets);
     EXPECT_LT(absl::Microseconds(micros), Histogram::UpperEdge(bucket));
-    if (bucket > 1) EXPECT_GE(absl::Microseconds(micros), Histogram::UpperEdge(bucket - 1));
+    if (bucket > 1) {
+      EXPECT_GE(absl::Microseconds(micros), Histogram::UpperEdge(bucket - 1));
+    }
     EXPECT_EQ(counts.sum, absl::Microseconds(micros));
   }
 }

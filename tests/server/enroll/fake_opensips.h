@@ -119,10 +119,11 @@ class FakeOpensips {
   absl::StatusOr<std::string> Answer(const std::string& method, absl::string_view params) {
     std::vector<std::string> words;
     simdjson::dom::parser parser;
-    simdjson::dom::element root = parser.parse(params.data(), params.size());
-    if (root.is_array()) {
-      for (simdjson::dom::element word : root.get_array()) {
-        words.push_back(word.is_string() ? std::string(std::string_view(word)) : simdjson::minify(word));
+    simdjson::dom::array array;
+    if (parser.parse(params.data(), params.size()).get(array) == simdjson::SUCCESS) {
+      for (simdjson::dom::element word : array) {
+        std::string_view text;
+        words.push_back(word.get(text) == simdjson::SUCCESS ? std::string(text) : simdjson::minify(word));
       }
     }
     calls_.push_back(absl::StrCat(method, words.empty() ? "" : " ", absl::StrJoin(words, " ")));

@@ -21,7 +21,9 @@ class HttpClient : public Peer {
     std::string body;
   };
 
-  explicit HttpClient(absl::string_view address) : Peer(AF_INET, SOCK_STREAM) {  // "127.0.0.1:8080"
+  explicit HttpClient(absl::string_view address, bool from_another_address = false)  // "127.0.0.1:8080"
+      : Peer(AF_INET, SOCK_STREAM) {
+    if (from_another_address) BindToAnotherAddress();
     const sockaddr_in in = Internet(address);
     EXPECT_EQ(connect(fd_, reinterpret_cast<const sockaddr*>(&in), sizeof(in)), 0) << strerror(errno);
   }

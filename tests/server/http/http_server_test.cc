@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
@@ -251,6 +252,47 @@ TEST_F(HttpTest, WhoHasMadeUsWaitLongestGoesForANewConnection) {
     HttpClient whole(address_);
     ASSERT_EQ(whole.Ask(HttpClient::Post("/echo", "x")).status, 200);
   }
+}
+
+TEST_F(HttpTest, OnePeersConnectionsGoForItsOwn) {
+  HttpLimits limits;
+  limits.max_connections = 10;
+  limits.max_connections_per_peer = 2;
+  Start(limits);
+  HttpClient other(address_, /*from_another_address=*/true);
+  ASSERT_EQ(other.Ask(HttpClient::Post("/echo", "x")).status, 200);  // who makes us wait longest
+  HttpClient first(address_), second(address_);
+  ASSERT_EQ(first.Ask(HttpClient::Post("/echo", "x")).status, 200);
+  ASSERT_EQ(second.Ask(HttpClient::Post("/echo", "x")).status, 200);
+  std::deque<HttpClient> more;
+  for (int i = 0; i < 20; ++i) {
+    more.emplace_back(address_);
+    ASSERT_EQ(more.back().Ask(HttpClient::Post("/echo", "x")).status, 200);
+  }
+  EXPECT_TRUE(first.Ended());
+  EXPECT_TRUE(second.Ended());
+  EXPECT_EQ(other.Ask(HttpClient::Post("/echo", "x")).status, 200);
+}
+
+TEST_F(HttpTest, RequestsThatAreWorkedOnStayAndTheNewConnectionGoes) {
+  HttpLimits limits;
+  limits.max_connections_per_peer = 2;
+  Start(limits);
+  HttpClient one(address_), two(address_);
+  for (HttpClient* const client : {&one, &two}) ASSERT_TRUE(client->Send(HttpClient::Post("/later", "")));
+  const absl::Time give_up = absl::Now() + kPatience;
+  for (size_t kept = 0; kept < 2;) {
+    ASSERT_LT(absl::Now(), give_up);
+    OnLoop(loop_, [&] { kept = kept_.size(); });
+  }
+  HttpClient three(address_);
+  EXPECT_TRUE(three.Ended());
+  OnLoop(loop_, [this] {
+    for (HttpReply& reply : kept_) std::move(reply).Send({200, "", "now"});
+  });
+  EXPECT_EQ(one.Read().body, "now");
+  EXPECT_EQ(two.Read().body, "now");
+  EXPECT_EQ(HttpClient(address_).Ask(HttpClient::Post("/echo", "x")).status, 200);
 }
 
 TEST_F(HttpTest, AResponseMayComeLaterOrNever) {

@@ -167,8 +167,8 @@ TEST(OpensipsEvent, WhatIsNotAnEventIsRefusedWithTheReason) {
       {R"({"jsonrpc":"2.0","id":1})", -32600, "\"method\"", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":7})", -32600, "\"method\"", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":null})", -32600, "\"method\"", "1"},
-      {R"({"jsonrpc":"2.0","id":1,"method":""})", -32600, "1 to 256", "1"},
-      {R"({"jsonrpc":"2.0","id":1,"method":"E E"})", -32600, "1 to 256", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":""})", -32600, "one or more visible ASCII", "1"},
+      {R"({"jsonrpc":"2.0","id":1,"method":"E E"})", -32600, "one or more visible ASCII", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":"\u00e9"})", -32600, "visible ASCII", "1"},
       {R"({"jsonrpc":"2.0","id":1,"method":"E\u0000"})", -32600, "visible ASCII", "1"},
       {absl::StrCat(R"({"jsonrpc":"2.0","id":1,"method":")", std::string(257, 'E'), "\"}"), -32600, "256", "1"},
@@ -227,7 +227,8 @@ TEST(OpensipsEvent, WhatIsNoJsonIsAParseErrorThatKeepsALeadingId) {
       {head + "[\"\xff\xfe\"]}", -32700, "UTF-8", "915243442"},
       {head + "[\"caf\xe9\"]}", -32700, "UTF-8", "915243442"},  // Latin-1, as old phones send it
       {head + "[broken}", -32700, "Parse error", "915243442"},
-      {head + std::string(10000, '[') + std::string(10000, ']') + "}", -32700, "deep", "915243442"},
+      {head + std::string(10000, '[') + std::string(10000, ']') + "}", -32700,
+       "more than 64 arrays and objects are in each other (--max_depth)", "915243442"},
       {R"({"id":12x,"method":)", -32700, "Parse error", "null"},
       {R"({"id":,"method":)", -32700, "Parse error", "null"},
       {R"({"id":7)", -32700, "Parse error", "null"},              // perhaps only its beginning
@@ -240,10 +241,13 @@ TEST(OpensipsEvent, WhatIsNoJsonIsAParseErrorThatKeepsALeadingId) {
 }
 
 TEST(OpensipsEvent, NestingUpToTheBoundIsPassedOn) {
-  const std::string nested = std::string(1000, '[') + std::string(1000, ']');
-  const OpensipsEvent event = Parse(Request("[" + nested + "]"));
-  ASSERT_TRUE(event.message) << event.error;
-  EXPECT_TRUE(event.message->params()[0].value == Value(Json{nested}));
+  const std::string nested = std::string(64, '[') + "7" + std::string(64, ']');
+  for (const auto& [before, after] : {std::pair("[", "]"), std::pair("{\"p\":", "}")}) {
+    const OpensipsEvent event = Parse(Request(before + nested + after));
+    ASSERT_TRUE(event.message) << event.error;
+    EXPECT_TRUE(event.message->params()[0].value == Value(Json{nested}));
+    ExpectRefused({Request(absl::StrCat(before, "[", nested, "]", after)), -32700, "--max_depth", "null"});
+  }
 }
 
 TEST(OpensipsEvent, OneParserReadsOnAfterWhateverCame) {

@@ -226,10 +226,9 @@ TEST(StreamIngest, AnObjectWithoutEndIsToldSoAndEndsOnlyItsOwnConnection) {
   const std::vector<std::string> answers = endless.AnswersToTheEnd();
   ASSERT_EQ(answers.size(), 2u);
   EXPECT_EQ(FakeOpensips::Unpadded(answers[0]), Accepted(0));
-  EXPECT_EQ(
-      FakeOpensips::Unpadded(answers[1]),
-      R"({"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error: a JSON object of more than 10000 bytes"})"
-      R"(,"id":null})");
+  EXPECT_EQ(FakeOpensips::Unpadded(answers[1]),
+            R"json({"jsonrpc":"2.0","error":{"code":-32700,"message":)json"
+            R"json("Parse error: a JSON object of more than 10000 bytes (--ingest_max_bytes)"},"id":null})json");
   shutdown(endless.fd(), SHUT_RDWR);
   FakeOpensips next(address);
   ExpectServed(next);
@@ -340,11 +339,28 @@ TEST(StreamIngest, HalfAnObjectAtTheEndIsNoEvent) {
   EXPECT_EQ(world.accepted(), 1u);
 }
 
+TEST(StreamIngest, OnePeerDoesNotTakeAllConnections) {
+  World world;
+  IngestOptions options;
+  options.max_connections_per_peer = 3;
+  const std::string address = world.Listen({kAny}, options);
+  std::deque<FakeOpensips> peers;
+  for (int i = 0; i < 3; ++i) peers.emplace_back(address);
+  for (FakeOpensips& peer : peers) ExpectServed(peer);
+  FakeOpensips refused(address);
+  EXPECT_TRUE(refused.Ended());
+  FakeOpensips other(address, 0, /*from_another_address=*/true);
+  ExpectServed(other);
+  EXPECT_EQ(world.ingest->counts(Ingest::kTcp).turned_away, 1u);
+}
+
 TEST(StreamIngest, OneConnectionTooManyIsRefusedUntilAnotherEnds) {
   World world;
-  const std::string address = world.Listen({kAny});
+  IngestOptions options;
+  options.max_connections = 100;
+  const std::string address = world.Listen({kAny}, options);
   std::deque<FakeOpensips> peers;
-  for (int i = 0; i < 1024; ++i) peers.emplace_back(address);
+  for (int i = 0; i < 100; ++i) peers.emplace_back(address);
   ExpectServed(peers.back());
   {
     FakeOpensips refused(address);

@@ -184,7 +184,9 @@ inline std::string Accepted(int id) { return absl::StrCat(R"({"jsonrpc":"2.0","r
 // when a read ends inside an answer.
 class FakeOpensips : public Peer {
  public:
-  explicit FakeOpensips(absl::string_view address, int receive_buffer = 0) : Peer(AF_INET, SOCK_STREAM) {
+  explicit FakeOpensips(absl::string_view address, int receive_buffer = 0, bool from_another_address = false)
+      : Peer(AF_INET, SOCK_STREAM) {
+    if (from_another_address) BindToAnotherAddress();
     const int one = 1;
     setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (receive_buffer != 0) setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));

@@ -51,7 +51,8 @@ SavedSubscription Saved(const std::string& id) {
   saved.max_event_age = absl::Minutes(3);
   saved.max_attempts = 2;
   saved.queue = 77;
-  saved.labels = {{"team", "voice"}, {"", "ä\n\"'"}};
+  saved.labels = {{"team", "voice"}, {"x", "ä\n\"'"}};
+  saved.owner = "token:billing";
   return saved;
 }
 
@@ -139,6 +140,7 @@ TEST_F(JournalTest, KeepsAllThatASubscriptionIs) {
   EXPECT_EQ(kept[0].max_attempts, expected.max_attempts);
   EXPECT_EQ(kept[0].queue, expected.queue);
   EXPECT_EQ(kept[0].labels, expected.labels);
+  EXPECT_EQ(kept[0].owner, expected.owner);
   EXPECT_EQ(kept[1].id, "b") << "in the order of creation";
   EXPECT_EQ(kept[1].expires, absl::InfiniteFuture());
 }

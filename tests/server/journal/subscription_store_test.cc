@@ -50,6 +50,7 @@ TEST_F(SubscriptionStoreTest, ASubscriptionComesBackAsItWas) {
     spec.filter = "n=1*";
     spec.id = "billing";
     spec.labels["team"] = "voice";
+    spec.owner = "token:billing";
     spec.delivery.failover_timeout = absl::Seconds(3);
     spec.subscribers[1].attempt_timeout = absl::Seconds(9);
     spec.expires = life.world.loop.Now() + absl::Hours(1);
@@ -64,6 +65,7 @@ TEST_F(SubscriptionStoreTest, ASubscriptionComesBackAsItWas) {
   EXPECT_EQ(after->filter, before.filter);
   EXPECT_EQ(after->socket, before.socket);
   EXPECT_EQ(after->labels, before.labels);
+  EXPECT_EQ(after->owner, "token:billing");
   EXPECT_EQ(after->delivery.failover_timeout, before.delivery.failover_timeout);
   EXPECT_EQ(after->delivery.total_timeout, before.delivery.total_timeout);
   EXPECT_EQ(after->subscribers[1].attempt_timeout, absl::Seconds(9));

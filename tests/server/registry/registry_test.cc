@@ -273,6 +273,41 @@ TEST(Watch, AnExpiryIsTheSameHoweverItIsNoticed) {
   world.registry.Unwatch(&recorder);
 }
 
+TEST(Limits, EachPrincipalHasItsOwnNumberOfSubscriptions) {
+  RegistryLimits limits;
+  limits.max_subscriptions_per_principal = 2;
+  World world({}, limits);
+  const auto of = [&world](const std::string& owner, const std::string& event, absl::Duration ttl) {
+    SubscriptionSpec spec = world.Spec(event, "fake:a");
+    spec.owner = owner;
+    spec.expires = world.loop.Now() + ttl;
+    return world.registry.Subscribe(spec);
+  };
+  const uint64_t before = ExceededCount(Limit::kSubscriptionsPerPrincipal);
+  const absl::StatusOr<Registry::Subscribed> first = of("token:a", "E_1", absl::Hours(1));
+  ASSERT_TRUE(first.ok());
+  EXPECT_EQ(first->info.owner, "token:a");
+  ASSERT_TRUE(of("token:a", "E_2", absl::Seconds(10)).ok());
+  const absl::Status refused = of("token:a", "E_3", absl::Hours(1)).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr("token:a has 2"), HasSubstr("--max_subscriptions_per_principal")));
+  EXPECT_EQ(ExceededCount(Limit::kSubscriptionsPerPrincipal), before + 1);
+  EXPECT_TRUE(of("token:a", "E_1", absl::Hours(1)).ok()) << "a refresh is none more";
+  EXPECT_EQ(of("token:b", "E_1", absl::Hours(1))->info.owner, "token:a") << "nor does a refresh change whose it is";
+
+  EXPECT_TRUE(of("token:b", "E_3", absl::Hours(1)).ok()) << "others are not concerned";
+  for (const char* event : {"E_4", "E_5", "E_6"})
+    EXPECT_TRUE(of("", event, absl::Hours(1)).ok()) << "nobody's count not";
+
+  world.loop.Advance(absl::Seconds(10) + kSweepSlack);
+  ASSERT_TRUE(of("token:a", "E_7", absl::Hours(1)).ok()) << "what has expired is given back";
+  EXPECT_FALSE(of("token:a", "E_8", absl::Hours(1)).ok());
+  ASSERT_TRUE(world.registry.Unsubscribe(first->info.name).ok());
+  EXPECT_TRUE(of("token:a", "E_8", absl::Hours(1)).ok()) << "and what was ended";
+  EXPECT_FALSE(of("token:a", "E_9", absl::Hours(1)).ok());
+}
+
 TEST(Events, AreKnownOnceRaisedOrSubscribedAndTheirNumberIsBounded) {
   RegistryLimits limits;
   limits.max_events = 3;

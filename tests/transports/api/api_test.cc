@@ -153,7 +153,7 @@ TEST(Catalog, RefusesGiantSubscribersWithoutRepeatingThem) {
   const Catalog catalog({});
   const absl::Status status = catalog.Resolve("udp:" + std::string(100000, 'x')).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(std::string(status.message()), "the subscriber has 100004 bytes; at most 8192 are taken");
+  EXPECT_EQ(std::string(status.message()), "the subscriber has 100004 bytes; at most 8192 are taken (--max_uri)");
 }
 
 TEST(HostPort, TakesNamesAndAddresses) {

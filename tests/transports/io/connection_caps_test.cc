@@ -1,4 +1,4 @@
-// Connections that are given away, and counted all the same.
+// Connections that are counted, also those that are given away.
 #include "transports/io/connection_caps.h"
 
 #include <gtest/gtest.h>
@@ -38,10 +38,32 @@ TEST(ConnectionCapsTest, TheCapIsReachedAndWhoHasGoneMakesRoom) {
   EXPECT_EQ(caps.Admit(one.fd()), Verdict::kAdmitted);
   EXPECT_EQ(caps.Admit(two.fd()), Verdict::kAdmitted);
   EXPECT_EQ(caps.Admit(three.fd()), Verdict::kTooMany);
+  caps.ForgetClosed();  // none is
   EXPECT_EQ(caps.Admit(three.fd()), Verdict::kTooMany);
   one.Close();
+  caps.ForgetClosed();
   EXPECT_EQ(caps.Admit(three.fd()), Verdict::kAdmitted);
   EXPECT_EQ(caps.open(), 2u);
+}
+
+TEST(ConnectionCapsTest, WhoIsSaidToHaveGoneMakesRoomOnce) {
+  ConnectionCaps caps(2, 2);
+  Pair one, two, three, four;
+  EXPECT_EQ(caps.Admit(one.fd()), Verdict::kAdmitted);
+  EXPECT_EQ(caps.Admit(two.fd()), Verdict::kAdmitted);
+  caps.Closed(two.fd());
+  caps.Closed(two.fd());
+  EXPECT_EQ(caps.open(), 1u);
+  EXPECT_EQ(caps.Admit(three.fd()), Verdict::kAdmitted);
+  EXPECT_EQ(caps.Admit(four.fd()), Verdict::kTooMany);
+}
+
+TEST(ConnectionCapsTest, ItKnowsWhoIsOfWhosePeer) {
+  ConnectionCaps caps(2, 2);
+  Pair one, two;
+  EXPECT_EQ(caps.Admit(one.fd()), Verdict::kAdmitted);
+  EXPECT_TRUE(caps.IsOfPeerOf(two.fd(), one.fd()));
+  EXPECT_FALSE(caps.IsOfPeerOf(one.fd(), two.fd()));  // which is not counted
 }
 
 TEST(ConnectionCapsTest, OnePeerDoesNotTakeAll) {
@@ -51,6 +73,7 @@ TEST(ConnectionCapsTest, OnePeerDoesNotTakeAll) {
   EXPECT_EQ(caps.Admit(two.fd()), Verdict::kAdmitted);
   EXPECT_EQ(caps.Admit(three.fd()), Verdict::kTooManyOfPeer);
   two.Close();
+  caps.ForgetClosed();
   EXPECT_EQ(caps.Admit(three.fd()), Verdict::kAdmitted);
 }
 
@@ -73,6 +96,7 @@ TEST(ConnectionCapsTest, ADescriptorThatIsNowSomethingElseHasGone) {
   // Its number goes to another socket, behind our back.
   ASSERT_EQ(dup2(two.fd(), one.fd()), one.fd());
   Pair three;
+  caps.ForgetClosed();
   EXPECT_EQ(caps.Admit(three.fd()), Verdict::kAdmitted);
 }
 

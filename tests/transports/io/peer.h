@@ -19,7 +19,8 @@
 
 namespace eventvirtual {
 
-inline sockaddr_in Internet(absl::string_view address) {  // "tcp:127.0.0.1:5060"
+// Of which only the port counts: "tcp:127.0.0.1:5060".
+inline sockaddr_in Internet(absl::string_view address) {
   const size_t colon = address.rfind(':');
   sockaddr_in in = {};
   in.sin_family = AF_INET;
@@ -41,6 +42,13 @@ class Peer {
   }
   ~Peer() { close(fd_); }
   Peer(const Peer&) = delete;
+
+  // From 127.0.0.2, for who is told apart by the address. Before it connects.
+  void BindToAnotherAddress() {
+    sockaddr_in in = Internet(":0");
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    EXPECT_EQ(bind(fd_, reinterpret_cast<const sockaddr*>(&in), sizeof(in)), 0) << strerror(errno);
+  }
 
   int fd() const { return fd_; }
 

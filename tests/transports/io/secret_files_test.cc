@@ -111,7 +111,7 @@ TEST_F(SecretFilesTest, WhatIsNoSecretIsRefusedByItsName) {
   EXPECT_THAT(Read("folder"), HasSubstr("is no regular file"));
   EXPECT_THAT(Read("pipe"), HasSubstr("is no regular file"));
   EXPECT_THAT(Read("empty"), HasSubstr("is empty"));
-  EXPECT_THAT(Read("large"), HasSubstr("more than 65536 bytes"));
+  EXPECT_THAT(Read("large"), HasSubstr("has 65537 bytes; name a regular file of at most 65536 bytes"));
   EXPECT_THAT(Read("absent"), AllOf(HasSubstr("${secret:absent}: the file \"absent\" of --secrets="),
                                     HasSubstr("No such file or directory")));
   SetSecretDirectory(folder_ / "nowhere");
