@@ -57,8 +57,8 @@ struct IngestCounts {
 // take it, the journal has it), or with an error, so that OpenSIPS fails over: 480 nobody is subscribed, 404 not known
 // (--strict_events), -32000 no queue took it, it goes round in a loop or was over the rate, and those of OpensipsEvent;
 // one without is a notification, answered only (with the id null) when it is no JSON. A stream that cannot be cut into
-// objects is told so, and its connection ends. From a peer that does not read its answers no more is taken.
-const Load* load = nullptr;  // null: tcp peers are never let wait for want of time
+// objects is told so, and its connection ends. From a peer that does not read its answers no more is taken, and while
+// Load::Paces() 64 events at a time of each connection: the others wait at the peer, which costs nothing.
 //
 // OpenSIPS' reader takes 8192 bytes at a time and drops the connection when a read ends inside an answer. So while more
 // than one request is open, and for a moment after any answer, each is padded to exactly `reply_padding` bytes.
