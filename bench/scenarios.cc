@@ -53,8 +53,8 @@ struct Core {
 void Raise(Core& core, uint64_t count, uint64_t batch) {
   for (uint64_t i = 0; i < count;) {
     {
-      std::optional<Cork> cork;
-      if (batch > 1) cork.emplace();
+      std::optional<RaiseBatch> together;
+      if (batch > 1) together.emplace();
       for (const uint64_t end = std::min(count, i + batch); i < end; ++i) {
         core.dispatcher.Raise(MakeMessage(i), nullptr);
       }

@@ -18,6 +18,7 @@
 #include "server/dispatch/loop_guard.h"
 #include "server/endpoint/endpoint.h"
 #include "server/load/load.h"
+#include "server/registry/epoch.h"
 #include "server/registry/registry.h"
 #include "transports/api/message.h"
 #include "transports/api/mutex.h"
@@ -181,6 +182,20 @@ class Dispatcher {
   Mutex mutex_;
   CondVar told_signal_;
   bool told_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// Raises that follow each other on one thread: what they offer leaves together (see Cork), and the subscriptions are
+// pinned once, where each pin waits for all that its thread has written to reach the cache. For some hundred raises at
+// most; never block under it. Stack only.
+class RaiseBatch {
+ public:
+  RaiseBatch() = default;
+  RaiseBatch(const RaiseBatch&) = delete;
+  RaiseBatch& operator=(const RaiseBatch&) = delete;
+
+ private:
+  const Cork cork_;
+  const EpochPin pin_;
 };
 
 }  // namespace eventvirtual

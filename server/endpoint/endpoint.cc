@@ -28,8 +28,13 @@ constexpr int kMaxWindow = 1 << 16;
 // Of failing_since_: the last attempt failed, and whoever asks is to find that it was long ago.
 constexpr int64_t kForgotten = 1;
 
-// Places for those that wait that an endpoint keeps when it has nothing to do.
+// Places for messages that an endpoint keeps when it has had nothing to do for a while.
 constexpr size_t kMostKept = 256;
+
+template <typename T>
+void GiveBack(std::vector<T>* empty) {
+  if (empty->capacity() > kMostKept) std::vector<T>().swap(*empty);
+}
 
 uint64_t Token(uint32_t generation, uint32_t slot) { return uint64_t{generation} << 32 | slot; }
 
@@ -90,6 +95,15 @@ struct Endpoint::Corks {
 };
 thread_local Endpoint::Corks Endpoint::Corks::here;
 
+bool Endpoint::Held::Take(const Waiting& offer, uint64_t size) {
+  if (events_left == 0 || bytes_left < size || down_until >= offer.deadline) return false;
+  --events_left;
+  bytes_left -= size;
+  bytes += size;
+  offers.push_back(offer);
+  return true;
+}
+
 Endpoint::Endpoint(const Destination& destination, Loop& loop, const EndpointLimits& limits,
                    const OnHealthChange& on_health_change, absl::AnyInvocable<void(const EndpointTotals&) &&> on_gone)
     : target_(destination.target),
@@ -125,22 +139,16 @@ Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, 
     return Admit(offer, bytes);
   }
   Held* held = corks.Find(this);
-  if (held != nullptr && held->events_left > 0 && held->bytes_left >= bytes && held->down_until < deadline) {
-    --held->events_left;
-    held->bytes_left -= bytes;
-    held->bytes += bytes;
-    held->offers.push_back(offer);
-    return Admission::kAccepted;
-  }
+  if (held != nullptr && held->Take(offer, bytes)) return Admission::kAccepted;
   if (held == nullptr && corks.used < Corks::kMostHeld) {
     corks.held[corks.used++].endpoint = Ref<Endpoint>(this);  // if there is a second offer, there may be many
   }
   MutexLock lock(&mutex_);
   if (held == nullptr) return Admit(offer, bytes);
-  Release(held);  // in their order
-  const Admission admission = Admit(offer, bytes);
   SetAside(held);
-  return admission;
+  if (held->Take(offer, bytes)) return Admission::kAccepted;
+  Release(held);  // in their order
+  return Admit(offer, bytes);
 }
 
 Admission Endpoint::WouldAdmit(const Message& message, absl::Time deadline) const {
@@ -183,12 +191,14 @@ void Endpoint::SetAside(Held* held) {
   const uint64_t bytes = accepted_bytes_ + bytes_aside_ - ended_bytes_.Read();
   if (events >= limits_.queue_events || bytes >= limits_.queue_bytes) return;
   // Half of what there is at most, so that others are not refused for the sake of what may never come.
-  held->events_left = static_cast<uint32_t>(std::min<uint64_t>(kMostAside, (limits_.queue_events - events) / 2));
-  if (held->events_left == 0) return;
-  held->bytes_left = std::min(kMostBytesAside, (limits_.queue_bytes - bytes) / 2);
+  const auto more_events = static_cast<uint32_t>(std::min<uint64_t>(kMostAside, (limits_.queue_events - events) / 2));
+  const uint64_t more_bytes = std::min(kMostBytesAside, (limits_.queue_bytes - bytes) / 2);
+  if (more_events == 0) return;
+  held->events_left += more_events;
+  held->bytes_left += more_bytes;
   held->down_until = connect_not_before_;
-  events_aside_ += held->events_left;
-  bytes_aside_ += held->bytes_left;
+  events_aside_ += more_events;
+  bytes_aside_ += more_bytes;
 }
 
 void Endpoint::Release(Held* held) {
@@ -393,7 +403,6 @@ void Endpoint::Drain() {
   if (waiting() == 0) {
     waiting_.clear();
     next_ = 0;
-    if (waiting_.capacity() > kMostKept) waiting_.shrink_to_fit();
     waiting_.swap(taken_);
   } else {
     if (next_ > waiting_.size() / 2) waiting_.erase(waiting_.begin(), waiting_.begin() + std::exchange(next_, 0));
@@ -569,6 +578,24 @@ void Endpoint::FailWaiting(const absl::Status& why) {
     End({failed[i].client, failed[i].tag, failed[i].message->size(), failed[i].accepted}, From::kQueue,
         Outcome::Result::kFailed, why, now);
   }
+}
+
+// A burst leaves places behind that the next one would use; not for ever.
+void Endpoint::Trim() {
+  if (waiting() > 0 || free_slots_.size() < slots_.size()) return;
+  waiting_.clear();
+  next_ = 0;
+  if (slots_.size() > kMostKept) {
+    slots_.clear();
+    free_slots_.clear();
+  }
+  GiveBack(&slots_);
+  GiveBack(&free_slots_);
+  GiveBack(&waiting_);
+  GiveBack(&taken_);
+  GiveBack(&parcels_);
+  MutexLock lock(&mutex_);
+  if (inbox_.empty()) GiveBack(&inbox_);
 }
 
 Endpoint::Slot* Endpoint::SlotOf(uint64_t token) {
@@ -790,6 +817,7 @@ void Endpoint::OnTimer() {
         now);
   }
   ArmTimer(std::min(std::max(earliest, now + kDeadlineSlack), connecting_until_));
+  Trim();
   Pump();
 }
 

@@ -210,6 +210,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
     uint64_t bytes = 0;  // of the offers
     absl::Time down_until = absl::InfinitePast();
     std::vector<Waiting> offers;
+
+    bool Take(const Waiting& offer, uint64_t size);  // false: there is no room for it
   };
   struct Corks;
   // One parcel at the link. A slot whose attempt has timed out keeps its place in the window until the link reports.
@@ -253,6 +255,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Connect(absl::Time now);
   void DropLink(const absl::Status& why);
   void FailWaiting(const absl::Status& why);
+  void Trim();  // gives back what a burst took, unless something waits or is out
   void SettleOnLoop(uint64_t token, absl::Status outcome, absl::Time now);
   Slot* SlotOf(uint64_t token);  // null: its outcome has been given, or it was of an earlier link
   size_t waiting() const { return waiting_.size() - next_; }

@@ -16,7 +16,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "server/endpoint/endpoint.h"
 #include "server/ingest/opensips_event.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/io/acceptor.h"
@@ -69,7 +68,7 @@ class Ingest::DatagramListener final : public Listener {
 
  private:
   void Read() {
-    Cork cork;
+    const RaiseBatch batch;
     const absl::Time received = OpensipsEventParser::WallNow(), now = ingest_.dispatcher_.clock().Now();
     for (int call = 0; call < kCallsPerTurn; ++call) {
       const bool more = socket_.Receive([&](const Datagram& datagram) {
@@ -171,7 +170,7 @@ class Ingest::Connection {
   bool TakeBatch() {
     std::vector<Answer> answers;
     {
-      Cork cork;
+      const RaiseBatch batch;
       absl::Time received, now;
       for (size_t count = 0; !closing_ && !awaits_round_ && answers.size() < kAnswersPerBatch; ++count) {
         if (count % kEventsPerLook == 0) {

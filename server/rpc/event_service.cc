@@ -269,7 +269,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       told_ = 0;
       const absl::Time received = absl::Now();
       for (int from = 0; from < count; from += kCorked) {
-        Cork cork;
+        const RaiseBatch batch;
         const absl::Time now = stream_.service_.dispatcher_.clock().Now();
         for (int i = from; i < std::min(count, from + kCorked); ++i) {
           if (refusal.ok()) {

@@ -114,6 +114,7 @@ EventLoop::EventLoop(const std::string& name) : wake_fd_(eventfd(0, EFD_NONBLOCK
 
 EventLoop::~EventLoop() {
   Stop();
+  while (wakers_.load(std::memory_order_acquire) > 0) std::this_thread::yield();
   event_base_free(base_);
   close(wake_fd_);
 }
@@ -134,17 +135,22 @@ bool EventLoop::OnLoop() const { return current_loop == this; }
 
 void EventLoop::Post(absl::AnyInvocable<void() &&> task) {
   absl::AnyInvocable<void() &&> refused;  // destroyed outside the lock
-  MutexLock lock(&mutex_);
-  if (stopping_) {
-    refused = std::move(task);
-    return;
+  {
+    MutexLock lock(&mutex_);
+    if (stopping_) {
+      refused = std::move(task);
+      return;
+    }
+    tasks_.push_back(std::move(task));
+    // What this loop posts to itself is seen before it sleeps.
+    if (std::exchange(awake_, true) || OnLoop()) return;
+    wakers_.fetch_add(1, std::memory_order_relaxed);
   }
-  tasks_.push_back(std::move(task));
-  // What this loop posts to itself is seen before it sleeps.
-  if (std::exchange(awake_, true) || OnLoop()) return;
-  // Still under the lock: once the task is seen, this loop may be destroyed, and the descriptor with it.
+  // Outside the lock, which the loop takes first of all when it wakes: under it, both threads went to sleep once more.
+  // The task may have been seen already, but whoever destroys this loop waits for us.
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
+  wakers_.fetch_sub(1, std::memory_order_release);
 }
 
 std::unique_ptr<Loop::Timer> EventLoop::NewTimer(absl::AnyInvocable<void()> on_time) {

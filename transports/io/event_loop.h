@@ -2,6 +2,7 @@
 #ifndef EVENTVIRTUAL_TRANSPORTS_IO_EVENT_LOOP_H_
 #define EVENTVIRTUAL_TRANSPORTS_IO_EVENT_LOOP_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -46,6 +47,7 @@ class EventLoop final : public Loop {
   std::vector<absl::AnyInvocable<void() &&>> tasks_ ABSL_GUARDED_BY(mutex_);
   bool awake_ ABSL_GUARDED_BY(mutex_) = false;  // the thread will look at tasks_ before it sleeps
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<int> wakers_{0};  // threads between the lock and their write to wake_fd_
 
   std::vector<absl::AnyInvocable<void() &&>> running_;  // loop thread: scratch of RunTasks()
   std::thread thread_;

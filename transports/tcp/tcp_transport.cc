@@ -25,7 +25,8 @@ namespace {
 constexpr absl::string_view kSchemes[] = {"tcp"};
 constexpr absl::Duration kAttemptTimeout = absl::Seconds(1);
 constexpr absl::Duration kConnectTimeout = absl::Seconds(1);
-constexpr int kWindow = 256;
+constexpr int kWindow = 1024;           // of events whose writing is all there is to know: one send may carry so many
+constexpr int kReliableWindow = 256;    // requests without their reply
 constexpr size_t kMaxReply = 64 << 10;  // bytes; replies are padded to 4096 by some peers
 constexpr size_t kReadSize = 16 << 10;
 constexpr int kReadsAtOnce = 16;  // a peer that floods us gets this many of them, then the loop goes on
@@ -143,7 +144,7 @@ class TcpLink final : public Link {
       if (ready.writable && closed_.ok()) Write();
     });
     watch_->Want({.readable = true, .writable = false});
-    host_.OnReady(kWindow);
+    host_.OnReady(peer_.reliable ? kReliableWindow : kWindow);
   }
 
   void Close(absl::Status why) {

@@ -473,6 +473,30 @@ TEST(Cork, TheBoundOfAQueueHoldsUnderIt) {
   EXPECT_EQ(stats.queued, 100u);
 }
 
+TEST(Endpoint, ABurstMayFollowAnotherWhosePlacesWereGivenBack) {
+  World world;
+  world.fake->at("a").window = 1000;
+  world.Subscribe("E", "fake:a");
+  for (int burst = 0; burst < 3; ++burst) {
+    std::vector<World::Raised> raised;
+    {
+      Cork cork;
+      for (int i = 0; i < 1000; ++i) raised.push_back(world.Raise("E", absl::StrCat(i)));
+    }
+    world.loop.RunUntilIdle();
+    ASSERT_EQ(world.fake->at("a").parked.size(), 1000u);
+    for (int i = 0; i < 1000; ++i) ASSERT_THAT(world.End("a"), HasSubstr(absl::StrCat(R"({"n":")", i, "\"")));
+    for (const World::Raised& one : raised) ASSERT_EQ(one.outcome(), DeliveryResult::Outcome::kDelivered);
+    world.loop.Advance(absl::Minutes(1));  // the timer looks, and finds nothing to do
+  }
+  // Of the fourth, half is still out when the timer looks.
+  for (int i = 0; i < 1000; ++i) world.Raise("E");
+  for (int i = 0; i < 500; ++i) world.End("a");
+  world.loop.Advance(absl::Minutes(1));
+  EXPECT_EQ(world.StatsOf("fake:a").timed_out, 500u);
+  EXPECT_EQ(world.StatsOf("fake:a").ok, 3500u);
+}
+
 TEST(Cork, WhatItHoldsKeepsItsOrderAndEndsWithTheEndpoint) {
   World world;
   world.Subscribe("E", "fake:a");

@@ -117,6 +117,18 @@ TEST(EventLoopStop, RunsWhatWasPostedBeforeAndDestroysTheRestUnrun) {
   loop->Stop();  // twice is fine
 }
 
+// The task is seen before the thread that posted it has woken the loop for it.
+TEST(EventLoopStop, TheLoopMayBeDestroyedAsSoonAsATaskWasSeenWhoeverPostedIt) {
+  for (int i = 0; i < 500; ++i) {
+    auto loop = std::make_unique<EventLoop>("brief");
+    std::atomic<bool> seen = false;
+    std::thread poster([&seen, posted_to = loop.get()] { posted_to->Post([&seen] { seen = true; }); });
+    while (!seen) std::this_thread::yield();
+    loop.reset();
+    poster.join();
+  }
+}
+
 TEST(EventLoopStop, TimersAndWatchesMayBeDestroyedAfterwards) {
   SocketPair pair;
   std::unique_ptr<Loop::Timer> timer;
