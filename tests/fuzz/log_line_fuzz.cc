@@ -19,12 +19,15 @@ std::string Line(LogFormat format, absl::string_view text) {
 
 void CheckJson(std::string_view text, const std::string& line) {
   simdjson::dom::parser parser;
-  const simdjson::dom::object object = parser.parse(line);
-  EV_CHECK(object.size() == 6);
-  const std::string_view message = object["msg"], field = object["a"];
+  simdjson::dom::object object;
+  EV_CHECK(parser.parse(line).get(object) == simdjson::SUCCESS && object.size() == 6);
+  std::string_view message, field;
+  EV_CHECK(object["msg"].get(message) == simdjson::SUCCESS && object["a"].get(field) == simdjson::SUCCESS);
   EV_CHECK(message == field);
   if (text.size() <= kMaxLogText && simdjson::validate_utf8(text.data(), text.size())) EV_CHECK(field == text);
-  EV_CHECK(int64_t{object["b"]} == 1 && int64_t{object["left_out"]} == 2);
+  int64_t b = 0, left_out = 0;
+  EV_CHECK(object["b"].get(b) == simdjson::SUCCESS && object["left_out"].get(left_out) == simdjson::SUCCESS);
+  EV_CHECK(b == 1 && left_out == 2);
 }
 
 }  // namespace
