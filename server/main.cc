@@ -29,7 +29,7 @@ constexpr absl::Duration kLogPatience = absl::Seconds(1);        // with whoever
 // What files this process still opens: those that its options name, and those of subscribers beneath `directories`.
 SandboxPaths PathsOf(const Options& options, const std::vector<std::string>& directories) {
   SandboxPaths paths;
-  paths.writable = directories;
+  for (const std::string& directory : directories) paths.writable.push_back(directory + "/");  // that of "/" is empty
   if (!options.data_dir.empty()) paths.writable.push_back(options.data_dir);
   const auto folder_of = [](absl::string_view file) {
     const size_t slash = file.rfind('/');

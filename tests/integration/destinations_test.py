@@ -271,6 +271,16 @@ class DestinationsTest(unittest.TestCase):
             shutil.rmtree(canary)
             shutil.rmtree(inside)
 
+    def test_all_of_the_file_system_may_be_allowed(self):
+        service = Service("--allow_directory=/")
+        self.addCleanup(service.stop)
+        path = os.path.join(self.dir, "anywhere")
+        service.subscribe("E_ROOT", "flatstore:" + path)
+        answer = service.raise_event("E_ROOT", a="1")
+        self.assertEqual(answer.deliveries[0].outcome, event.DeliveryOutcome.OUTCOME_DELIVERED, answer)
+        with open(path) as written:
+            self.assertIn("1", written.read())
+
     def test_dead_letters_go_no_further_than_events(self):
         service = Service("--data_dir=" + os.path.join(self.dir, "letters"))
         try:
