@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <string>
+#include <type_traits>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
@@ -192,15 +194,18 @@ void LoadConfig(const std::string& path, Faults* faults) {
   }
 }
 
-void CheckBounds(const char* name, int64_t value, int64_t min, int64_t max, Faults* faults) {
-  if (value >= min && value <= max) return;
-  faults->Add(absl::StrCat("--", name, ": ", value, " is not from ", min, " to ", max));
-}
+std::string TextOf(int64_t value) { return absl::StrCat(value); }
+std::string TextOf(absl::Duration value) { return absl::FormatDuration(value); }
 
-void CheckBounds(const char* name, absl::Duration value, absl::Duration min, absl::Duration max, Faults* faults) {
-  if (value >= min && value <= max) return;
-  faults->Add(absl::StrCat("--", name, ": ", absl::FormatDuration(value), " is not from ", absl::FormatDuration(min),
-                           " to ", absl::FormatDuration(max)));
+// What the flag says; a fault unless that is from `min` to `max`.
+template <typename T>
+T Bounded(const absl::Flag<T>& flag, std::type_identity_t<T> min, std::type_identity_t<T> max, Faults* faults) {
+  const T value = absl::GetFlag(flag);
+  if (value < min || value > max) {
+    faults->Add(absl::StrCat("--", absl::GetFlagReflectionHandle(flag).Name(), ": ", TextOf(value), " is not from ",
+                             TextOf(min), " to ", TextOf(max)));
+  }
+  return value;
 }
 
 }  // namespace
@@ -255,16 +260,12 @@ Options ParseOptionsOrExit(int argc, char** argv) {
     faults.Add(
         "--tls_cert: nobody could show who they are; give --tls_client_ca for certificates, or --access and --tokens");
   }
-  options.max_connections = absl::GetFlag(FLAGS_max_connections);
-  CheckBounds("max_connections", options.max_connections, 1, 1000000, &faults);
-  options.max_connections_per_peer = absl::GetFlag(FLAGS_max_connections_per_peer);
-  CheckBounds("max_connections_per_peer", options.max_connections_per_peer, 1, 1000000, &faults);
-  options.handshake_timeout = absl::GetFlag(FLAGS_handshake_timeout);
-  CheckBounds("handshake_timeout", options.handshake_timeout, absl::Milliseconds(100), absl::Minutes(2), &faults);
+  options.max_connections = Bounded(FLAGS_max_connections, 1, 1000000, &faults);
+  options.max_connections_per_peer = Bounded(FLAGS_max_connections_per_peer, 1, 1000000, &faults);
+  options.handshake_timeout = Bounded(FLAGS_handshake_timeout, absl::Milliseconds(100), absl::Minutes(2), &faults);
   options.ingest = List(absl::GetFlag(FLAGS_ingest));
   options.ingest_off_host = absl::GetFlag(FLAGS_ingest_off_host);
-  options.ingest_reply_padding = absl::GetFlag(FLAGS_ingest_reply_padding);
-  CheckBounds("ingest_reply_padding", options.ingest_reply_padding, 0, 65536, &faults);
+  options.ingest_reply_padding = Bounded(FLAGS_ingest_reply_padding, 0, 65536, &faults);
   options.ingest_event_param = absl::GetFlag(FLAGS_ingest_event_param);
   options.mi = List(absl::GetFlag(FLAGS_mi));
   options.http = List(absl::GetFlag(FLAGS_http));
@@ -280,8 +281,7 @@ Options ParseOptionsOrExit(int argc, char** argv) {
   if (!options.full_sync && absl::GetFlag(FLAGS_sync) != "normal") {
     faults.Add(absl::StrCat("--sync: \"", absl::GetFlag(FLAGS_sync), "\" is not full or normal"));
   }
-  options.journal_max_bytes = absl::GetFlag(FLAGS_journal_max_bytes);
-  CheckBounds("journal_max_bytes", options.journal_max_bytes, 1 << 20, int64_t{1} << 50, &faults);
+  options.journal_max_bytes = Bounded(FLAGS_journal_max_bytes, 1 << 20, int64_t{1} << 50, &faults);
   options.enroll = List(absl::GetFlag(FLAGS_enroll));
   options.enroll_ingest = absl::GetFlag(FLAGS_enroll_ingest);
   options.enroll_import = absl::GetFlag(FLAGS_enroll_import);
@@ -290,60 +290,33 @@ Options ParseOptionsOrExit(int argc, char** argv) {
     faults.Add(
         "--enroll_ingest, --enroll_import, --enroll_notify: without --enroll there is no OpenSIPS they are about");
   }
-  options.default_ttl = absl::GetFlag(FLAGS_default_ttl);
-  CheckBounds("default_ttl", options.default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);
-  options.failover_timeout = absl::GetFlag(FLAGS_failover_timeout);
-  CheckBounds("failover_timeout", options.failover_timeout, absl::ZeroDuration(), absl::Hours(24), &faults);
-  options.attempt_timeout = absl::GetFlag(FLAGS_attempt_timeout);
-  CheckBounds("attempt_timeout", options.attempt_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
-  options.queue_events = absl::GetFlag(FLAGS_queue_events);
-  CheckBounds("queue_events", options.queue_events, 1, 10000000, &faults);
-  options.queue_bytes = absl::GetFlag(FLAGS_queue_bytes);
-  CheckBounds("queue_bytes", options.queue_bytes, 4096, int64_t{1} << 40, &faults);
-  options.max_subscriptions = absl::GetFlag(FLAGS_max_subscriptions);
-  CheckBounds("max_subscriptions", options.max_subscriptions, 1, 100000000, &faults);
-  options.max_subscribers = absl::GetFlag(FLAGS_max_subscribers);
-  CheckBounds("max_subscribers", options.max_subscribers, 1, 127, &faults);
-  options.max_subscriptions_per_principal = absl::GetFlag(FLAGS_max_subscriptions_per_principal);
-  CheckBounds("max_subscriptions_per_principal", options.max_subscriptions_per_principal, 1, 100000000, &faults);
-  options.max_uri = absl::GetFlag(FLAGS_max_uri);
-  CheckBounds("max_uri", options.max_uri, 16, 65536, &faults);
-  options.max_event_name = absl::GetFlag(FLAGS_max_event_name);
-  CheckBounds("max_event_name", options.max_event_name, 1, 1024, &faults);
-  options.max_params = absl::GetFlag(FLAGS_max_params);
-  CheckBounds("max_params", options.max_params, 0, 100000, &faults);
-  options.max_param_bytes = absl::GetFlag(FLAGS_max_param_bytes);
-  CheckBounds("max_param_bytes", options.max_param_bytes, 1, 1 << 26, &faults);
-  options.max_depth = absl::GetFlag(FLAGS_max_depth);
-  CheckBounds("max_depth", options.max_depth, 1, 1000, &faults);
-  options.raise_rate = absl::GetFlag(FLAGS_raise_rate);
-  CheckBounds("raise_rate", options.raise_rate, 0, 1000000000, &faults);
-  options.change_rate = absl::GetFlag(FLAGS_change_rate);
-  CheckBounds("change_rate", options.change_rate, 0, 1000000000, &faults);
-  options.ingest_rate = absl::GetFlag(FLAGS_ingest_rate);
-  CheckBounds("ingest_rate", options.ingest_rate, 0, 1000000000, &faults);
-  options.rate_burst = absl::GetFlag(FLAGS_rate_burst);
-  CheckBounds("rate_burst", options.rate_burst, absl::ZeroDuration(), absl::Hours(1), &faults);
-  options.max_hops = absl::GetFlag(FLAGS_max_hops);
-  CheckBounds("max_hops", options.max_hops, 1, 100, &faults);
-  options.max_repeats = absl::GetFlag(FLAGS_max_repeats);
-  CheckBounds("max_repeats", options.max_repeats, 0, 1000000000, &faults);
-  options.max_streams = absl::GetFlag(FLAGS_max_streams);
-  CheckBounds("max_streams", options.max_streams, 1, 1000000, &faults);
-  options.rpc_memory = absl::GetFlag(FLAGS_rpc_memory);
-  CheckBounds("rpc_memory", options.rpc_memory, 1 << 24, int64_t{1} << 40, &faults);
-  options.rpc_max_bytes = absl::GetFlag(FLAGS_rpc_max_bytes);
-  CheckBounds("rpc_max_bytes", options.rpc_max_bytes, 1024, 1 << 30, &faults);
-  options.rpc_max_metadata = absl::GetFlag(FLAGS_rpc_max_metadata);
-  CheckBounds("rpc_max_metadata", options.rpc_max_metadata, 1024, 1 << 20, &faults);
-  options.ingest_max_bytes = absl::GetFlag(FLAGS_ingest_max_bytes);
-  CheckBounds("ingest_max_bytes", options.ingest_max_bytes, 1024, 1 << 26, &faults);
-  options.mi_max_bytes = absl::GetFlag(FLAGS_mi_max_bytes);
-  CheckBounds("mi_max_bytes", options.mi_max_bytes, 1024, 1 << 26, &faults);
-  options.threads = absl::GetFlag(FLAGS_threads);
-  CheckBounds("threads", options.threads, 0, 64, &faults);
-  options.drain_timeout = absl::GetFlag(FLAGS_drain_timeout);
-  CheckBounds("drain_timeout", options.drain_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
+  options.default_ttl = Bounded(FLAGS_default_ttl, absl::Seconds(1), absl::Hours(87600), &faults);
+  options.failover_timeout = Bounded(FLAGS_failover_timeout, absl::ZeroDuration(), absl::Hours(24), &faults);
+  options.attempt_timeout = Bounded(FLAGS_attempt_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
+  options.queue_events = Bounded(FLAGS_queue_events, 1, 10000000, &faults);
+  options.queue_bytes = Bounded(FLAGS_queue_bytes, 4096, int64_t{1} << 40, &faults);
+  options.max_subscriptions = Bounded(FLAGS_max_subscriptions, 1, 100000000, &faults);
+  options.max_subscribers = Bounded(FLAGS_max_subscribers, 1, 127, &faults);
+  options.max_subscriptions_per_principal = Bounded(FLAGS_max_subscriptions_per_principal, 1, 100000000, &faults);
+  options.max_uri = Bounded(FLAGS_max_uri, 16, 65536, &faults);
+  options.max_event_name = Bounded(FLAGS_max_event_name, 1, 1024, &faults);
+  options.max_params = Bounded(FLAGS_max_params, 0, 100000, &faults);
+  options.max_param_bytes = Bounded(FLAGS_max_param_bytes, 1, 1 << 26, &faults);
+  options.max_depth = Bounded(FLAGS_max_depth, 1, 1000, &faults);
+  options.raise_rate = Bounded(FLAGS_raise_rate, 0, 1000000000, &faults);
+  options.change_rate = Bounded(FLAGS_change_rate, 0, 1000000000, &faults);
+  options.ingest_rate = Bounded(FLAGS_ingest_rate, 0, 1000000000, &faults);
+  options.rate_burst = Bounded(FLAGS_rate_burst, absl::ZeroDuration(), absl::Hours(1), &faults);
+  options.max_hops = Bounded(FLAGS_max_hops, 1, 100, &faults);
+  options.max_repeats = Bounded(FLAGS_max_repeats, 0, 1000000000, &faults);
+  options.max_streams = Bounded(FLAGS_max_streams, 1, 1000000, &faults);
+  options.rpc_memory = Bounded(FLAGS_rpc_memory, 1 << 24, int64_t{1} << 40, &faults);
+  options.rpc_max_bytes = Bounded(FLAGS_rpc_max_bytes, 1024, 1 << 30, &faults);
+  options.rpc_max_metadata = Bounded(FLAGS_rpc_max_metadata, 1024, 1 << 20, &faults);
+  options.ingest_max_bytes = Bounded(FLAGS_ingest_max_bytes, 1024, 1 << 26, &faults);
+  options.mi_max_bytes = Bounded(FLAGS_mi_max_bytes, 1024, 1 << 26, &faults);
+  options.threads = Bounded(FLAGS_threads, 0, 64, &faults);
+  options.drain_timeout = Bounded(FLAGS_drain_timeout, absl::ZeroDuration(), absl::Minutes(10), &faults);
   options.sandbox = absl::GetFlag(FLAGS_sandbox);
   options.strict_events = absl::GetFlag(FLAGS_strict_events);
   options.events = List(absl::GetFlag(FLAGS_events));
