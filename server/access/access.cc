@@ -30,17 +30,22 @@ absl::StatusOr<std::unique_ptr<Access>> Access::Load(const std::string& list, co
   return std::unique_ptr<Access>(new Access(*std::move(files)));
 }
 
-Caller Access::Identify(Caller caller, absl::string_view authorization) const {
+Caller Access::Identify(const TokenList& tokens, Caller caller, absl::string_view authorization) {
   if (absl::StartsWithIgnoreCase(authorization, kBearer)) {
-    caller.token = files_->Current()->tokens.NameOf(authorization.substr(kBearer.size()));
+    caller.token = tokens.NameOf(authorization.substr(kBearer.size()));
   }
   return caller;
 }
 
+Caller Access::Identify(Caller caller, absl::string_view authorization) const {
+  return Identify(files_->Current()->tokens, std::move(caller), authorization);
+}
+
 absl::Status Access::Ask(Caller caller, absl::string_view authorization, absl::string_view peer, absl::string_view what,
                          std::initializer_list<Role> roles, const std::string* event) const {
-  caller = Identify(std::move(caller), authorization);
-  absl::Status allowed = files_->Current()->list.Allow(caller, what, roles, event);
+  const std::shared_ptr<const Files> files = files_->Current();  // one, so that its token and its line belong together
+  caller = Identify(files->tokens, std::move(caller), authorization);
+  absl::Status allowed = files->list.Allow(caller, what, roles, event);
   if (allowed.ok()) {
     counts_.allowed.fetch_add(1, std::memory_order_relaxed);
     return allowed;

@@ -43,6 +43,8 @@ class Access {
     AccessList list;
     TokenList tokens;
   };
+  static Caller Identify(const TokenList& tokens, Caller caller, absl::string_view authorization);
+
   explicit Access(std::shared_ptr<Reloaded<Files>> files) : files_(std::move(files)) {}
 
   const std::shared_ptr<Reloaded<Files>> files_;
