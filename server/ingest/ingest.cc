@@ -31,7 +31,6 @@ namespace {
 
 constexpr int kCallsPerTurn = 4;
 constexpr size_t kReadSize = 64 << 10;
-// work.
 constexpr size_t kAnswersPerBatch = 64;
 constexpr size_t kEventsPerLook = 64;     // at the clocks, and whether there is too much to do
 constexpr size_t kMaxUnsent = 256 << 10;  // answers that a peer does not read: then nothing more of it is taken
