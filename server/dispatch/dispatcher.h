@@ -121,7 +121,9 @@ class Dispatcher {
   ~Dispatcher();  // everything that was raised must have ended: see AwaitIdle
 
   // Starts one delivery for each live subscription to the message's event: makes its plan and offers the message to the
-  // first `width` endpoints on the calling thread; the rest happens on the endpoints' loops. Never blocks.
+  // first `width` endpoints on the calling thread; the rest happens on the endpoints' loops, whose turn this thread may
+  // borrow (see Cork): then it also sends, and ends what ends with that. So the caller holds no lock that `done` takes,
+  // of this raise or another's. Never blocks.
   // `done`, unless null, is called exactly once, with one result per matched subscription (and see above), on the
   // thread where the last delivery ends; that may be this one, before Raise() returns. It is dropped with what is not
   // taken: see RaiseReceipt.

@@ -42,6 +42,10 @@ uint64_t Token(uint32_t generation, uint32_t slot) { return uint64_t{generation}
 constexpr uint32_t kMostAside = 64;
 constexpr uint64_t kMostBytesAside = 64 << 10;
 
+// Who has made more offers than these under a cork leaves the sending to the loops, and goes on with its own work
+// beside them: waking a loop costs as much as some ten sends.
+constexpr size_t kFewOffers = 8;
+
 // The endpoint inside whose Link::Send() this thread is.
 thread_local const Endpoint* sending = nullptr;
 
@@ -87,6 +91,7 @@ struct Endpoint::Corks {
   }
 
   int depth = 0;
+  size_t offers = 0;
   size_t used = 0;
   Held held[kMostHeld];
   std::vector<Ref<Endpoint>> endpoints;  // to be woken
@@ -138,6 +143,7 @@ Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, 
     MutexLock lock(&mutex_);
     return Admit(offer, bytes);
   }
+  ++corks.offers;
   Held* held = corks.Find(this);
   if (held != nullptr && held->Take(offer, bytes)) return Admission::kAccepted;
   if (held == nullptr && corks.used < Corks::kMostHeld) {
@@ -296,6 +302,7 @@ EndpointStats Endpoint::stats() const {
   if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
     stats.last_success = absl::FromUnixNanos(success);
   }
+  stats.connected = connected_.load(std::memory_order_relaxed);
   stats.missed = missed_.load(std::memory_order_relaxed);
   stats.failing_since = failing_since();
   if (stats.failing_since == absl::InfinitePast()) stats.down_since = absl::InfinitePast();
@@ -368,6 +375,12 @@ void Endpoint::PostDrain() {
   loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
 }
 
+void Endpoint::DrainSoon(bool here) {
+  // Connecting is left to the loop's thread: it reads files, and asks for names.
+  if (!here || !connected_.load(std::memory_order_relaxed)) return PostDrain();
+  loop_.RunOrPost([self = Ref<Endpoint>(this)] { self->Drain(); });
+}
+
 Cork::Cork() { ++Endpoint::Corks::here.depth; }
 
 Cork::~Cork() {
@@ -385,8 +398,13 @@ Cork::~Cork() {
   }
   corks.used = 0;
   corks.depth = 0;
-  for (const Ref<Endpoint>& endpoint : corks.endpoints) endpoint->PostDrain();
-  corks.endpoints.clear();
+  const bool few = std::exchange(corks.offers, 0) <= kFewOffers;
+  // What is sent here may end raises, and whoever hears of that may hold a cork.
+  std::vector<Ref<Endpoint>> endpoints;
+  endpoints.swap(corks.endpoints);
+  for (const Ref<Endpoint>& endpoint : endpoints) endpoint->DrainSoon(few);
+  endpoints.clear();
+  if (corks.endpoints.empty()) corks.endpoints.swap(endpoints);  // for its room
 }
 
 void Endpoint::Drain() {
@@ -512,10 +530,7 @@ void Endpoint::OnReady(int window) {
   connecting_until_ = absl::InfiniteFuture();
   last_progress_ = loop_.Now();
   window_ = static_cast<size_t>(std::min(window, kMaxWindow));
-  {
-    MutexLock lock(&mutex_);
-    stats_.connected = true;
-  }
+  connected_.store(true, std::memory_order_relaxed);
   Pump();
 }
 
@@ -535,9 +550,9 @@ void Endpoint::DropLink(const absl::Status& why) {
   // waiting would only delay a failover.
   const bool retry_waiting = link_proved_itself_ && !absl::IsDataLoss(why);
   pause_ = retry_waiting ? absl::ZeroDuration() : NextPause(why);
+  connected_.store(false, std::memory_order_relaxed);
   {
     MutexLock lock(&mutex_);
-    stats_.connected = false;
     stats_.last_error = Fresh(why);
     connect_not_before_ = now + pause_;
     if (absl::IsDataLoss(why)) stats_.last_failure = now;

@@ -244,6 +244,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);               // schedules Drain() unless it is scheduled
   void PostDrain();
+  void DrainSoon(bool here);  // `here`: on this thread, if that is to be had
 
   // All on the loop.
   void Drain();    // takes what other threads left, then pumps
@@ -288,6 +289,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   std::atomic<int64_t> drained_since_{0};  // likewise; 0: it is not
   std::atomic<int64_t> canary_until_{0};
   std::atomic<uint64_t> missed_{0};
+  std::atomic<bool> connected_{false};  // written on the loop
 
   mutable Mutex mutex_;
   std::vector<Waiting> inbox_ ABSL_GUARDED_BY(mutex_);
@@ -301,7 +303,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   uint32_t events_aside_ ABSL_GUARDED_BY(mutex_) = 0;  // room set aside for corks
   uint64_t bytes_aside_ ABSL_GUARDED_BY(mutex_) = 0;
 
-  // Counted on the loop, without the lock that Offer() needs.
+  // Counted under the loop's turn, without the lock that Offer() needs.
   Tally<uint64_t> sent_;  // handed to a link
   Tally<uint64_t> ok_, failed_, timed_out_, unwanted_;
   Tally<uint64_t> ended_in_queue_;  // of those four: never sent
@@ -309,7 +311,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   std::atomic<int64_t> last_success_{0};  // nanoseconds since the epoch on the loop's clock; 0: never
   LatencyHistogram latency_;
 
-  // Loop thread only.
+  // Under the loop's turn only.
   State state_ = State::kIdle;
   std::unique_ptr<Link> link_;
   std::unique_ptr<Loop::Timer> timer_;
@@ -348,6 +350,10 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 // While one exists on a thread, offers made there wake no loop: each endpoint that got some is told once, when the
 // outermost cork ends. For who raises many events in a row, a batch or what one read brought: their messages leave
 // together. Nothing is sent meanwhile, so hold it for some hundred raises at most. Stack only.
+//
+// A few offers, to endpoints that are connected and whose loop sleeps, are sent by the thread whose cork it was
+// (Loop::RunOrPost), and what ends with that ends there. So who ends the outermost cork holds no lock that a Client or
+// OnHealthChange takes.
 class Cork {
  public:
   Cork();

@@ -13,8 +13,8 @@
 namespace eventvirtual {
 
 // Counts durations in buckets a quarter of a power of two wide, from 1 µs to about 18 minutes (an attempt has 10 at
-// most): a quantile is at most 25 % too high. One thread adds, any may read. Fixed size (944 bytes), since every
-// endpoint has one. What it has counted never goes down, nor wraps.
+// most): a quantile is at most 25 % too high. One thread at a time adds, any may read. Fixed size (944 bytes), since
+// every endpoint has one. What it has counted never goes down, nor wraps.
 class LatencyHistogram {
  public:
   static constexpr size_t kBuckets = 116;

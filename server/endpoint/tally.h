@@ -1,4 +1,4 @@
-// Tally: a number that one thread counts and any thread reads.
+// Tally: a number that one thread at a time counts and any thread reads.
 #ifndef EVENTVIRTUAL_SERVER_ENDPOINT_TALLY_H_
 #define EVENTVIRTUAL_SERVER_ENDPOINT_TALLY_H_
 
@@ -11,7 +11,7 @@ namespace eventvirtual {
 template <typename Number>
 class Tally {
  public:
-  void Add(Number more) {  // the one thread only
+  void Add(Number more) {  // one thread at a time: under a loop's turn
     number_.store(number_.load(std::memory_order_relaxed) + more, std::memory_order_release);
   }
   Number Read() const { return number_.load(std::memory_order_acquire); }

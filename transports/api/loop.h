@@ -4,6 +4,7 @@
 #define EVENTVIRTUAL_TRANSPORTS_API_LOOP_H_
 
 #include <memory>
+#include <utility>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/time/time.h"
@@ -18,7 +19,9 @@ class Clock {
   virtual absl::Time Now() const = 0;  // any thread
 };
 
-// One thread that runs tasks, timers and descriptor watches. Nothing that runs on it may block.
+// Runs tasks, timers and descriptor watches, one after the other. Who runs them has the loop's turn: mostly the loop's
+// own thread, or one that borrows the turn while that sleeps (RunOrPost). So what belongs to a loop needs no lock, but
+// must not keep anything in a thread from one call to the next. Nothing that runs on it may block.
 class Loop : public Clock {
  public:
   // A one-shot alarm. Created, used and destroyed on the loop (destroyed also after the loop has stopped); destroying
@@ -48,10 +51,16 @@ class Loop : public Clock {
   // A loop that is being stopped runs what was posted before the stop and destroys the rest unrun.
   virtual void Post(absl::AnyInvocable<void() &&> task) = 0;
 
+  // The same, but if the loop has nothing to do at this moment, `task` runs on this thread, and has ended when this
+  // returns: nobody is woken, and what the task works on stays in this core's cache. For what is short. The caller
+  // holds no lock that the task takes, or what it calls: it may end other raises than the caller's. Any thread; one
+  // that has a loop's turn only posts.
+  virtual void RunOrPost(absl::AnyInvocable<void() &&> task) { Post(std::move(task)); }
+
   virtual std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()> on_time) = 0;                    // on the loop
   virtual std::unique_ptr<Watch> NewWatch(int fd, absl::AnyInvocable<void(Readiness)> on_ready) = 0;  // on the loop
 
-  // Whether the calling thread is the one that runs this loop's tasks.
+  // Whether the calling thread has this loop's turn.
   virtual bool OnLoop() const = 0;
 };
 

@@ -53,7 +53,8 @@ struct Parcel {
 };
 
 // One connection: born connecting, lives once, never reconnects or retries by itself. Methods, destructor and upcalls
-// run on its loop. Its endpoint destroys it after OnClosed(), or earlier when a connect or a reply takes too long.
+// run on its loop: one at a time, but not always on the same thread (see Loop). Its endpoint destroys it after
+// OnClosed(), or earlier when a connect or a reply takes too long.
 class Link {
  public:
   // Upcalls. Never made inside Connect(), Send() or ~Link(): post them.

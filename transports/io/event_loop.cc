@@ -16,7 +16,9 @@
 namespace eventvirtual {
 namespace {
 
+// Whose turn this thread has, and whether it is not that loop's own.
 thread_local const EventLoop* current_loop = nullptr;
+thread_local bool borrowing = false;
 
 // The steady clock and what must be added to it to read like wall time: one anchor for all loops of the process.
 absl::Time SteadyNow() {
@@ -30,75 +32,123 @@ absl::Duration Anchor() {
   return anchor;
 }
 
-// libevent frees an event at once, also while its own callback runs; only our function object must outlive its call.
-class EventTimer final : public Loop::Timer {
+}  // namespace
+
+// libevent frees an event at once, also while its own callback runs: whoever calls back holds the registration.
+class EventLoop::Registration : public std::enable_shared_from_this<Registration> {
  public:
-  EventTimer(event_base* base, const Loop& loop, absl::AnyInvocable<void()> on_time)
-      : loop_(loop), on_time_(std::make_shared<absl::AnyInvocable<void()>>(std::move(on_time))) {
-    event_ = evtimer_new(
-        base, [](evutil_socket_t, short, void* self) { static_cast<EventTimer*>(self)->OnEvent(); }, this);
-    EV_CHECK(event_ != nullptr);
+  explicit Registration(EventLoop& loop) : loop_(loop) {}
+  virtual ~Registration() { event_free(event_); }  // on the loop's thread, or after its end
+
+  virtual void Apply() = 0;  // tells libevent what is wanted; likewise
+
+  EventLoop& loop_;
+  event* event_ = nullptr;
+  bool noted_ = false;  // in changes_
+};
+
+class EventLoop::EventTimer final : public Loop::Timer {
+ public:
+  EventTimer(EventLoop& loop, absl::AnyInvocable<void()> on_time)
+      : alarm_(std::make_shared<Alarm>(loop, std::move(on_time))) {}
+  ~EventTimer() override {
+    if (!alarm_->calling_) alarm_->on_time_ = nullptr;
+    Arm(absl::InfiniteFuture());
   }
-  ~EventTimer() override { event_free(event_); }
 
   void Arm(absl::Time when) override {
-    when_ = when;
-    if (when == absl::InfiniteFuture()) return Cancel();
-    // libevent caches the time of a turn and counts in microseconds: round up, and look again when it fires.
-    const absl::Duration wait = std::max(when - loop_.Now(), absl::ZeroDuration());
-    const timeval delay = absl::ToTimeval(std::min(absl::Ceil(wait, absl::Microseconds(1)), absl::Hours(24)));
-    event_add(event_, &delay);
+    alarm_->when_ = when;
+    alarm_->loop_.Update(alarm_);
   }
-  void Cancel() override { event_del(event_); }
+  void Cancel() override { Arm(absl::InfiniteFuture()); }
 
  private:
-  void OnEvent() {
-    if (loop_.Now() < when_) return Arm(when_);
-    const std::shared_ptr<absl::AnyInvocable<void()>> on_time = on_time_;
-    (*on_time)();
-  }
+  struct Alarm final : Registration {
+    Alarm(EventLoop& loop, absl::AnyInvocable<void()> on_time) : Registration(loop), on_time_(std::move(on_time)) {
+      event_ = evtimer_new(
+          loop.base_, [](evutil_socket_t, short, void* self) { static_cast<Alarm*>(self)->OnEvent(); }, this);
+      EV_CHECK(event_ != nullptr);
+    }
 
-  const Loop& loop_;
-  const std::shared_ptr<absl::AnyInvocable<void()>> on_time_;
-  event* event_;
-  absl::Time when_;
+    void Apply() override {
+      if (when_ == absl::InfiniteFuture()) {
+        event_del(event_);
+        return;
+      }
+      // libevent caches the time of a turn and counts in microseconds: round up, and look again when it fires.
+      const absl::Duration wait = std::max(when_ - loop_.Now(), absl::ZeroDuration());
+      const timeval delay = absl::ToTimeval(std::min(absl::Ceil(wait, absl::Microseconds(1)), absl::Hours(24)));
+      event_add(event_, &delay);
+    }
+
+    void OnEvent() {
+      const std::shared_ptr<Registration> held = shared_from_this();
+      loop_.TakeTurn();
+      if (loop_.Now() < when_) return Apply();  // also if a borrower has armed or cancelled it meanwhile
+      when_ = absl::InfiniteFuture();
+      calling_ = true;
+      on_time_();
+      calling_ = false;
+    }
+
+    absl::AnyInvocable<void()> on_time_;
+    absl::Time when_ = absl::InfiniteFuture();
+    bool calling_ = false;
+  };
+
+  const std::shared_ptr<Alarm> alarm_;
 };
 
-class EventWatch final : public Loop::Watch {
+class EventLoop::EventWatch final : public Loop::Watch {
  public:
-  EventWatch(event_base* base, int fd, absl::AnyInvocable<void(Loop::Readiness)> on_ready)
-      : base_(base),
-        fd_(fd),
-        on_ready_(std::make_shared<absl::AnyInvocable<void(Loop::Readiness)>>(std::move(on_ready))),
-        event_(event_new(base, fd, EV_PERSIST, &EventWatch::OnEvent, this)) {
-    EV_CHECK(event_ != nullptr);
+  EventWatch(EventLoop& loop, int fd, absl::AnyInvocable<void(Readiness)> on_ready)
+      : lookout_(std::make_shared<Lookout>(loop, fd, std::move(on_ready))) {}
+  ~EventWatch() override {
+    if (!lookout_->calling_) lookout_->on_ready_ = nullptr;
+    lookout_->wanted_ = 0;
+    lookout_->loop_.Update(lookout_);
   }
-  ~EventWatch() override { event_free(event_); }
 
-  void Want(Loop::Readiness interest) override {
+  void Want(Readiness interest) override {
     const short wanted = (interest.readable ? EV_READ : 0) | (interest.writable ? EV_WRITE : 0);
-    if (wanted == wanted_) return;
-    wanted_ = wanted;
-    event_del(event_);
-    if (wanted == 0) return;
-    event_assign(event_, base_, fd_, wanted | EV_PERSIST, &EventWatch::OnEvent, this);
-    event_add(event_, nullptr);
+    if (wanted == lookout_->wanted_) return;
+    lookout_->wanted_ = wanted;
+    lookout_->loop_.Update(lookout_);
   }
 
  private:
-  static void OnEvent(evutil_socket_t, short what, void* self) {
-    const auto on_ready = static_cast<EventWatch*>(self)->on_ready_;
-    (*on_ready)({(what & EV_READ) != 0, (what & EV_WRITE) != 0});
-  }
+  struct Lookout final : Registration {
+    Lookout(EventLoop& loop, int fd, absl::AnyInvocable<void(Readiness)> on_ready)
+        : Registration(loop), fd_(fd), on_ready_(std::move(on_ready)) {
+      event_ = event_new(loop.base_, fd, EV_PERSIST, &Lookout::OnEvent, this);
+      EV_CHECK(event_ != nullptr);
+    }
 
-  event_base* const base_;
-  const int fd_;
-  const std::shared_ptr<absl::AnyInvocable<void(Loop::Readiness)>> on_ready_;
-  event* const event_;
-  short wanted_ = 0;
+    void Apply() override {
+      event_del(event_);
+      if (wanted_ == 0) return;
+      event_assign(event_, loop_.base_, fd_, wanted_ | EV_PERSIST, &Lookout::OnEvent, this);
+      event_add(event_, nullptr);
+    }
+
+    static void OnEvent(evutil_socket_t, short what, void* self) {
+      const auto lookout = std::static_pointer_cast<Lookout>(static_cast<Lookout*>(self)->shared_from_this());
+      lookout->loop_.TakeTurn();
+      what &= lookout->wanted_;  // of which a borrower may have thought better
+      if (what == 0) return;
+      lookout->calling_ = true;
+      lookout->on_ready_({(what & EV_READ) != 0, (what & EV_WRITE) != 0});
+      lookout->calling_ = false;
+    }
+
+    const int fd_;
+    absl::AnyInvocable<void(Readiness)> on_ready_;
+    short wanted_ = 0;
+    bool calling_ = false;
+  };
+
+  const std::shared_ptr<Lookout> lookout_;
 };
-
-}  // namespace
 
 EventLoop::EventLoop(const std::string& name) : wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   EV_CHECK(wake_fd_ >= 0);
@@ -127,6 +177,7 @@ void EventLoop::Stop() {
     stopping_ = true;
   });
   thread_.join();
+  stopped_.store(true, std::memory_order_release);
 }
 
 absl::Time EventLoop::Now() const { return SteadyNow() + Anchor(); }
@@ -142,23 +193,70 @@ void EventLoop::Post(absl::AnyInvocable<void() &&> task) {
       return;
     }
     tasks_.push_back(std::move(task));
-    // What this loop posts to itself is seen before it sleeps.
-    if (std::exchange(awake_, true) || OnLoop()) return;
-    wakers_.fetch_add(1, std::memory_order_relaxed);
+    if (!MustWake()) return;
   }
-  // Outside the lock, which the loop takes first of all when it wakes: under it, both threads went to sleep once more.
-  // The task may have been seen already, but whoever destroys this loop waits for us.
+  Wake();
+}
+
+void EventLoop::RunOrPost(absl::AnyInvocable<void() &&> task) {
+  if (!Borrow()) return Post(std::move(task));
+  std::move(task)();
+  task = nullptr;
+  GiveBack();
+}
+
+// Who has one turn borrows no other: what follows from what would have no end.
+bool EventLoop::Borrow() {
+  if (current_loop != nullptr) return false;
+  MutexLock lock(&mutex_);
+  if (turn_ != Turn::kNobody || waking_ || stopping_ || !tasks_.empty()) return false;
+  turn_ = Turn::kBorrowed;
+  current_loop = this;
+  borrowing = true;
+  return true;
+}
+
+void EventLoop::GiveBack() {
+  current_loop = nullptr;
+  borrowing = false;
+  {
+    MutexLock lock(&mutex_);
+    turn_ = Turn::kNobody;
+    if (waiting_) return given_back_.SignalAll();  // the thread has woken for something else, and will see all
+    if ((tasks_.empty() && changes_.empty()) || !MustWake()) return;
+  }
+  Wake();
+}
+
+// Whoever has the turn looks at tasks_ before it gives it up.
+bool EventLoop::MustWake() {
+  if (turn_ != Turn::kNobody || std::exchange(waking_, true)) return false;
+  wakers_.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+// Outside the lock, which the loop takes first of all when it wakes: under it, both threads went to sleep once more.
+// The task may have been seen already, but whoever destroys this loop waits for us.
+void EventLoop::Wake() {
   const uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
   wakers_.fetch_sub(1, std::memory_order_release);
 }
 
 std::unique_ptr<Loop::Timer> EventLoop::NewTimer(absl::AnyInvocable<void()> on_time) {
-  return std::make_unique<EventTimer>(base_, *this, std::move(on_time));
+  EV_CHECK(OnLoop());
+  return std::make_unique<EventTimer>(*this, std::move(on_time));
 }
 
 std::unique_ptr<Loop::Watch> EventLoop::NewWatch(int fd, absl::AnyInvocable<void(Readiness)> on_ready) {
-  return std::make_unique<EventWatch>(base_, fd, std::move(on_ready));
+  EV_CHECK(OnLoop());
+  return std::make_unique<EventWatch>(*this, fd, std::move(on_ready));
+}
+
+void EventLoop::Update(std::shared_ptr<Registration> changed) {
+  EV_CHECK(OnLoop() || stopped_.load(std::memory_order_acquire));
+  if (!borrowing || !OnLoop()) return changed->Apply();
+  if (!std::exchange(changed->noted_, true)) changes_.push_back(std::move(changed));
 }
 
 void EventLoop::RunTasks() {
@@ -171,6 +269,26 @@ void EventLoop::RunTasks() {
     task = nullptr;  // what it holds falls before the next one runs
   }
   running_.clear();
+}
+
+void EventLoop::TakeTurn() {
+  if (has_turn_) return;
+  {
+    MutexLock lock(&mutex_);
+    waiting_ = true;
+    while (turn_ == Turn::kBorrowed) given_back_.Wait(&mutex_);
+    waiting_ = false;
+    waking_ = false;
+    turn_ = Turn::kThread;
+  }
+  has_turn_ = true;
+  // First of all: a descriptor that a borrower has closed may have been opened anew.
+  for (std::shared_ptr<Registration>& changed : changes_) {
+    changed->noted_ = false;
+    changed->Apply();
+    changed = nullptr;
+  }
+  changes_.clear();
 }
 
 void EventLoop::Run(const std::string& name) {
@@ -186,20 +304,19 @@ void EventLoop::Run(const std::string& name) {
   EV_CHECK(wake != nullptr);
   event_add(wake, nullptr);
 
-  // A turn: the tasks posted so far, then what is due or ready. It sleeps only if no task has come meanwhile.
-  for (bool stop = false; !stop;) {
+  // The tasks posted so far, then what is due or ready. It sleeps only if no task has come meanwhile.
+  while (true) {
     RunTasks();
-    bool sleep = false;
     {
       MutexLock lock(&mutex_);
-      sleep = tasks_.empty() && !stopping_;
-      stop = tasks_.empty() && stopping_;
-      awake_ = !sleep;
+      if (tasks_.empty()) {
+        if (stopping_) break;
+        turn_ = Turn::kNobody;
+        has_turn_ = false;
+      }
     }
-    if (stop) break;
-    event_base_loop(base_, sleep ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
-    MutexLock lock(&mutex_);
-    awake_ = true;
+    event_base_loop(base_, has_turn_ ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE);
+    TakeTurn();
   }
   event_free(wake);
   current_loop = nullptr;

@@ -1,4 +1,4 @@
-// EventLoop: the production Loop, one thread on libevent.
+// EventLoop: the production Loop, a thread on libevent, and whoever does its work in its place while it sleeps.
 #ifndef EVENTVIRTUAL_TRANSPORTS_IO_EVENT_LOOP_H_
 #define EVENTVIRTUAL_TRANSPORTS_IO_EVENT_LOOP_H_
 
@@ -18,7 +18,9 @@ struct event_base;
 
 namespace eventvirtual {
 
-// The event base is touched by this loop's thread alone; other threads reach it by Post(), which writes to an eventfd
+// All that runs on it runs under its turn, which one thread has at a time: its own, but while that sleeps; then whoever
+// comes with RunOrPost() may borrow it. The event base is touched by the loop's own thread alone: what a borrower wants
+// of it is noted, and the thread is woken to do it. Other threads reach the loop by Post(), which writes to an eventfd
 // only if the loop may be asleep: under load a hand-over costs a lock and no system call.
 class EventLoop final : public Loop {
  public:
@@ -26,30 +28,54 @@ class EventLoop final : public Loop {
   explicit EventLoop(const std::string& name);
   ~EventLoop() override;  // Stop()
 
-  // Runs what was posted so far and joins the thread. What is posted later is destroyed unrun. Not on the loop.
-  // Timers and watches may be destroyed afterwards, until the loop itself is.
+  // Runs what was posted so far, waits for who has borrowed the turn, and joins the thread. What is posted later is
+  // destroyed unrun. Not on the loop. Timers and watches may be destroyed afterwards, until the loop itself
+  // is.
   void Stop();
 
   absl::Time Now() const override;
   void Post(absl::AnyInvocable<void() &&> task) override;
+  void RunOrPost(absl::AnyInvocable<void() &&> task) override;
   std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()> on_time) override;
   std::unique_ptr<Watch> NewWatch(int fd, absl::AnyInvocable<void(Readiness)> on_ready) override;
   bool OnLoop() const override;
 
  private:
+  // Who runs the loop's work, and looks at tasks_ before it gives the turn up.
+  enum class Turn { kThread, kNobody, kBorrowed };
+
+  // An event of libevent behind a timer or a watch. It outlives that until the loop's thread has let go of it.
+  class Registration;
+  class EventTimer;
+  class EventWatch;
+
   void Run(const std::string& name);
   void RunTasks();
+  void TakeTurn();  // on the thread, before anything of the loop's runs; waits for a borrower
+  bool Borrow();    // false: it is not to be had
+  void GiveBack();
+  bool MustWake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Wake();  // after MustWake(), outside the lock
+  void Update(std::shared_ptr<Registration> changed);
 
   event_base* base_;
   const int wake_fd_;
 
   Mutex mutex_;
+  CondVar given_back_;
   std::vector<absl::AnyInvocable<void() &&>> tasks_ ABSL_GUARDED_BY(mutex_);
-  bool awake_ ABSL_GUARDED_BY(mutex_) = false;  // the thread will look at tasks_ before it sleeps
+  Turn turn_ ABSL_GUARDED_BY(mutex_) = Turn::kThread;
+  bool waking_ ABSL_GUARDED_BY(mutex_) = false;   // the thread has been woken, and has not taken its turn yet
+  bool waiting_ ABSL_GUARDED_BY(mutex_) = false;  // the thread waits for the turn that somebody has borrowed
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<int> wakers_{0};  // threads between the lock and their write to wake_fd_
+  std::atomic<bool> stopped_{false};
 
-  std::vector<absl::AnyInvocable<void() &&>> running_;  // loop thread: scratch of RunTasks()
+  std::vector<std::shared_ptr<Registration>> changes_;  // under the turn: what borrowers want of the event base
+
+  // The loop's own thread.
+  bool has_turn_ = true;
+  std::vector<absl::AnyInvocable<void() &&>> running_;  // scratch of RunTasks()
   std::thread thread_;
 };
 

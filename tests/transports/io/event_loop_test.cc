@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "tests/transports/io/on_loop.h"
@@ -390,6 +391,304 @@ TEST(EventLoopWatch, DestroyedByAnotherThatIsReadyInTheSameTurnStaysSilent) {
   EXPECT_TRUE(done.Wait());
   OnLoop(loop, [] {});
   OnLoop(loop, [&] { EXPECT_EQ(told, 1); });
+}
+
+// Runs `task` on this thread, under the loop's turn, as soon as the loop's own thread sleeps.
+void Borrow(EventLoop& loop, absl::FunctionRef<void()> task) {
+  const std::thread::id self = std::this_thread::get_id();
+  for (bool borrowed = false; !borrowed;) {
+    Signal ended;
+    loop.RunOrPost([&] {
+      if (std::this_thread::get_id() == self) {
+        task();
+        borrowed = true;
+      }
+      ended.Set();
+    });
+    ASSERT_TRUE(ended.Wait());
+  }
+}
+
+TEST(EventLoopTurn, IsLentWhileTheLoopSleepsAndMeansToBeOnTheLoop) {
+  EventLoop loop("lender");
+  Borrow(loop, [&] { EXPECT_TRUE(loop.OnLoop()); });
+  EXPECT_FALSE(loop.OnLoop());
+}
+
+TEST(EventLoopTurn, IsNotLentByALoopThatWorks) {
+  EventLoop loop("worker");
+  Signal working, go, ran;
+  loop.Post([&] {
+    working.Set();
+    EXPECT_TRUE(go.Wait());
+  });
+  ASSERT_TRUE(working.Wait());
+  const std::thread::id self = std::this_thread::get_id();
+  loop.RunOrPost([&] {
+    EXPECT_NE(std::this_thread::get_id(), self);
+    ran.Set();
+  });
+  go.Set();
+  EXPECT_TRUE(ran.Wait());
+}
+
+TEST(EventLoopTurn, IsNotLentToWhoHasOneAlready) {
+  EventLoop one("one"), other("other");
+  Signal ran;
+  Borrow(one, [&] {
+    bool here = false;
+    one.RunOrPost([&] { here = true; });
+    EXPECT_FALSE(here) << "it has its turn behind what runs";
+    const std::thread::id self = std::this_thread::get_id();
+    other.RunOrPost([&, self] {
+      EXPECT_NE(std::this_thread::get_id(), self);
+      ran.Set();
+    });
+    EXPECT_TRUE(ran.Wait());
+    OnLoop(other, [] {});
+  });
+  OnLoop(one, [] {});
+}
+
+TEST(EventLoopTurn, BelongsToOneThreadAtATimeAndNobodysTasksChangeTheirOrder) {
+  constexpr int kThreads = 4;
+  constexpr int kTasks = 20000;
+  EventLoop loop("turns");
+  // Under the turn; ThreadSanitizer sees who touches them without it.
+  int next[kThreads] = {};
+  int lent = 0;
+  bool inside = false;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const std::thread::id self = std::this_thread::get_id();
+      std::atomic<int> done{0};
+      for (int i = 0; i < kTasks; ++i) {
+        const auto task = [&, t, i] {
+          EXPECT_FALSE(std::exchange(inside, true));
+          EXPECT_EQ(next[t]++, i);
+          lent += std::this_thread::get_id() == self ? 1 : 0;
+          inside = false;
+          done.store(i + 1);
+        };
+        if (i % 3 == 0) {
+          loop.Post(task);
+        } else {
+          loop.RunOrPost(task);
+        }
+        while (i % 7 == 0 && done.load() <= i) std::this_thread::yield();  // so that it sleeps now and then
+      }
+      while (done.load() < kTasks) std::this_thread::yield();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  OnLoop(loop, [&] {
+    for (int count : next) EXPECT_EQ(count, kTasks);
+    EXPECT_GT(lent, 0);
+  });
+}
+
+TEST(EventLoopTurn, WhatIsPostedMeanwhileRunsWhenItEnds) {
+  EventLoop loop("meanwhile");
+  for (int i = 0; i < 500; ++i) {
+    Signal own, other;
+    Borrow(loop, [&] {
+      loop.Post([&] { own.Set(); });
+      std::thread([&] { loop.Post([&] { other.Set(); }); }).join();
+    });
+    ASSERT_TRUE(own.Wait());
+    ASSERT_TRUE(other.Wait());
+  }
+}
+
+TEST(EventLoopTurn, ATimerOfABorrowerFiresOnTheLoopThatSleeps) {
+  EventLoop loop("timer");
+  const std::thread::id self = std::this_thread::get_id();
+  std::unique_ptr<Loop::Timer> timer, cancelled;
+  Signal fired;
+  absl::Time when;
+  Borrow(loop, [&] {
+    timer = loop.NewTimer([&] {
+      EXPECT_GE(loop.Now(), when);
+      EXPECT_NE(std::this_thread::get_id(), self);
+      fired.Set();
+    });
+    timer->Arm(loop.Now() + absl::Hours(1));
+    cancelled = loop.NewTimer([] { ADD_FAILURE(); });
+    cancelled->Arm(loop.Now() + absl::Milliseconds(1));
+  });
+  Borrow(loop, [&] {
+    when = loop.Now() + absl::Milliseconds(3);
+    timer->Arm(when);
+    cancelled->Cancel();
+  });
+  EXPECT_TRUE(fired.Wait());
+  Borrow(loop, [&] {
+    timer.reset();
+    cancelled.reset();
+  });
+}
+
+TEST(EventLoopTurn, ATimerThatIsDueWaitsForTheBorrower) {
+  EventLoop loop("due");
+  bool inside = false;  // under the turn
+  std::unique_ptr<Loop::Timer> timer, never;
+  Signal fired;
+  absl::Time when;
+  OnLoop(loop, [&] {
+    when = loop.Now() + absl::Milliseconds(20);
+    timer = loop.NewTimer([&] {
+      EXPECT_FALSE(inside);
+      fired.Set();
+    });
+    timer->Arm(when);
+    never = loop.NewTimer([] { ADD_FAILURE() << "it was cancelled, though the loop had woken for it"; });
+    never->Arm(when);
+  });
+  Borrow(loop, [&] {
+    inside = true;
+    while (loop.Now() < when + absl::Milliseconds(20)) {
+    }
+    never->Cancel();
+    inside = false;
+  });
+  EXPECT_TRUE(fired.Wait());
+  OnLoop(loop, [&] {
+    timer.reset();
+    never.reset();
+  });
+}
+
+TEST(EventLoopTurn, AWatchOfABorrowerIsNoticedAlsoOnADescriptorThatTookTheNumberOfAnother) {
+  EventLoop loop("watch");
+  int last = -1, reused = 0;
+  for (int i = 0; i < 200; ++i) {
+    auto pair = std::make_unique<SocketPair>();
+    reused += std::exchange(last, pair->near()) == pair->near() ? 1 : 0;
+    std::unique_ptr<Loop::Watch> watch;
+    Signal readable;
+    Borrow(loop, [&] {
+      watch = loop.NewWatch(pair->near(), [&](Loop::Readiness ready) {
+        EXPECT_TRUE(ready.readable);
+        watch->Want({false, false});
+        readable.Set();
+      });
+      watch->Want({.readable = true, .writable = false});
+    });
+    pair->WriteFar("x");
+    ASSERT_TRUE(readable.Wait());
+    Borrow(loop, [&] {
+      watch->Want({.readable = true, .writable = true});  // it is both, and the loop wakes at once
+      watch.reset();
+      pair.reset();
+    });
+  }
+  EXPECT_GT(reused, 0);
+}
+
+// The loop opens anew what a borrower has closed while the loop was waking.
+TEST(EventLoopTurn, WhatABorrowerClosedIsForgottenBeforeTheLoopWatchesTheSameNumber) {
+  EventLoop loop("numbers");
+  for (int i = 0; i < 100; ++i) {
+    auto first = std::make_unique<SocketPair>();
+    std::unique_ptr<SocketPair> second;
+    std::unique_ptr<Loop::Watch> watch;
+    std::unique_ptr<Loop::Timer> timer;
+    Signal readable;
+    absl::Time when;
+    OnLoop(loop, [&] {
+      watch = loop.NewWatch(first->near(), [](Loop::Readiness) { ADD_FAILURE(); });
+      watch->Want({.readable = true, .writable = false});
+      timer = loop.NewTimer([&] {
+        second = std::make_unique<SocketPair>();
+        watch = loop.NewWatch(second->near(), [&](Loop::Readiness) {
+          watch.reset();
+          readable.Set();
+        });
+        watch->Want({.readable = true, .writable = false});
+        second->WriteFar("x");
+      });
+      when = loop.Now() + absl::Milliseconds(1);
+      timer->Arm(when);
+    });
+    bool early = false;
+    Borrow(loop, [&] {
+      early = second == nullptr;
+      if (!early) return;
+      while (loop.Now() < when + absl::Microseconds(200)) {
+      }
+      watch.reset();
+      first.reset();
+    });
+    ASSERT_TRUE(readable.Wait()) << early;
+    OnLoop(loop, [&] { timer.reset(); });
+  }
+}
+
+TEST(EventLoopTurn, WhatABorrowerDestroysStaysSilentThoughTheLoopWakesForIt) {
+  EventLoop loop("destroyed");
+  for (int i = 0; i < 1000; ++i) {
+    SocketPair pair;
+    // Under the turn: its callbacks must not run once it is gone.
+    auto alive = std::make_unique<bool>(true);
+    std::unique_ptr<Loop::Timer> timer;
+    std::unique_ptr<Loop::Watch> watch;
+    const auto held = std::make_shared<int>(0);
+    Borrow(loop, [&] {
+      timer = loop.NewTimer([&alive, held] { EXPECT_NE(alive, nullptr); });
+      watch = loop.NewWatch(pair.near(), [&alive, held](Loop::Readiness) { EXPECT_NE(alive, nullptr); });
+      timer->Arm(loop.Now() + absl::Microseconds(i % 50));
+      watch->Want({.readable = true, .writable = false});
+    });
+    pair.WriteFar("x");
+    // Not before the loop is about to call.
+    Borrow(loop, [&] {
+      timer.reset();
+      watch.reset();
+      alive.reset();
+      EXPECT_EQ(held.use_count(), 1) << "what a callback holds goes with it";
+    });
+    OnLoop(loop, [] {});
+  }
+}
+
+TEST(EventLoopStop, WaitsForWhoHasBorrowedTheTurn) {
+  for (int i = 0; i < 200; ++i) {
+    auto loop = std::make_unique<EventLoop>("borrowed");
+    Signal inside, go;
+    bool ended = false;  // under the turn
+    std::thread borrower([&, borrowed = loop.get()] {
+      Borrow(*borrowed, [&] {
+        inside.Set();
+        EXPECT_TRUE(go.Wait());
+        ended = true;
+      });
+    });
+    ASSERT_TRUE(inside.Wait());
+    std::thread stopper([&] {
+      loop->Stop();
+      EXPECT_TRUE(ended);
+      loop.reset();
+    });
+    go.Set();
+    stopper.join();
+    borrower.join();
+  }
+}
+
+TEST(EventLoopStop, NobodyBorrowsTheTurnAfterwards) {
+  EventLoop loop("stopped");
+  loop.Stop();
+  loop.RunOrPost([] { ADD_FAILURE(); });
+}
+
+TEST(EventLoopTurnDeathTest, WhoHasNotGotItTouchesNothing) {
+  EventLoop loop("foreign");
+  std::unique_ptr<Loop::Timer> timer;
+  OnLoop(loop, [&] { timer = loop.NewTimer([] {}); });
+  EXPECT_DEATH(timer->Arm(absl::InfiniteFuture()), "broken invariant: OnLoop()");
+  EXPECT_DEATH(loop.NewTimer([] {}), "broken invariant: OnLoop()");
+  OnLoop(loop, [&] { timer.reset(); });
 }
 
 }  // namespace

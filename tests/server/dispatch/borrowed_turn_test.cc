@@ -1,0 +1,185 @@
+// Who sends: the thread that raises, in the turn of the endpoint's loop, or the loop's own.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/dispatch/dispatcher.h"
+#include "server/endpoint/endpoint_pool.h"
+#include "server/registry/registry.h"
+#include "tests/transports/io/on_loop.h"
+#include "transports/api/catalog.h"
+#include "transports/api/transport.h"
+#include "transports/io/event_loop.h"
+
+namespace eventvirtual {
+namespace {
+
+// `good:NAME` delivers at once, `bad:NAME` fails at once. Counts what the thread of the test has done itself.
+class WhoseTransport final : public Transport {
+ public:
+  std::atomic<int> connected_here{0}, sent_here{0}, sent{0};
+
+  absl::Span<const absl::string_view> schemes() const override {
+    static constexpr absl::string_view kSchemes[] = {"good", "bad"};
+    return kSchemes;
+  }
+  absl::string_view syntax() const override { return "good:NAME, bad:NAME"; }
+  absl::string_view description() const override { return "Tells who has called it."; }
+  AckLevel ack_level() const override { return AckLevel::kConfirmed; }
+  absl::StatusOr<Target> Canonicalize(const Uri& uri) const override {
+    const std::string text = absl::StrCat(uri.scheme, ":", uri.body);
+    return Target{text, text, AckLevel::kConfirmed, absl::Seconds(10)};
+  }
+  std::unique_ptr<Link> Connect(const Target& target, Loop& loop, Link::Host& host) override {
+    if (here()) ++connected_here;
+    return std::make_unique<WhoseLink>(*this, target.canonical[0] == 'b', loop, host);
+  }
+
+ private:
+  class WhoseLink final : public Link {
+   public:
+    WhoseLink(WhoseTransport& transport, bool bad, Loop& loop, Host& host)
+        : transport_(transport), loop_(loop), outcome_(bad ? absl::UnavailableError("it fails") : absl::OkStatus()) {
+      loop.Post([alive = std::weak_ptr<bool>(alive_), &host] {
+        if (!alive.expired()) host.OnReady(256);
+      });
+    }
+    void Send(absl::Span<Parcel> parcels) override {
+      EXPECT_TRUE(loop_.OnLoop());
+      ++transport_.sent;
+      if (transport_.here()) ++transport_.sent_here;
+      for (Parcel& parcel : parcels) std::move(parcel.done).Finish(Fresh(outcome_));
+    }
+
+   private:
+    WhoseTransport& transport_;
+    Loop& loop_;
+    const absl::Status outcome_;
+    const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  };
+
+  bool here() const { return std::this_thread::get_id() == test_; }
+
+  const std::thread::id test_ = std::this_thread::get_id();
+};
+
+class BorrowedTurn : public testing::Test {
+ protected:
+  BorrowedTurn()
+      : catalog_(Transports()),
+        pool_({&first_, &second_}, {}),
+        registry_(catalog_, pool_, first_, {}),
+        dispatcher_(registry_) {}
+  ~BorrowedTurn() override {
+    EXPECT_TRUE(dispatcher_.AwaitIdle(kPatience));
+    registry_.Stop();
+    pool_.CloseAll();
+    pool_.AwaitEmpty();
+  }
+
+  void Subscribe(Policy policy, std::vector<std::string> uris) {
+    SubscriptionSpec spec;
+    spec.event = "E";
+    spec.policy = policy;
+    for (std::string& uri : uris) spec.subscribers.push_back({std::move(uri)});
+    spec.delivery.failover_timeout = absl::ZeroDuration();  // each event tries all
+    ASSERT_TRUE(registry_.Subscribe(spec).ok());
+  }
+
+  void Raise(RaiseDone done) { dispatcher_.Raise(Message::Make({.name = "E"}), std::move(done)); }
+
+  // Whether the event ended on this thread before Raise() returned. Waits for its end.
+  bool EndsHere() {
+    const auto ended = std::make_shared<Signal>();
+    std::atomic<bool> here{false};
+    const std::thread::id self = std::this_thread::get_id();
+    Raise([&](absl::Span<DeliveryResult>) {
+      here = std::this_thread::get_id() == self;
+      ended->Set();
+    });
+    EXPECT_TRUE(ended->Wait());
+    return here;
+  }
+  // A loop that has just worked goes to sleep soon.
+  void AwaitEndHere() {
+    const absl::Time give_up = absl::Now() + kPatience;
+    while (!EndsHere()) ASSERT_LT(absl::Now(), give_up);
+  }
+
+  std::vector<std::unique_ptr<Transport>> Transports() {
+    std::vector<std::unique_ptr<Transport>> transports;
+    auto transport = std::make_unique<WhoseTransport>();
+    whose_ = transport.get();
+    transports.push_back(std::move(transport));
+    return transports;
+  }
+
+  WhoseTransport* whose_ = nullptr;
+  EventLoop first_{"turn-0"}, second_{"turn-1"};
+  Catalog catalog_;
+  EndpointPool pool_;
+  Registry registry_;
+  Dispatcher dispatcher_;
+};
+
+TEST_F(BorrowedTurn, OneEventIsSentByWhoRaisesItAndConnectingIsLeftToTheLoops) {
+  Subscribe(Policy::kParallel, {"good:a", "good:b", "good:c"});
+  EXPECT_FALSE(EndsHere()) << "nothing is connected yet";
+  AwaitEndHere();
+  EXPECT_GT(whose_->sent_here, 0);
+  EXPECT_EQ(whose_->connected_here, 0);
+}
+
+TEST_F(BorrowedTurn, ManyOffersUnderOneCorkAreLeftToTheLoops) {
+  constexpr int kMany = 9;
+  Subscribe(Policy::kParallel, {"good:a"});
+  AwaitEndHere();
+  const int sent_here = whose_->sent_here;
+  std::atomic<int> ended{0};
+  Signal all;
+  {
+    const RaiseBatch batch;
+    for (int i = 0; i < kMany; ++i) {
+      Raise([&](absl::Span<DeliveryResult>) {
+        if (++ended == kMany) all.Set();
+      });
+    }
+  }
+  EXPECT_TRUE(all.Wait());
+  EXPECT_EQ(whose_->sent_here, sent_here);
+  AwaitEndHere();
+}
+
+TEST_F(BorrowedTurn, AFailureGoesOnWithTheNext) {
+  Subscribe(Policy::kFailover, {"bad:a", "good:b"});
+  for (int i = 0; i < 200; ++i) EndsHere();
+  EXPECT_GT(whose_->sent_here, 0);
+  EXPECT_GE(whose_->sent, 400);
+}
+
+TEST_F(BorrowedTurn, WhoHearsOfTheEndMayRaiseAgainAlsoUnderACorkOfItsOwn) {
+  Subscribe(Policy::kParallel, {"good:a", "good:b"});
+  AwaitEndHere();
+  std::atomic<int> left{500};
+  Signal last;
+  std::function<void()> again = [&] {
+    const RaiseBatch batch;
+    Raise([&](absl::Span<DeliveryResult>) {
+      if (--left == 0) return last.Set();
+      again();
+    });
+  };
+  again();
+  EXPECT_TRUE(last.Wait());
+}
+
+}  // namespace
+}  // namespace eventvirtual
