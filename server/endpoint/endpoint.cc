@@ -1,6 +1,8 @@
 #include "server/endpoint/endpoint.h"
 
 #include <algorithm>
+#include <functional>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -91,7 +93,8 @@ struct Endpoint::Corks {
   }
 
   int depth = 0;
-  size_t offers = 0;
+  bool holding = false;  // one of them is for many raises
+  size_t offers = 0;     // since the outermost began
   size_t used = 0;
   Held held[kMostHeld];
   std::vector<Ref<Endpoint>> endpoints;  // to be woken
@@ -139,11 +142,11 @@ Admission Endpoint::Offer(const Message& message, Client* client, uint32_t tag, 
   const uint64_t bytes = message.size();
   const Waiting offer{&message, client, now, deadline, tag};
   Corks& corks = Corks::here;
-  if (corks.depth == 0) {
+  ++corks.offers;
+  if (!corks.holding) {
     MutexLock lock(&mutex_);
     return Admit(offer, bytes);
   }
-  ++corks.offers;
   Held* held = corks.Find(this);
   if (held != nullptr && held->Take(offer, bytes)) return Admission::kAccepted;
   if (held == nullptr && corks.used < Corks::kMostHeld) {
@@ -375,13 +378,40 @@ void Endpoint::PostDrain() {
   loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
 }
 
-void Endpoint::DrainSoon(bool here) {
-  // Connecting is left to the loop's thread: it reads files, and asks for names.
-  if (!here || !connected_.load(std::memory_order_relaxed)) return PostDrain();
-  loop_.RunOrPost([self = Ref<Endpoint>(this)] { self->Drain(); });
+// A loop is borrowed once for all of its endpoints: it lends its turn to nobody who comes again at once. Connecting is
+// left to the loops' threads: it reads files, and asks for names.
+void Endpoint::DrainAll(absl::Span<Ref<Endpoint>> endpoints, bool few) {
+  const bool here = few && std::all_of(endpoints.begin(), endpoints.end(), [](const Ref<Endpoint>& endpoint) {
+                      return endpoint->connected_.load(std::memory_order_relaxed);
+                    });
+  if (!here) {
+    for (const Ref<Endpoint>& endpoint : endpoints) endpoint->PostDrain();
+    return;
+  }
+  const auto by_loop = [](const Ref<Endpoint>& a, const Ref<Endpoint>& b) {
+    return std::less<>()(&a->loop_, &b->loop_);
+  };
+  std::sort(endpoints.begin(), endpoints.end(), by_loop);
+  for (auto first = endpoints.begin(); first != endpoints.end();) {
+    const auto last = std::upper_bound(first, endpoints.end(), *first, by_loop);
+    Loop& loop = (*first)->loop_;
+    if (last == first + 1) {
+      loop.RunOrPost([self = std::move(*first)] { self->Drain(); });
+    } else {
+      loop.RunOrPost(
+          [some = std::vector<Ref<Endpoint>>(std::make_move_iterator(first), std::make_move_iterator(last))] {
+            for (const Ref<Endpoint>& endpoint : some) endpoint->Drain();
+          });
+    }
+    first = last;
+  }
 }
 
-Cork::Cork() { ++Endpoint::Corks::here.depth; }
+Cork::Cork(For what) {
+  Endpoint::Corks& corks = Endpoint::Corks::here;
+  if (corks.depth++ == 0) corks.offers = 0;
+  corks.holding = corks.holding || what == For::kManyRaises;
+}
 
 Cork::~Cork() {
   Endpoint::Corks& corks = Endpoint::Corks::here;
@@ -396,13 +426,15 @@ Cork::~Cork() {
     MutexLock lock(&endpoint->mutex_);
     endpoint->Release(&held);
   }
+  const bool few = !corks.holding && corks.offers <= kFewOffers;
   corks.used = 0;
+  corks.holding = false;
   corks.depth = 0;
-  const bool few = std::exchange(corks.offers, 0) <= kFewOffers;
+  if (corks.endpoints.empty()) return;
   // What is sent here may end raises, and whoever hears of that may hold a cork.
   std::vector<Ref<Endpoint>> endpoints;
   endpoints.swap(corks.endpoints);
-  for (const Ref<Endpoint>& endpoint : endpoints) endpoint->DrainSoon(few);
+  Endpoint::DrainAll(absl::MakeSpan(endpoints), few);
   endpoints.clear();
   if (corks.endpoints.empty()) corks.endpoints.swap(endpoints);  // for its room
 }

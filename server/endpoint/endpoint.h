@@ -15,6 +15,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "server/endpoint/latency_histogram.h"
 #include "server/endpoint/tally.h"
 #include "transports/api/catalog.h"
@@ -244,7 +245,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);               // schedules Drain() unless it is scheduled
   void PostDrain();
-  void DrainSoon(bool here);  // `here`: on this thread, if that is to be had
+  // `few`: on this thread, where that is to be had. Moves from the span.
+  static void DrainAll(absl::Span<Ref<Endpoint>> endpoints, bool few);
 
   // All on the loop.
   void Drain();    // takes what other threads left, then pumps
@@ -351,12 +353,16 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 // outermost cork ends. For who raises many events in a row, a batch or what one read brought: their messages leave
 // together. Nothing is sent meanwhile, so hold it for some hundred raises at most. Stack only.
 //
-// A few offers, to endpoints that are connected and whose loop sleeps, are sent by the thread whose cork it was
+// One raise of a few offers, to endpoints that are connected and whose loop sleeps, is sent by the thread that raises
 // (Loop::RunOrPost), and what ends with that ends there. So who ends the outermost cork holds no lock that a Client or
 // OnHealthChange takes.
 class Cork {
  public:
-  Cork();
+  // Of one raise, each endpoint mostly gets one offer: no room is set aside for more. Many are left to the loops, which
+  // send together what has come meanwhile, while this thread goes on to the next.
+  enum class For { kManyRaises, kOneRaise };
+
+  explicit Cork(For what = For::kManyRaises);
   ~Cork();
   Cork(const Cork&) = delete;
   Cork& operator=(const Cork&) = delete;

@@ -51,10 +51,10 @@ class Loop : public Clock {
   // A loop that is being stopped runs what was posted before the stop and destroys the rest unrun.
   virtual void Post(absl::AnyInvocable<void() &&> task) = 0;
 
-  // The same, but if the loop has nothing to do at this moment, `task` runs on this thread, and has ended when this
-  // returns: nobody is woken, and what the task works on stays in this core's cache. For what is short. The caller
-  // holds no lock that the task takes, or what it calls: it may end other raises than the caller's. Any thread; one
-  // that has a loop's turn only posts.
+  // The same, but if the loop has had nothing to do for some microseconds, `task` runs on this thread, and has ended
+  // when this returns: nobody is woken, and what the task works on stays in this core's cache. For what is short. The
+  // caller holds no lock that the task takes, or what it calls: it may end other raises than the caller's. Any thread;
+  // one that has a loop's turn only posts.
   virtual void RunOrPost(absl::AnyInvocable<void() &&> task) { Post(std::move(task)); }
 
   virtual std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()> on_time) = 0;                    // on the loop

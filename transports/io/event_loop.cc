@@ -20,11 +20,23 @@ namespace {
 thread_local const EventLoop* current_loop = nullptr;
 thread_local bool borrowing = false;
 
+// A loop that had something to do a shorter time ago lends nothing: there will be more at once, for which two threads
+// are better than one. No longer than it takes to wake a thread, or one call after the other would have to wait for
+// that.
+constexpr int64_t kRestNanos = 10'000;
+
 // The steady clock and what must be added to it to read like wall time: one anchor for all loops of the process.
-absl::Time SteadyNow() {
+timespec Steady() {
   timespec steady;
   clock_gettime(CLOCK_MONOTONIC, &steady);
-  return absl::TimeFromTimespec(steady);
+  return steady;
+}
+
+absl::Time SteadyNow() { return absl::TimeFromTimespec(Steady()); }
+
+int64_t SteadyNanos() {
+  const timespec steady = Steady();
+  return int64_t{steady.tv_sec} * 1'000'000'000 + steady.tv_nsec;
 }
 
 absl::Duration Anchor() {
@@ -210,6 +222,7 @@ bool EventLoop::Borrow() {
   if (current_loop != nullptr) return false;
   MutexLock lock(&mutex_);
   if (turn_ != Turn::kNobody || waking_ || stopping_ || !tasks_.empty()) return false;
+  if (SteadyNanos() - idle_since_ < kRestNanos) return false;
   turn_ = Turn::kBorrowed;
   current_loop = this;
   borrowing = true;
@@ -221,11 +234,16 @@ void EventLoop::GiveBack() {
   borrowing = false;
   {
     MutexLock lock(&mutex_);
-    turn_ = Turn::kNobody;
+    GiveUp();
     if (waiting_) return given_back_.SignalAll();  // the thread has woken for something else, and will see all
     if ((tasks_.empty() && changes_.empty()) || !MustWake()) return;
   }
   Wake();
+}
+
+void EventLoop::GiveUp() {
+  turn_ = Turn::kNobody;
+  idle_since_ = SteadyNanos();
 }
 
 // Whoever has the turn looks at tasks_ before it gives it up.
@@ -311,7 +329,7 @@ void EventLoop::Run(const std::string& name) {
       MutexLock lock(&mutex_);
       if (tasks_.empty()) {
         if (stopping_) break;
-        turn_ = Turn::kNobody;
+        GiveUp();
         has_turn_ = false;
       }
     }

@@ -3,6 +3,7 @@
 #define EVENTVIRTUAL_TRANSPORTS_IO_EVENT_LOOP_H_
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
@@ -54,6 +55,7 @@ class EventLoop final : public Loop {
   void TakeTurn();  // on the thread, before anything of the loop's runs; waits for a borrower
   bool Borrow();    // false: it is not to be had
   void GiveBack();
+  void GiveUp() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool MustWake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Wake();  // after MustWake(), outside the lock
   void Update(std::shared_ptr<Registration> changed);
@@ -65,8 +67,9 @@ class EventLoop final : public Loop {
   CondVar given_back_;
   std::vector<absl::AnyInvocable<void() &&>> tasks_ ABSL_GUARDED_BY(mutex_);
   Turn turn_ ABSL_GUARDED_BY(mutex_) = Turn::kThread;
-  bool waking_ ABSL_GUARDED_BY(mutex_) = false;   // the thread has been woken, and has not taken its turn yet
-  bool waiting_ ABSL_GUARDED_BY(mutex_) = false;  // the thread waits for the turn that somebody has borrowed
+  int64_t idle_since_ ABSL_GUARDED_BY(mutex_) = 0;  // the turn was given up then: steady nanoseconds
+  bool waking_ ABSL_GUARDED_BY(mutex_) = false;     // the thread has been woken, and has not taken its turn yet
+  bool waiting_ ABSL_GUARDED_BY(mutex_) = false;    // the thread waits for the turn that somebody has borrowed
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<int> wakers_{0};  // threads between the lock and their write to wake_fd_
   std::atomic<bool> stopped_{false};

@@ -393,10 +393,12 @@ TEST(EventLoopWatch, DestroyedByAnotherThatIsReadyInTheSameTurnStaysSilent) {
   OnLoop(loop, [&] { EXPECT_EQ(told, 1); });
 }
 
-// Runs `task` on this thread, under the loop's turn, as soon as the loop's own thread sleeps.
+// Runs `task` on this thread, under the loop's turn, as soon as the loop lends it.
 void Borrow(EventLoop& loop, absl::FunctionRef<void()> task) {
   const std::thread::id self = std::this_thread::get_id();
   for (bool borrowed = false; !borrowed;) {
+    const absl::Time rested = loop.Now() + absl::Microseconds(50);
+    while (loop.Now() < rested) std::this_thread::yield();
     Signal ended;
     loop.RunOrPost([&] {
       if (std::this_thread::get_id() == self) {
