@@ -378,32 +378,35 @@ void Endpoint::PostDrain() {
   loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
 }
 
-// A loop is borrowed once for all of its endpoints: it lends its turn to nobody who comes again at once. Connecting is
-// left to the loops' threads: it reads files, and asks for names.
-void Endpoint::DrainAll(absl::Span<Ref<Endpoint>> endpoints, bool few) {
-  const bool here = few && std::all_of(endpoints.begin(), endpoints.end(), [](const Ref<Endpoint>& endpoint) {
-                      return endpoint->connected_.load(std::memory_order_relaxed);
-                    });
-  if (!here) {
-    for (const Ref<Endpoint>& endpoint : endpoints) endpoint->PostDrain();
-    return;
-  }
+// Connecting is left to the loop's thread: it reads files, and asks for names.
+void Endpoint::DrainHereOrPost(Ref<Endpoint> self) {
+  Endpoint& endpoint = *self;
+  if (!endpoint.connected_.load(std::memory_order_relaxed)) return endpoint.PostDrain();
+  endpoint.loop_.RunOrPost([self = std::move(self)] { self->Drain(); });
+}
+
+// A loop is borrowed once for all of its endpoints: it lends its turn to nobody who comes again at once.
+void Endpoint::DrainHereOrPost(absl::Span<Ref<Endpoint>> endpoints) {
   const auto by_loop = [](const Ref<Endpoint>& a, const Ref<Endpoint>& b) {
     return std::less<>()(&a->loop_, &b->loop_);
   };
   std::sort(endpoints.begin(), endpoints.end(), by_loop);
   for (auto first = endpoints.begin(); first != endpoints.end();) {
     const auto last = std::upper_bound(first, endpoints.end(), *first, by_loop);
-    Loop& loop = (*first)->loop_;
-    if (last == first + 1) {
-      loop.RunOrPost([self = std::move(*first)] { self->Drain(); });
-    } else {
-      loop.RunOrPost(
-          [some = std::vector<Ref<Endpoint>>(std::make_move_iterator(first), std::make_move_iterator(last))] {
-            for (const Ref<Endpoint>& endpoint : some) endpoint->Drain();
-          });
+    std::vector<Ref<Endpoint>> connected;
+    for (auto next = first; next != last; ++next) {
+      if ((*next)->connected_.load(std::memory_order_relaxed)) {
+        connected.push_back(std::move(*next));
+      } else {
+        (*next)->PostDrain();
+      }
     }
     first = last;
+    if (connected.empty()) continue;
+    Loop& loop = connected[0]->loop_;
+    loop.RunOrPost([connected = std::move(connected)] {
+      for (const Ref<Endpoint>& endpoint : connected) endpoint->Drain();
+    });
   }
 }
 
@@ -432,9 +435,18 @@ Cork::~Cork() {
   corks.depth = 0;
   if (corks.endpoints.empty()) return;
   // What is sent here may end raises, and whoever hears of that may hold a cork.
+  if (few && corks.endpoints.size() == 1) {
+    Ref<Endpoint> only = std::move(corks.endpoints.front());
+    corks.endpoints.clear();
+    return Endpoint::DrainHereOrPost(std::move(only));
+  }
   std::vector<Ref<Endpoint>> endpoints;
   endpoints.swap(corks.endpoints);
-  Endpoint::DrainAll(absl::MakeSpan(endpoints), few);
+  if (few) {
+    Endpoint::DrainHereOrPost(absl::MakeSpan(endpoints));
+  } else {
+    for (const Ref<Endpoint>& endpoint : endpoints) endpoint->PostDrain();
+  }
   endpoints.clear();
   if (corks.endpoints.empty()) corks.endpoints.swap(endpoints);  // for its room
 }

@@ -245,8 +245,9 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);               // schedules Drain() unless it is scheduled
   void PostDrain();
-  // `few`: on this thread, where that is to be had. Moves from the span.
-  static void DrainAll(absl::Span<Ref<Endpoint>> endpoints, bool few);
+  // On this thread, where that is to be had. What is in the span is moved.
+  static void DrainHereOrPost(Ref<Endpoint> self);
+  static void DrainHereOrPost(absl::Span<Ref<Endpoint>> endpoints);
 
   // All on the loop.
   void Drain();    // takes what other threads left, then pumps
