@@ -438,7 +438,8 @@ Cork::~Cork() {
   if (few && corks.endpoints.size() == 1) {
     Ref<Endpoint> only = std::move(corks.endpoints.front());
     corks.endpoints.clear();
-    return Endpoint::DrainHereOrPost(std::move(only));
+    Endpoint::DrainHereOrPost(std::move(only));
+    return;
   }
   std::vector<Ref<Endpoint>> endpoints;
   endpoints.swap(corks.endpoints);
