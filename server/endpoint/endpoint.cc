@@ -1,8 +1,6 @@
 #include "server/endpoint/endpoint.h"
 
 #include <algorithm>
-#include <functional>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -305,7 +303,7 @@ EndpointStats Endpoint::stats() const {
   if (const int64_t success = last_success_.load(std::memory_order_relaxed); success != 0) {
     stats.last_success = absl::FromUnixNanos(success);
   }
-  stats.connected = connected_.load(std::memory_order_relaxed);
+  stats.connected = connected();
   stats.missed = missed_.load(std::memory_order_relaxed);
   stats.failing_since = failing_since();
   if (stats.failing_since == absl::InfinitePast()) stats.down_since = absl::InfinitePast();
@@ -378,35 +376,19 @@ void Endpoint::PostDrain() {
   loop_.Post([self = Ref<Endpoint>(this)] { self->Drain(); });
 }
 
-// Connecting is left to the loop's thread: it reads files, and asks for names.
-void Endpoint::DrainHereOrPost(Ref<Endpoint> self) {
-  Endpoint& endpoint = *self;
-  if (!endpoint.connected_.load(std::memory_order_relaxed)) return endpoint.PostDrain();
-  endpoint.loop_.RunOrPost([self = std::move(self)] { self->Drain(); });
-}
-
-// A loop is borrowed once for all of its endpoints: it lends its turn to nobody who comes again at once.
+// A loop is borrowed once for all of its endpoints: it lends its turn to nobody who comes again at once. Connecting is
+// left to its own thread: it reads files, and asks for names.
 void Endpoint::DrainHereOrPost(absl::Span<Ref<Endpoint>> endpoints) {
-  const auto by_loop = [](const Ref<Endpoint>& a, const Ref<Endpoint>& b) {
-    return std::less<>()(&a->loop_, &b->loop_);
-  };
-  std::sort(endpoints.begin(), endpoints.end(), by_loop);
-  for (auto first = endpoints.begin(); first != endpoints.end();) {
-    const auto last = std::upper_bound(first, endpoints.end(), *first, by_loop);
-    std::vector<Ref<Endpoint>> connected;
-    for (auto next = first; next != last; ++next) {
-      if ((*next)->connected_.load(std::memory_order_relaxed)) {
-        connected.push_back(std::move(*next));
-      } else {
-        (*next)->PostDrain();
+  for (size_t i = 0; i < endpoints.size(); ++i) {
+    if (!endpoints[i]) continue;  // with one before it
+    Loop& loop = endpoints[i]->loop_;
+    const auto drain = [&] {
+      for (Ref<Endpoint>& endpoint : endpoints.subspan(i)) {
+        if (endpoint && &endpoint->loop_ == &loop && endpoint->connected()) std::exchange(endpoint, nullptr)->Drain();
       }
-    }
-    first = last;
-    if (connected.empty()) continue;
-    Loop& loop = connected[0]->loop_;
-    loop.RunOrPost([connected = std::move(connected)] {
-      for (const Ref<Endpoint>& endpoint : connected) endpoint->Drain();
-    });
+    };
+    if (endpoints[i]->connected() && loop.TryRun(drain)) continue;
+    endpoints[i]->PostDrain();
   }
 }
 
@@ -438,7 +420,7 @@ Cork::~Cork() {
   if (few && corks.endpoints.size() == 1) {
     Ref<Endpoint> only = std::move(corks.endpoints.front());
     corks.endpoints.clear();
-    Endpoint::DrainHereOrPost(std::move(only));
+    Endpoint::DrainHereOrPost(absl::MakeSpan(&only, 1));
     return;
   }
   std::vector<Ref<Endpoint>> endpoints;

@@ -245,9 +245,8 @@ class Endpoint final : public Completion::Sink, private Link::Host {
   void Release(Held* held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);  // what is held joins the queue
   void Wake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);               // schedules Drain() unless it is scheduled
   void PostDrain();
-  // On this thread, where that is to be had. What is in the span is moved.
-  static void DrainHereOrPost(Ref<Endpoint> self);
-  static void DrainHereOrPost(absl::Span<Ref<Endpoint>> endpoints);
+  static void DrainHereOrPost(absl::Span<Ref<Endpoint>> endpoints);  // moves from the span
+  bool connected() const { return connected_.load(std::memory_order_relaxed); }
 
   // All on the loop.
   void Drain();    // takes what other threads left, then pumps
@@ -355,7 +354,7 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 // together. Nothing is sent meanwhile, so hold it for some hundred raises at most. Stack only.
 //
 // One raise of a few offers, to endpoints that are connected and whose loop sleeps, is sent by the thread that raises
-// (Loop::RunOrPost), and what ends with that ends there. So who ends the outermost cork holds no lock that a Client or
+// (Loop::TryRun), and what ends with that ends there. So who ends the outermost cork holds no lock that a Client or
 // OnHealthChange takes.
 class Cork {
  public:

@@ -4,9 +4,9 @@
 #define EVENTVIRTUAL_TRANSPORTS_API_LOOP_H_
 
 #include <memory>
-#include <utility>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 
 namespace eventvirtual {
@@ -20,7 +20,7 @@ class Clock {
 };
 
 // Runs tasks, timers and descriptor watches, one after the other. Who runs them has the loop's turn: mostly the loop's
-// own thread, or one that borrows the turn while that sleeps (RunOrPost). So what belongs to a loop needs no lock, but
+// own thread, or one that borrows the turn while that sleeps (TryRun). So what belongs to a loop needs no lock, but
 // must not keep anything in a thread from one call to the next. Nothing that runs on it may block.
 class Loop : public Clock {
  public:
@@ -51,11 +51,14 @@ class Loop : public Clock {
   // A loop that is being stopped runs what was posted before the stop and destroys the rest unrun.
   virtual void Post(absl::AnyInvocable<void() &&> task) = 0;
 
-  // The same, but if the loop has had nothing to do for some microseconds, `task` runs on this thread, and has ended
-  // when this returns: nobody is woken, and what the task works on stays in this core's cache. For what is short. The
-  // caller holds no lock that the task takes, or what it calls: it may end other raises than the caller's. Any thread;
-  // one that has a loop's turn only posts.
-  virtual void RunOrPost(absl::AnyInvocable<void() &&> task) { Post(std::move(task)); }
+  // Runs `task` on this thread under the loop's turn, if the loop has had nothing to do for some microseconds: nobody
+  // is woken then, and what the task works on stays in this core's cache. False: it has not run; post it. For what is
+  // short. The caller holds no lock that the task takes, or what it calls: it may end other raises than the caller's.
+  // Any thread; one that has a loop's turn gets no other.
+  virtual bool TryRun(absl::FunctionRef<void()> task) {
+    (void)task;
+    return false;
+  }
 
   virtual std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()> on_time) = 0;                    // on the loop
   virtual std::unique_ptr<Watch> NewWatch(int fd, absl::AnyInvocable<void(Readiness)> on_ready) = 0;  // on the loop

@@ -210,11 +210,11 @@ void EventLoop::Post(absl::AnyInvocable<void() &&> task) {
   Wake();
 }
 
-void EventLoop::RunOrPost(absl::AnyInvocable<void() &&> task) {
-  if (!Borrow()) return Post(std::move(task));
-  std::move(task)();
-  task = nullptr;
+bool EventLoop::TryRun(absl::FunctionRef<void()> task) {
+  if (!Borrow()) return false;
+  task();
   GiveBack();
+  return true;
 }
 
 // Who has one turn borrows no other: what follows from what would have no end.

@@ -11,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/time/time.h"
 #include "transports/api/loop.h"
 #include "transports/api/mutex.h"
@@ -20,7 +21,7 @@ struct event_base;
 namespace eventvirtual {
 
 // All that runs on it runs under its turn, which one thread has at a time: its own, but while that sleeps; then whoever
-// comes with RunOrPost() may borrow it. The event base is touched by the loop's own thread alone: what a borrower wants
+// comes with TryRun() may borrow it. The event base is touched by the loop's own thread alone: what a borrower wants
 // of it is noted, and the thread is woken to do it. Other threads reach the loop by Post(), which writes to an eventfd
 // only if the loop may be asleep: under load a hand-over costs a lock and no system call.
 class EventLoop final : public Loop {
@@ -36,7 +37,7 @@ class EventLoop final : public Loop {
 
   absl::Time Now() const override;
   void Post(absl::AnyInvocable<void() &&> task) override;
-  void RunOrPost(absl::AnyInvocable<void() &&> task) override;
+  bool TryRun(absl::FunctionRef<void()> task) override;
   std::unique_ptr<Timer> NewTimer(absl::AnyInvocable<void()> on_time) override;
   std::unique_ptr<Watch> NewWatch(int fd, absl::AnyInvocable<void(Readiness)> on_ready) override;
   bool OnLoop() const override;

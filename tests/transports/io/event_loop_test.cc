@@ -395,20 +395,7 @@ TEST(EventLoopWatch, DestroyedByAnotherThatIsReadyInTheSameTurnStaysSilent) {
 
 // Runs `task` on this thread, under the loop's turn, as soon as the loop lends it.
 void Borrow(EventLoop& loop, absl::FunctionRef<void()> task) {
-  const std::thread::id self = std::this_thread::get_id();
-  for (bool borrowed = false; !borrowed;) {
-    const absl::Time rested = loop.Now() + absl::Microseconds(50);
-    while (loop.Now() < rested) std::this_thread::yield();
-    Signal ended;
-    loop.RunOrPost([&] {
-      if (std::this_thread::get_id() == self) {
-        task();
-        borrowed = true;
-      }
-      ended.Set();
-    });
-    ASSERT_TRUE(ended.Wait());
-  }
+  while (!loop.TryRun(task)) std::this_thread::yield();
 }
 
 TEST(EventLoopTurn, IsLentWhileTheLoopSleepsAndMeansToBeOnTheLoop) {
@@ -419,19 +406,15 @@ TEST(EventLoopTurn, IsLentWhileTheLoopSleepsAndMeansToBeOnTheLoop) {
 
 TEST(EventLoopTurn, IsNotLentByALoopThatWorks) {
   EventLoop loop("worker");
-  Signal working, go, ran;
+  Signal working, go;
   loop.Post([&] {
     working.Set();
     EXPECT_TRUE(go.Wait());
   });
   ASSERT_TRUE(working.Wait());
-  const std::thread::id self = std::this_thread::get_id();
-  loop.RunOrPost([&] {
-    EXPECT_NE(std::this_thread::get_id(), self);
-    ran.Set();
-  });
+  EXPECT_FALSE(loop.TryRun([] { ADD_FAILURE(); }));
   go.Set();
-  EXPECT_TRUE(ran.Wait());
+  OnLoop(loop, [] {});
 }
 
 TEST(EventLoopTurn, IsNotLentBeforeWhatIsQueued) {
@@ -441,32 +424,21 @@ TEST(EventLoopTurn, IsNotLentBeforeWhatIsQueued) {
     const absl::Time rested = loop.Now() + absl::Microseconds(20);
     while (loop.Now() < rested) std::this_thread::yield();
     bool first = false;  // under the turn
-    Signal ended;
     loop.Post([&] { first = true; });
-    loop.RunOrPost([&] {
-      EXPECT_TRUE(first);
-      ended.Set();
-    });
-    ASSERT_TRUE(ended.Wait());
+    loop.TryRun([&] { EXPECT_TRUE(first); });
+    OnLoop(loop, [] {});
   }
 }
 
 TEST(EventLoopTurn, IsNotLentToWhoHasOneAlready) {
   EventLoop one("one"), other("other");
-  Signal ran;
   Borrow(one, [&] {
-    bool here = false;
-    one.RunOrPost([&] { here = true; });
-    EXPECT_FALSE(here) << "it has its turn behind what runs";
-    const std::thread::id self = std::this_thread::get_id();
-    other.RunOrPost([&, self] {
-      EXPECT_NE(std::this_thread::get_id(), self);
-      ran.Set();
-    });
-    EXPECT_TRUE(ran.Wait());
-    OnLoop(other, [] {});
+    EXPECT_FALSE(one.TryRun([] { ADD_FAILURE(); }));
+    const absl::Time rested = one.Now() + absl::Milliseconds(1);
+    while (one.Now() < rested) std::this_thread::yield();
+    EXPECT_FALSE(other.TryRun([] { ADD_FAILURE(); }));
   });
-  OnLoop(one, [] {});
+  Borrow(other, [] {});
 }
 
 TEST(EventLoopTurn, BelongsToOneThreadAtATimeAndNobodysTasksChangeTheirOrder) {
@@ -490,11 +462,7 @@ TEST(EventLoopTurn, BelongsToOneThreadAtATimeAndNobodysTasksChangeTheirOrder) {
           inside = false;
           done.store(i + 1);
         };
-        if (i % 3 == 0) {
-          loop.Post(task);
-        } else {
-          loop.RunOrPost(task);
-        }
+        if (i % 3 == 0 || !loop.TryRun(task)) loop.Post(task);
         while (i % 7 == 0 && done.load() <= i) std::this_thread::yield();  // so that it sleeps now and then
       }
       while (done.load() < kTasks) std::this_thread::yield();
@@ -698,7 +666,7 @@ TEST(EventLoopStop, WaitsForWhoHasBorrowedTheTurn) {
 TEST(EventLoopStop, NobodyBorrowsTheTurnAfterwards) {
   EventLoop loop("stopped");
   loop.Stop();
-  loop.RunOrPost([] { ADD_FAILURE(); });
+  EXPECT_FALSE(loop.TryRun([] { ADD_FAILURE(); }));
 }
 
 TEST(EventLoopTurnDeathTest, WhoHasNotGotItTouchesNothing) {
