@@ -30,12 +30,6 @@ constexpr size_t kEventCost = 256;           // bytes of an event that was parse
 constexpr size_t kMaxWatches = 32;           // of deliveries; each is told of all that ends
 constexpr int kCorked = 64;                  // events that are raised before anybody is woken for them
 
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
 absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
   if (wait == v1::WAIT_DURABLE && !dispatcher.keeps_durable()) {
     return absl::FailedPreconditionError(
@@ -90,41 +84,31 @@ bool IsTaken(absl::Span<const DeliveryResult> deliveries) {
 
 grpc::Status ServerIsStopping() { return {grpc::StatusCode::UNAVAILABLE, "the server is stopping; listen again"}; }
 
-// A watch that does not begin.
-class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesResponse> {
- public:
-  explicit RefusedWatch(const absl::Status& why) { Finish(ToGrpc(why)); }
-  void OnDone() override { delete this; }
-};
-
 }  // namespace
 
-grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
-                                              v1::RaiseResponse* response) {
-  if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
+void EventService::Raise(UnaryCall* call, const v1::RaiseRequest* request, v1::RaiseResponse* response) {
+  if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return call->Answer(status);
   if (rates_ != nullptr) {
-    const absl::Status status = rates_->Take(gate_->PrincipalOf(*context), dispatcher_.clock().Now());
-    if (!status.ok()) return Answer(context, status);
+    const absl::Status status = rates_->Take(gate_->PrincipalOf(call->context()), dispatcher_.clock().Now());
+    if (!status.ok()) return call->Answer(status);
   }
   const absl::StatusOr<MessageRef> message =
-      MessageFromWire(request->event(), limits_, absl::Now(), CallContextOf(*context));
-  if (!message.ok()) return Answer(context, message.status());
+      MessageFromWire(request->event(), limits_, absl::Now(), CallContextOf(call->context()));
+  if (!message.ok()) return call->Answer(message.status());
   response->set_event_id(std::string((*message)->event_id()));
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const std::string& id = request->event().event_id();
-  if (!id.empty() &&
-      !raised_.Claim(id, dispatcher_.clock().Now(),
-                     [reactor, response](const absl::Status& status, const v1::RaiseResponse& first, bool) {
-                       *response = first;
-                       reactor->Finish(ToGrpc(status));
-                     })) {
-    return reactor;
+  if (!id.empty() && !raised_.Claim(id, dispatcher_.clock().Now(),
+                                    [call, response](const absl::Status& status, const v1::RaiseResponse& first, bool) {
+                                      *response = first;
+                                      call->Finish(ToGrpc(status));
+                                    })) {
+    return;
   }
   // `taken`: a repeat is not to be delivered.
-  const auto answer = [this, reactor, request, response](const absl::Status& status, bool taken) {
+  const auto answer = [this, call, request, response](const absl::Status& status, bool taken) {
     const std::string& claimed = request->event().event_id();
     if (!claimed.empty()) raised_.Answered(claimed, status, *response, status.ok() && taken);
-    reactor->Finish(ToGrpc(status));
+    call->Finish(ToGrpc(status));
   };
   if (request->wait() != v1::WAIT_DELIVERED) {
     const Demand demand = DemandOf(request->wait());
@@ -139,7 +123,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
     } else {
       receipt.commit->Then([answer](absl::Status written) { answer(written, true); });
     }
-    return reactor;
+    return;
   }
 
   const RaiseReceipt receipt =
@@ -151,18 +135,17 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
         answer(refuse ? Nobody(request->event().name()) : absl::OkStatus(), IsTaken(deliveries));
       });
   if (!receipt.taken()) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
-  return reactor;
 }
 
 // One RaiseStream. The reader stops while kMaxUnanswered batches are open, or as many as it has room for; answers are
 // written as batches end.
-class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse> {
+class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse> {
   class Batch;
 
  public:
   // `rate` is null where there is none.
-  Stream(EventService& service, CallContext call, std::shared_ptr<Rate> rate)
-      : service_(service), call_(std::move(call)), rate_(std::move(rate)) {}
+  Stream(Call* call, EventService& service, std::shared_ptr<Rate> rate)
+      : StreamReactor(call), service_(service), context_(CallContextOf(call->context())), rate_(std::move(rate)) {}
 
   // Reads no further; ends when all that was read has been answered.
   void End() {
@@ -302,7 +285,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       if (stream_.rate_ != nullptr) {
         if (absl::Status status = stream_.rate_->Take(now); !status.ok()) return EndOne(index, status, {});
       }
-      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.call_);
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.context_);
       if (!message.ok()) return EndOne(index, message.status(), {});
       taken_bytes_ += (*message)->size() + kEventCost;
       if (!event.event_id().empty() && IsRepeat(index, now)) return;
@@ -452,7 +435,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
 
   EventService& service_;
-  const CallContext call_;            // for events without their own
+  const CallContext context_;         // for events without their own
   const std::shared_ptr<Rate> rate_;  // null: none
   std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
   v1::RaiseStreamResponse response_;  // of who has set writing_
@@ -471,11 +454,10 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventService::RaiseStream(
-    grpc::CallbackServerContext* context) {
-  auto* const stream =
-      new Stream(*this, CallContextOf(*context),
-                 rates_ == nullptr ? nullptr : rates_->Of(gate_->PrincipalOf(*context), dispatcher_.clock().Now()));
+void EventService::RaiseStream(Call* call) {
+  std::shared_ptr<Rate> rate;
+  if (rates_ != nullptr) rate = rates_->Of(gate_->PrincipalOf(call->context()), dispatcher_.clock().Now());
+  auto* const stream = new Stream(call, *this, std::move(rate));
   bool ending;
   {
     MutexLock lock(&mutex_);
@@ -487,7 +469,6 @@ grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventS
   } else {
     stream->Step();
   }
-  return stream;
 }
 
 void EventService::EndStreams() {
@@ -496,8 +477,8 @@ void EventService::EndStreams() {
   for (Stream* stream : streams_) stream->End();
 }
 
-grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* EventService::Listen(grpc::CallbackServerContext*) {
-  auto* const stream = new ListenStream(listeners_, [this](ListenStream* ended) {
+void EventService::Listen(Call* call) {
+  auto* const stream = new ListenStream(call, listeners_, [this](ListenStream* ended) {
     MutexLock lock(&mutex_);
     listening_.erase(ended);
   });
@@ -509,7 +490,6 @@ grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* EventService::Li
   }
   stream->Step();
   if (ending) stream->End(ServerIsStopping());
-  return stream;
 }
 
 bool EventService::HasListeners() {
@@ -523,11 +503,9 @@ void EventService::EndListeners() {
   for (ListenStream* stream : listening_) stream->End(ServerIsStopping());
 }
 
-grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* context,
-                                                   const v1::ListEventsRequest* request,
-                                                   v1::ListEventsResponse* response) {
+void EventService::ListEvents(UnaryCall* call, const v1::ListEventsRequest* request, v1::ListEventsResponse* response) {
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
-  if (!size.ok()) return Answer(context, size.status());
+  if (!size.ok()) return call->Answer(size.status());
   const std::vector<Registry::EventInfo> events = registry_.ListEvents(request->page_token(), *size);
   const ClockBridge bridge(registry_.clock());
   for (const Registry::EventInfo& event : events) {
@@ -542,24 +520,25 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
     entry->set_subscription_count(event.subscriptions);
   }
   if (events.size() == *size) response->set_next_page_token(events.back().name);
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDeliveries(
-    grpc::CallbackServerContext*, const v1::WatchDeliveriesRequest* request) {
+void EventService::WatchDeliveries(Call* call, const v1::WatchDeliveriesRequest* request) {
   const std::string& event = request->event();
   if (const size_t star = event.find('*'); star != std::string::npos && star + 1 < event.size()) {
-    return new RefusedWatch(absl::InvalidArgumentError(
-        absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone")));
+    return call->Finish(ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone"))));
   }
-  if (load_.Refuses(Load::Work::kWatching)) return new RefusedWatch(load_.Refuse(Load::Work::kWatching));
+  if (load_.Refuses(Load::Work::kWatching)) {
+    return call->Finish(ToGrpc(load_.Refuse(Load::Work::kWatching)));
+  }
   DeliveryWatch* watch = nullptr;
   bool ending;
   {
     MutexLock lock(&mutex_);
     ending = ending_watches_;
     if (watches_.size() < kMaxWatches) {
-      watch = new DeliveryWatch(dispatcher_, load_, watch_counts_, event, request->failures_only(),
+      watch = new DeliveryWatch(call, dispatcher_, load_, watch_counts_, event, request->failures_only(),
                                 [this](DeliveryWatch* ended) {
                                   MutexLock lock(&mutex_);
                                   watches_.erase(ended);
@@ -568,12 +547,11 @@ grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDelive
     }
   }
   if (watch == nullptr) {
-    return new RefusedWatch(
-        absl::ResourceExhaustedError(absl::StrCat(kMaxWatches, " watch deliveries already; end one of them first")));
+    return call->Finish(ToGrpc(
+        absl::ResourceExhaustedError(absl::StrCat(kMaxWatches, " watch deliveries already; end one of them first"))));
   }
   watch->Start();
   if (ending) watch->End(grpc::Status::OK);
-  return watch;
 }
 
 void EventService::EndWatches() {

@@ -251,7 +251,7 @@ absl::StatusOr<int> HopsOf(const v1::Event& event, const CallContext& call) {
 }
 
 // The metadata of a name, in their order.
-std::vector<std::string> MetadataOf(const grpc::CallbackServerContext& context, absl::string_view name) {
+std::vector<std::string> MetadataOf(const grpc::ServerContextBase& context, absl::string_view name) {
   std::vector<std::string> values;
   const auto [begin, end] = context.client_metadata().equal_range(grpc::string_ref(name.data(), name.size()));
   for (auto it = begin; it != end; ++it) values.emplace_back(it->second.data(), it->second.size());
@@ -440,7 +440,7 @@ v1::AckLevel ToWire(AckLevel level) {
   return v1::ACK_LEVEL_UNSPECIFIED;
 }
 
-CallContext CallContextOf(const grpc::CallbackServerContext& context) {
+CallContext CallContextOf(const grpc::ServerContextBase& context) {
   CallContext call;
   call.hops = absl::StrJoin(MetadataOf(context, kEventHops), ",");  // several are no number
   const std::vector<std::string> parents = MetadataOf(context, kTraceparent);

@@ -64,7 +64,7 @@ struct CallContext {
   std::string traceparent, tracestate;  // empty unless they are valid
   std::string hops;                     // as given: what is no number is the event's fault
 };
-CallContext CallContextOf(const grpc::CallbackServerContext& context);
+CallContext CallContextOf(const grpc::ServerContextBase& context);
 
 // `received`, wall time: when the event happened, unless it says so itself. `call`: its trace, for an event without
 // a valid traceparent of its own, and its hops, for an event without. A traceparent or tracestate that is not valid is
