@@ -117,6 +117,12 @@ void Call::StartRead(google::protobuf::MessageLite* request) {
   stream_.Read(&bytes_, &read_tag_);
 }
 
+void Call::StartRead(grpc::ByteBuffer* bytes) {
+  open_.fetch_add(1, std::memory_order_relaxed);
+  request_ = nullptr;
+  stream_.Read(bytes, &read_tag_);
+}
+
 void Call::StartWrite(const google::protobuf::MessageLite& response) {
   open_.fetch_add(1, std::memory_order_relaxed);
   stream_.Write(BytesOf(response), &written_tag_);
@@ -135,7 +141,7 @@ void Call::Finish(const grpc::Status& said, const google::protobuf::MessageLite*
 }
 
 void Call::OnRead(bool ok) {
-  if (ok && !ParseBytes(request_)) {
+  if (ok && request_ != nullptr && !ParseBytes(request_)) {
     unreadable_.store(true, std::memory_order_release);
     ok = false;
   }

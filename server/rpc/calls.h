@@ -56,6 +56,7 @@ class Call {
   // Into *request, which stays until then. After one that cannot be parsed there is no other, and the call will end
   // with INTERNAL, whatever Finish() says.
   void StartRead(google::protobuf::MessageLite* request);
+  void StartRead(grpc::ByteBuffer* bytes);  // the same, as it comes
   void StartWrite(const google::protobuf::MessageLite& response);
 
   // Once; any thread. With `response`, if any, in front of an OK.
@@ -88,7 +89,7 @@ class Call {
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_{&context_};
   grpc::ByteBuffer bytes_;                            // that were read
-  google::protobuf::MessageLite* request_ = nullptr;  // of the read that is out
+  google::protobuf::MessageLite* request_ = nullptr;  // of the read that is out; null: of bytes
   CallReactor* reactor_ = nullptr;                    // null: nobody is told
   std::atomic<bool> unreadable_{false};               // what was read last cannot be parsed
   std::atomic<int> open_{2};  // that still come: what was started, and the two that end every call

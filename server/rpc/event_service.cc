@@ -12,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/endpoint/endpoint.h"
+#include "server/rpc/event_reader.h"
 #include "server/rpc/wire.h"
+#include "transports/api/check.h"
 #include "transports/api/ref.h"
 
 namespace eventvirtual {
@@ -22,15 +24,15 @@ constexpr int kMaxBatch = 10000;             // events in one RaiseStreamRequest
 constexpr uint32_t kMaxUnanswered = 64;      // batches of one stream
 constexpr uint32_t kMaxPaced = 2;            // batches of one stream whose work the loops have not done, under Load
 constexpr size_t kMaxSpares = 4;             // requests of one stream that are kept to be parsed into again, of
-constexpr size_t kMaxSpareBytes = 64 << 10;  // such events each
+constexpr size_t kMaxSpareEvents = 1024;     // so many events each
 constexpr size_t kMaxTold = 16 << 10;        // bytes of failures in one answer; further ones are told without a text
 constexpr int64_t kMaxHeld = 4 << 20;        // bytes that the open batches of one stream hold, and its unread answers
 constexpr int64_t kMaxHeldByAll = 32 << 20;  // of all streams: from there on, each has one batch open at most
-constexpr size_t kEventCost = 256;           // bytes of an event that was parsed, besides those of its encoding
+constexpr size_t kEventCost = 256;           // bytes of an event that is out, besides those of its encoding
 constexpr size_t kMaxWatches = 32;           // of deliveries; each is told of all that ends
 constexpr int kCorked = 64;                  // events that are raised before anybody is woken for them
 
-absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
+absl::Status CheckWait(int wait, const Dispatcher& dispatcher) {
   if (wait == v1::WAIT_DURABLE && !dispatcher.keeps_durable()) {
     return absl::FailedPreconditionError(
         "wait: this server keeps no events, so there is no WAIT_DURABLE; start it with --data_dir=DIR");
@@ -41,7 +43,7 @@ absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
   return absl::OkStatus();
 }
 
-Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
+Demand DemandOf(int wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
 
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
@@ -139,7 +141,7 @@ void EventService::Raise(UnaryCall* call, const v1::RaiseRequest* request, v1::R
 
 // One RaiseStream. The reader stops while kMaxUnanswered batches are open, or as many as it has room for; answers are
 // written as batches end.
-class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse> {
+class EventService::Stream final : public StreamReactor<grpc::ByteBuffer, v1::RaiseStreamResponse> {
   class Batch;
 
  public:
@@ -181,16 +183,21 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
       }
     }
     if (write) StartWrite(&response_);
-    if (read) StartRead(&next_->request);
+    if (read) StartRead(&next_->bytes);
     if (write || read) {
       MutexLock lock(&mutex_);
       --starting_;
       finish = MayFinish();
     }
-    if (finish) Finish(grpc::Status::OK);
+    if (finish) Finish(fault_);
   }
 
   void OnReadDone(bool ok) override {
+    if (ok) {
+      const absl::Status status = next_->Read();
+      if (!status.ok()) fault_ = ToGrpc(status);
+      ok = status.ok();
+    }
     if (ok) {
       {
         MutexLock lock(&mutex_);
@@ -232,23 +239,30 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
 
  private:
   // One request on its way; owns itself from Raise() until its last event has ended. Then its answer is taken, and it
-  // may serve another request: parsing into the same message again allocates nothing.
+  // may serve another request.
   class Batch {
    public:
     explicit Batch(Stream& stream) : stream_(stream) {}
 
+    // What has come in `bytes`. INVALID_ARGUMENT: it is no RaiseStreamRequest.
+    absl::Status Read() {
+      if (!bytes.TrySingleSlice(&text_).ok()) EV_CHECK(bytes.DumpToSingleSlice(&text_).ok());
+      bytes.Clear();
+      return ReadBatch(absl::string_view(reinterpret_cast<const char*>(text_.begin()), text_.size()), &request_);
+    }
+
     void Raise() {
-      const int count = request.events_size();
+      const int count = static_cast<int>(request_.events.size());
+      ids_.assign(request_.events.size(), {});
       response.Clear();
-      response.set_sequence(request.sequence());
-      absl::Status refusal = CheckWait(request.wait(), stream_.service_.dispatcher_);
+      response.set_sequence(request_.sequence);
+      absl::Status refusal = CheckWait(request_.wait, stream_.service_.dispatcher_);
       if (count > kMaxBatch) {
         refusal = absl::InvalidArgumentError(absl::StrCat(count, " events in one batch; at most ", kMaxBatch));
       }
       succeeded_.store(0, std::memory_order_relaxed);
       open_.store(1, std::memory_order_relaxed);
       held = 0;
-      taken_bytes_ = 0;
       told_ = 0;
       const absl::Time received = absl::Now();
       for (int from = 0; from < count; from += kCorked) {
@@ -262,9 +276,9 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
           }
         }
       }
-      // What goes on is asked for its events' names and ids when they end.
+      // What goes on is asked for its events' ids when they end.
       if (open_.load(std::memory_order_relaxed) > 1) {
-        held = static_cast<int64_t>(request.ByteSizeLong() + static_cast<size_t>(count) * kEventCost);
+        held = static_cast<int64_t>(text_.size() + ids_.size() * kEventCost);
         MutexLock lock(&stream_.mutex_);
         stream_.Hold(held);
       }
@@ -272,28 +286,31 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
     }
 
     // To be kept for another request: it holds little.
-    bool IsSpare() const { return taken_bytes_ <= kMaxSpareBytes && response.failures_size() == 0; }
+    bool IsSpare() const { return ids_.capacity() <= kMaxSpareEvents && response.failures_size() == 0; }
 
-    int64_t held = 0;  // as the stream's books have it
-    v1::RaiseStreamRequest request;
+    int64_t held = 0;                  // as the stream's books have it
+    grpc::ByteBuffer bytes;            // to be read into
     v1::RaiseStreamResponse response;  // the failures under the lock while events are out
 
    private:
     // `received` by the wall's clock, `now` by the registry's.
     void RaiseOne(int index, absl::Time received, absl::Time now) {
-      const v1::Event& event = request.events(index);
       if (stream_.rate_ != nullptr) {
         if (absl::Status status = stream_.rate_->Take(now); !status.ok()) return EndOne(index, status, {});
       }
+      WireEvent event;
+      if (absl::Status status = stream_.reader_.Read(request_.events[index], &event); !status.ok()) {
+        return EndOne(index, status, {});
+      }
       absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.context_);
       if (!message.ok()) return EndOne(index, message.status(), {});
-      taken_bytes_ += (*message)->size() + kEventCost;
-      if (!event.event_id().empty() && IsRepeat(index, now)) return;
+      ids_[index] = event.event_id;
+      if (!event.event_id.empty() && IsRepeat(index, now)) return;
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
-      if (request.wait() != v1::WAIT_DELIVERED) {
-        const Demand demand = DemandOf(request.wait());
+      if (request_.wait != v1::WAIT_DELIVERED) {
+        const Demand demand = DemandOf(request_.wait);
         const RaiseReceipt receipt = dispatcher.Raise(*std::move(message), nullptr, now, demand);
-        const absl::Status status = StatusOf(receipt, demand, event.name());
+        const absl::Status status = StatusOf(receipt, demand, event.name);
         if (!status.ok() || !receipt.commit) return EndFirst(index, status, {}, receipt.matched);
         open_.fetch_add(1, std::memory_order_relaxed);
         receipt.commit->Then([this, index, matched = receipt.matched](absl::Status written) {
@@ -312,7 +329,7 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
           },
           now);
       if (receipt.taken()) return;
-      EndFirst(index, StatusOf(receipt, Demand::kNone, event.name()), {}, 0);
+      EndFirst(index, StatusOf(receipt, Demand::kNone, event.name), {}, 0);
       Release();
     }
 
@@ -320,7 +337,7 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
     bool IsRepeat(int index, absl::Time now) {
       open_.fetch_add(1, std::memory_order_relaxed);
       const bool first = stream_.service_.raised_.Claim(
-          request.events(index).event_id(), now,
+          std::string(ids_[index]), now,
           [this, index](const absl::Status& status, const v1::RaiseResponse& first, bool whole) {
             if (status.ok() && !whole) {
               Fail(index, NotWhole(),
@@ -337,18 +354,17 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
     // Of an event that is no repeat.
     void EndFirst(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries,
                   uint32_t matched) {
-      const v1::Event& event = request.events(index);
-      if (!event.event_id().empty()) {
+      if (!ids_[index].empty()) {
+        const std::string id(ids_[index]);
         v1::RaiseResponse answer;
-        answer.set_event_id(event.event_id());
+        answer.set_event_id(id);
         answer.set_matched_subscriptions(matched);
         if (!status.ok()) {
           for (const DeliveryResult& delivery : deliveries) ToWire(delivery, answer.add_deliveries());
         }
         // A failed delivery is in the answer and no failure of the call, as for Raise.
         const bool ended = status.ok() || !deliveries.empty();
-        stream_.service_.raised_.Answered(event.event_id(), ended ? absl::OkStatus() : status, answer,
-                                          ended && IsTaken(deliveries));
+        stream_.service_.raised_.Answered(id, ended ? absl::OkStatus() : status, answer, ended && IsTaken(deliveries));
       }
       EndOne(index, status, deliveries);
     }
@@ -383,7 +399,9 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
     Stream& stream_;
     std::atomic<int> open_{0};  // events that are out, and Raise() itself
     std::atomic<uint32_t> succeeded_{0};
-    size_t taken_bytes_ = 0;  // of the events that were good; of who raises
+    grpc::Slice text_;  // of the request, into which it and the ids point
+    WireBatch request_;
+    std::vector<absl::string_view> ids_;  // that were given, by index
     Mutex mutex_;
     size_t told_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of failures
   };
@@ -437,7 +455,9 @@ class EventService::Stream final : public StreamReactor<v1::RaiseStreamRequest, 
   EventService& service_;
   const CallContext context_;         // for events without their own
   const std::shared_ptr<Rate> rate_;  // null: none
-  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
+  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it, and
+  EventReader reader_;
+  grpc::Status fault_;                // of what was read; before read_all_ is set
   v1::RaiseStreamResponse response_;  // of who has set writing_
 
   Mutex mutex_;
