@@ -229,6 +229,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view bytes(reinterpret_cast<const char*>(data + 1), size - 1);
   v1::Event event;
   if (event.ParseFromArray(data + 1, static_cast<int>(size - 1))) {
+    event.DiscardUnknownFields();
     CheckEvent(event, data[0] % 3 == 1);
     CheckReader(bytes, event);
   } else {
