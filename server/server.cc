@@ -67,9 +67,11 @@ namespace {
 constexpr int kLookahead = 16 << 10;                           // bytes that gRPC takes of a stream that is not read
 constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
+// Half of the processors: gRPC's queues, the subscribers and OpenSIPS need some, and what one loop does costs less than
+// the same on two that share a processor with others.
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
-  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 2, 1u, 4u));
 }
 
 RegistryLimits RegistryLimitsOf(const Options& options) {

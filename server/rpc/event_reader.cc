@@ -1,10 +1,9 @@
 #include "server/rpc/event_reader.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/wire_format_lite.h>
 #include <simdjson.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -12,46 +11,93 @@
 namespace eventvirtual {
 namespace {
 
-using google::protobuf::internal::WireFormatLite;
+// How a value is encoded, by the last three bits of its tag.
+enum WireType : uint32_t { kVarint = 0, kFixed64 = 1, kDelimited = 2, kGroup = 3, kGroupEnd = 4, kFixed32 = 5 };
+constexpr uint32_t Varint(uint32_t field) { return field << 3 | kVarint; }
+constexpr uint32_t Fixed64(uint32_t field) { return field << 3 | kFixed64; }
+constexpr uint32_t Delimited(uint32_t field) { return field << 3 | kDelimited; }
+constexpr int kMaxGroups = 100;  // in one another
 
-constexpr uint32_t Varint(int field) { return WireFormatLite::MakeTag(field, WireFormatLite::WIRETYPE_VARINT); }
-constexpr uint32_t Fixed64(int field) { return WireFormatLite::MakeTag(field, WireFormatLite::WIRETYPE_FIXED64); }
-constexpr uint32_t Delimited(int field) {
-  return WireFormatLite::MakeTag(field, WireFormatLite::WIRETYPE_LENGTH_DELIMITED);
-}
-
-// The fields of one message (protobuf's encoding: https://protobuf.dev/programming-guides/encoding).
+// The fields of one message (protobuf's encoding: https://protobuf.dev/programming-guides/encoding), with the bounds
+// that its generated classes have.
 class Fields {
  public:
-  explicit Fields(absl::string_view bytes)
-      : in_(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size())) {}
+  explicit Fields(absl::string_view bytes) : at_(bytes.data()), end_(at_ + bytes.size()) {}
 
-  // The next tag; 0: there is none, or none that makes sense; see AtEnd().
-  uint32_t Next() { return in_.ReadTag(); }
-  bool AtEnd() { return in_.ConsumedEntireMessage(); }
+  // The next tag; 0: at the end, or what comes is none.
+  uint32_t Next() {
+    if (at_ == end_) return 0;
+    uint64_t tag;
+    broken_ = !ReadVarint(&tag, 5) || static_cast<uint32_t>(tag) == 0;
+    return broken_ ? 0 : static_cast<uint32_t>(tag);
+  }
+  bool AtEnd() const { return at_ == end_ && !broken_; }
 
   // What a field holds; false: it is cut, or of no valid kind.
-  bool Read(uint64_t* value) { return in_.ReadVarint64(value); }
+  bool Read(uint64_t* value) { return ReadVarint(value, 10); }
   bool Read(double* value) {
-    uint64_t bits;
-    if (!in_.ReadLittleEndian64(&bits)) return false;
-    std::memcpy(value, &bits, sizeof(bits));
+    static_assert(std::endian::native == std::endian::little);
+    const char* const bytes = at_;
+    if (!Pass(sizeof(*value))) return false;
+    std::memcpy(value, bytes, sizeof(*value));
     return true;
   }
   bool Read(absl::string_view* value) {
-    uint32_t size;
-    const void* data = nullptr;
-    int left = 0;
-    if (!in_.ReadVarint32(&size)) return false;
-    in_.GetDirectBufferPointerInline(&data, &left);
-    if (size > static_cast<uint32_t>(left)) return false;
-    *value = absl::string_view(static_cast<const char*>(data), size);
-    return in_.Skip(static_cast<int>(size));
+    uint64_t size;
+    if (!ReadVarint(&size, 5)) return false;
+    const char* const bytes = at_;
+    if (!Pass(size)) return false;
+    *value = absl::string_view(bytes, size);
+    return true;
   }
-  bool Skip(uint32_t tag) { return WireFormatLite::SkipField(&in_, tag); }
+
+  // What is unknown.
+  bool Skip(uint32_t tag, int depth = 0) {
+    const uint32_t field = tag >> 3;
+    uint64_t number;
+    absl::string_view bytes;
+    if (field == 0) return false;
+    switch (tag & 7) {
+      case kVarint:
+        return Read(&number);
+      case kFixed64:
+        return Pass(8);
+      case kDelimited:
+        return Read(&bytes);
+      case kFixed32:
+        return Pass(4);
+      case kGroup:
+        for (uint32_t inner = Next(); inner != 0; inner = Next()) {
+          if ((inner & 7) == kGroupEnd) return inner >> 3 == field;
+          if (depth == kMaxGroups || !Skip(inner, depth + 1)) return false;
+        }
+        return false;
+      default:
+        return false;
+    }
+  }
 
  private:
-  google::protobuf::io::CodedInputStream in_;
+  // Of at most so many bytes.
+  bool ReadVarint(uint64_t* value, int most) {
+    *value = 0;
+    for (int i = 0; i < most && at_ != end_; ++i) {
+      const auto byte = static_cast<uint8_t>(*at_++);
+      *value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
+      if (byte < 0x80) return true;
+    }
+    return false;
+  }
+
+  bool Pass(uint64_t size) {
+    if (size > static_cast<uint64_t>(end_ - at_)) return false;
+    at_ += size;
+    return true;
+  }
+
+  const char* at_;
+  const char* const end_;
+  bool broken_ = false;  // the last tag
 };
 
 bool IsUtf8(absl::string_view text) {

@@ -233,14 +233,19 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     CheckEvent(event, data[0] % 3 == 1);
     CheckReader(bytes, event);
   } else {
-    // It takes numbers of more bytes than protobuf's classes do; else it would refuse this, too.
     EventReader reader;
     WireEvent read;
-    const absl::Status status = reader.Read(bytes, &read);
-    if (!status.ok()) CheckError(status, 0, {"event: ", "event."});
-    WireBatch batch;
-    const absl::Status whole = ReadBatch(bytes, &batch);
-    if (!whole.ok()) CheckError(whole, 0, {"the request: ", "sequence: ", "wait: ", "events["});
+    CheckError(reader.Read(bytes, &read), 0, {"event: ", "event."});
+  }
+  v1::RaiseStreamRequest request;
+  WireBatch batch;
+  const absl::Status whole = ReadBatch(bytes, &batch);
+  if (!whole.ok()) {
+    CheckError(whole, 0, {"the request: ", "sequence: ", "wait: ", "events["});
+    EV_CHECK(!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+  } else if (request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {  // else an event is broken
+    EV_CHECK(batch.sequence == request.sequence() && batch.wait == request.wait());
+    EV_CHECK(static_cast<int>(batch.events.size()) == request.events_size());
   }
   return 0;
 }
