@@ -7,7 +7,7 @@ namespace eventvirtual {
 namespace {
 
 constexpr int64_t kNanosPerTick = 1000000;
-constexpr int64_t kNever = INT64_MAX;
+constexpr int64_t kNever = (int64_t{1} << 47) - 1;
 
 }  // namespace
 
