@@ -55,7 +55,7 @@ class ExpiryQueue {
   static constexpr int kSlots = 1 << kSlotBits;
   static constexpr int kLevels = 8;  // 2^48 ms; absl::ToUnixNanos() gives less than 2^44
 
-  void Place(Entry* entry);
+  void Place(Entry* entry, int64_t tick);
   void Unlink(Entry* entry);
   void Advance(int64_t tick);  // what has come up joins ready_
   // The lowest slot that holds something; false: none does.
