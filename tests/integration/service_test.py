@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -370,6 +371,7 @@ class ServiceTest(unittest.TestCase):
         next(watch)
         future = service.events.Raise.future(request, timeout=30)
         eventually(lambda: slow.received, "the event is out")
+        service.process.send_signal(signal.SIGHUP)  # with no file to read again
         service.process.terminate()
         list(watch)  # ends with OK
         slow.connections[0].sendall(b'{"jsonrpc":"2.0","result":"OK","id":%d}' % slow.received[0]["id"])
