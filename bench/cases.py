@@ -91,8 +91,10 @@ def all_cases(seconds, quick):
         "B3i", "ingest and dispatch without sends",
         {"stream": lambda: p.service([], "", *stream),
          "empty": lambda: p.empty("callback", *stream),
+         "queue": lambda: p.empty("queue", *stream),
          "dispatch": lambda: p.core_raise("--seconds=%g" % short, "instant:a", "instant:b", "instant:c")},
         [Row("CPU per event, stream, no subscriber", "µs", ("stream", "cpu_event"), ("empty", "cpu_event")),
+         Row("CPU per event, the same, to empty completion queue", "µs", ("stream", "cpu_event"), ("queue", "cpu_event")),
          Row("CPU per event, dispatch to 3 that deliver at once", "µs", ("dispatch", "cpu_event"), ("empty", "cpu_event"),
              "≤ 1.0 with what the stream costs more than the empty one",
              lambda m: 1.0 - (m("stream", "cpu_event") - m("empty", "cpu_event")))]))

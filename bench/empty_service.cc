@@ -2,8 +2,8 @@
 //
 //   empty_service callback | queue
 //
-// `callback` serves Raise and RaiseStream with the API that eventvirtuald uses; `queue` serves Raise with one
-// completion queue and one thread. Prints `{"listening":["127.0.0.1:port"]}`, and serves until SIGTERM.
+// `callback` serves Raise and RaiseStream with gRPC's callback API, `queue` with one completion queue and one thread,
+// as eventvirtuald does. Prints `{"listening":["127.0.0.1:port"]}`, and serves until SIGTERM.
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <signal.h>
@@ -52,13 +52,21 @@ class CallbackService final : public v1::EventService::CallbackService {
   }
 };
 
-class QueueCall {
+// What the queue gives back.
+class Tag {
+ public:
+  virtual ~Tag() = default;
+  virtual void Proceed(bool ok) = 0;
+};
+
+// One Raise.
+class QueueCall final : public Tag {
  public:
   QueueCall(v1::EventService::AsyncService* service, grpc::ServerCompletionQueue* queue)
       : service_(service), queue_(queue), writer_(&context_) {
     service_->RequestRaise(&context_, &request_, &writer_, queue_, queue_, this);
   }
-  void Proceed(bool ok) {
+  void Proceed(bool ok) override {
     if (finished_ || !ok) {
       delete this;
       return;
@@ -75,6 +83,41 @@ class QueueCall {
   v1::RaiseRequest request_;
   grpc::ServerAsyncResponseWriter<v1::RaiseResponse> writer_;
   bool finished_ = false;
+};
+
+// One RaiseStream, which reads and answers in turns.
+class QueueStream final : public Tag {
+ public:
+  QueueStream(v1::EventService::AsyncService* service, grpc::ServerCompletionQueue* queue)
+      : service_(service), queue_(queue), stream_(&context_) {
+    service_->RequestRaiseStream(&context_, &stream_, queue_, queue_, this);
+  }
+  void Proceed(bool ok) override {
+    if (did_ == kFinish || (did_ == kBegin && !ok)) {
+      delete this;
+    } else if (!ok) {
+      did_ = kFinish;
+      stream_.Finish(grpc::Status::OK, this);
+    } else if (did_ == kRead) {
+      did_ = kWrite;
+      response_.set_sequence(request_.sequence());
+      response_.set_succeeded(static_cast<uint32_t>(request_.events_size()));
+      stream_.Write(response_, this);
+    } else {
+      if (did_ == kBegin) new QueueStream(service_, queue_);
+      did_ = kRead;
+      stream_.Read(&request_, this);
+    }
+  }
+
+ private:
+  v1::EventService::AsyncService* const service_;
+  grpc::ServerCompletionQueue* const queue_;
+  grpc::ServerContext context_;
+  v1::RaiseStreamRequest request_;
+  v1::RaiseStreamResponse response_;
+  grpc::ServerAsyncReaderWriter<v1::RaiseStreamResponse, v1::RaiseStreamRequest> stream_;
+  enum { kBegin, kRead, kWrite, kFinish } did_ = kBegin;
 };
 
 int Serve(bool queue_api) {
@@ -100,11 +143,12 @@ int Serve(bool queue_api) {
   if (server == nullptr || port == 0) return 1;
   std::thread worker;
   if (queue_api) {
+    new QueueStream(&async, queue.get());
     for (int i = 0; i < 128; ++i) new QueueCall(&async, queue.get());
     worker = std::thread([&queue] {
       void* tag;
       bool ok;
-      while (queue->Next(&tag, &ok)) static_cast<QueueCall*>(tag)->Proceed(ok);
+      while (queue->Next(&tag, &ok)) static_cast<Tag*>(tag)->Proceed(ok);
     });
   }
   std::printf("{\"listening\":[\"127.0.0.1:%d\"]}\n", port);

@@ -53,6 +53,11 @@ SandboxPaths PathsOf(const Options& options, const std::vector<std::string>& dir
   return paths;
 }
 
+// Whether there is something for Server::Reload() to read. If not, this thread sleeps until a signal comes.
+bool NamesFilesToReload(const Options& options) {
+  return !options.destinations.empty() || !options.access.empty() || !options.tls_cert.empty();
+}
+
 // Before there is another thread: it holds for the calling one and those to come.
 SandboxGaps CloseIn(const Options& options, const Destinations& destinations) {
   if (!options.sandbox) return {};
@@ -106,8 +111,12 @@ int main(int argc, char** argv) {
        {"mi", absl::StrJoin((*server)->managing(), ",")},
        {"http", absl::StrJoin((*server)->showing(), ",")}});
   TellSystemd("READY=1");
+  const bool looks = NamesFilesToReload(options);
+  const auto next_signal = [&] {  // -1: it is time for a look
+    return looks ? sigtimedwait(&stop, nullptr, &kLook) : sigwaitinfo(&stop, nullptr);
+  };
   int signal_number;
-  while ((signal_number = sigtimedwait(&stop, nullptr, &kLook)) < 0 || signal_number == SIGHUP) {
+  while ((signal_number = next_signal()) < 0 || signal_number == SIGHUP) {
     (*server)->Reload(/*asked=*/signal_number == SIGHUP);
   }
   Log(LogLevel::kInfo, "draining", {{"signal", signal_number == SIGTERM ? "SIGTERM" : "SIGINT"}});

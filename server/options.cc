@@ -129,7 +129,7 @@ ABSL_FLAG(int64_t, rpc_max_bytes, 4 << 20, "bytes of one message of a client ove
 ABSL_FLAG(int64_t, rpc_max_metadata, 8192, "bytes of the metadata of one call over gRPC; 1024 to 2^20");
 ABSL_FLAG(int64_t, ingest_max_bytes, 1 << 20, "bytes of one event that comes to --ingest; 1024 to 2^26");
 ABSL_FLAG(int64_t, mi_max_bytes, 64 << 10, "bytes of one request that comes to --mi; 1024 to 2^26");
-ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one per processor, at most 4; up to 64");
+ABSL_FLAG(int64_t, threads, 0, "event loops for delivery; 0: one for two processors, at most 4; up to 64");
 ABSL_FLAG(absl::Duration, drain_timeout, absl::Seconds(10),
           "how long a stop waits for events that are on their way; 0s to 10m");
 ABSL_FLAG(bool, strict_events, false,

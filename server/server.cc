@@ -45,12 +45,12 @@
 #include "server/reports/failure_reports.h"
 #include "server/reports/health_log.h"
 #include "server/reports/loop_log.h"
-#include "server/rpc/call_interceptor.h"
+#include "server/rpc/calls.h"
 #include "server/rpc/event_service.h"
 #include "server/rpc/gate.h"
-#include "server/rpc/guards.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/listeners.h"
+#include "server/rpc/methods.h"
 #include "server/rpc/operator_service.h"
 #include "server/rpc/subscription_service.h"
 #include "transports/all.h"
@@ -67,9 +67,11 @@ namespace {
 constexpr int kLookahead = 16 << 10;                           // bytes that gRPC takes of a stream that is not read
 constexpr absl::Duration kJournalPatience = absl::Seconds(5);  // with a disk, when the process ends
 
+// Half of the processors: gRPC's queues, the subscribers and OpenSIPS need some, and what one loop does costs less than
+// the same on two that share a processor with others.
 int LoopsFor(int64_t threads) {
   if (threads > 0) return static_cast<int>(threads);
-  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 2, 1u, 4u));
 }
 
 RegistryLimits RegistryLimitsOf(const Options& options) {
@@ -172,15 +174,6 @@ std::vector<Loop*> Pointers(std::deque<EventLoop>& loops) {
 
 }  // namespace
 
-// What is served instead of the services themselves.
-struct Guarded {
-  Guarded(SubscriptionService& subscriptions, EventService& events, OperatorService& operators, const Gate& gate)
-      : subscriptions(subscriptions, gate), events(events, gate), operators(operators, gate) {}
-  GuardedSubscriptionService subscriptions;
-  GuardedEventService events;
-  GuardedOperatorService operators;
-};
-
 // In the order in which they are built; destroyed the other way round.
 struct Server::Parts {
   explicit Parts(const Options& options)
@@ -203,8 +196,8 @@ struct Server::Parts {
         prober(loops[0], EndpointLimitsOf(options).connect_timeout),
         enroller(registry, loops[0]),
         operators(catalog, pool, registry, prober, enroller, defaults, EventLimitsOf(options)),
-        health({"", v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
-                v1::OperatorService::service_full_name()}) {}
+        health({"", "eventvirtual.v1.SubscriptionService", "eventvirtual.v1.EventService",
+                "eventvirtual.v1.OperatorService"}) {}
 
   // On an endpoint's loop; an endpoint is told about once a second at most.
   void TellHealth(const HealthChange& change) {
@@ -299,7 +292,7 @@ struct Server::Parts {
   Enroller enroller;
   OperatorService operators;
   HealthService health;
-  CallCounts calls;  // empty without --http
+  CallCounts call_counts;  // empty without --http
   std::unique_ptr<Ingest> ingest;
   std::unique_ptr<EventLoop> operator_loop;  // of what operators ask for: no event waits while it lists
   std::unique_ptr<MiServer> mi;
@@ -309,8 +302,8 @@ struct Server::Parts {
   std::shared_ptr<Certificates> certificates;  // null: no TLS
   std::unique_ptr<Access> access;              // null: whoever is on this host may do everything
   std::unique_ptr<Gate> gate;
-  std::unique_ptr<Guarded> guarded;
   std::unique_ptr<Listeners> grpc_listeners;
+  Calls calls;
   std::unique_ptr<grpc::Server> grpc;
   std::vector<std::string> listening;
   std::vector<std::string> ingesting;
@@ -410,24 +403,15 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
   parts.gate = std::make_unique<Gate>(parts.access.get());
   parts.subscriptions.KnowOwners(parts.gate.get(), parts.change_rates.get());
   parts.events.LimitRate(parts.gate.get(), parts.raise_rates.get());
-  if (parts.access == nullptr) {
-    builder.RegisterService(&parts.subscriptions);
-    builder.RegisterService(&parts.events);
-    builder.RegisterService(&parts.operators);
-  } else {
-    parts.guarded = std::make_unique<Guarded>(parts.subscriptions, parts.events, parts.operators, *parts.gate);
-    builder.RegisterService(&parts.guarded->subscriptions);
-    builder.RegisterService(&parts.guarded->events);
-    builder.RegisterService(&parts.guarded->operators);
-  }
-  builder.RegisterService(&parts.health);
-  if (!options.http.empty()) {
-    CountCalls({v1::SubscriptionService::service_full_name(), v1::EventService::service_full_name(),
-                v1::OperatorService::service_full_name(), grpc::health::v1::Health::service_full_name()},
-               parts.loops[0], &parts.calls, &builder);
-  }
+  const Gate* const gate = parts.access == nullptr ? nullptr : parts.gate.get();
+  AddMethods(parts.subscriptions, gate, &parts.calls);
+  AddMethods(parts.events, gate, &parts.calls);
+  AddMethods(parts.operators, gate, &parts.calls);
+  parts.health.AddTo(&parts.calls);
+  parts.calls.Register(options.http.empty() ? nullptr : &parts.call_counts, parts.loops[0], &builder);
   parts.grpc = builder.BuildAndStart();
   if (parts.grpc == nullptr) return absl::UnavailableError("--listen: gRPC could not be started");
+  parts.calls.Serve();
   parts.listening = parts.grpc_listeners->addresses();
   parts.accept_loop = std::make_unique<EventLoop>("ev-accept");
   parts.grpc_listeners->Start(*parts.accept_loop);
@@ -476,7 +460,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Options& options,
     const std::vector<ReloadedFiles*> files = parts.Files();
     const MetricSources sources{parts.registry,
                                 parts.dispatcher,
-                                parts.calls,
+                                parts.call_counts,
                                 parts.grpc_listeners->counts(),
                                 parts.watch_counts,
                                 parts.load,
@@ -551,7 +535,7 @@ void Server::Drain() {
   // What is still out ends now: closing an endpoint fails what it holds.
   parts.pool.CloseAll();
   parts.dispatcher.AwaitIdle(absl::InfiniteDuration());
-  if (parts.grpc != nullptr) parts.grpc->Wait();
+  parts.calls.Stop();
   parts.grpc.reset();
   parts.admin.reset();  // until here it can be seen what the stop waits for
   parts.metrics.reset();

@@ -119,7 +119,7 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
     return receipt;
   }
 
-  pending_.fetch_add(kOne, std::memory_order_relaxed);
+  OnRaiseBegins();
   RaiseState* const raise =
       RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
                        observed_.load(std::memory_order_relaxed), absl::MakeSpan(subscriptions), std::move(filtered));
@@ -132,11 +132,16 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
 }
 
 void Dispatcher::Deliver(MessageRef message, Ref<const Subscription> subscription, const Round& round, RaiseDone done) {
-  pending_.fetch_add(kOne, std::memory_order_relaxed);
+  OnRaiseBegins();
   RaiseState* const raise =
       RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
                        observed_.load(std::memory_order_relaxed), absl::MakeSpan(&subscription, 1), {});
   raise->deliveries()[0].StartRound(registry_.clock().Now(), round);
+}
+
+void Dispatcher::OnRaiseBegins() {
+  const uint64_t before = pending_.fetch_add(kOne, std::memory_order_relaxed);
+  if (before + kOne >= Load::kBusy * kOne && load_ != nullptr) load_->OnBusy();
 }
 
 void Dispatcher::OnRaiseEnded() {

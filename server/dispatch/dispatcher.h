@@ -151,9 +151,9 @@ class Dispatcher {
   void KeepDurableBy(KeepDurable keep) { keep_ = std::move(keep); }
   bool keeps_durable() const { return static_cast<bool>(keep_); }
 
-  // From here on `load`, which outlives this, is asked before each raise but that of a report. Once, before anything is
-  // raised.
-  void ShedBy(const Load* load) { load_ = load; }
+  // From here on `load`, which outlives this, is asked before each raise but that of a report, and told when much is
+  // pending. Once, before anything is raised.
+  void ShedBy(Load* load) { load_ = load; }
 
   // Raises that have not ended, but for what is kept.
   uint64_t pending() const { return pending_.load(std::memory_order_relaxed) / kOne; }
@@ -164,6 +164,7 @@ class Dispatcher {
 
  private:
   friend class RaiseState;
+  void OnRaiseBegins();
   void OnRaiseEnded();
 
   // The pending raises, and in the lowest bit whether somebody waits for the last of them: only then its end takes the
@@ -176,7 +177,7 @@ class Dispatcher {
   Registry& registry_;
   LoopGuard loop_guard_;
   KeepDurable keep_;
-  const Load* load_ = nullptr;         // null: nothing is shed
+  Load* load_ = nullptr;               // null: nothing is shed
   std::atomic<bool> observed_{false};  // somebody watches
   std::atomic<uint64_t> pending_{0};
   Mutex observers_mutex_;

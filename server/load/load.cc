@@ -26,13 +26,23 @@ Load::Load(std::vector<Loop*> loops, std::function<uint64_t()> pending)
 void Load::Start(Loop& loop) {
   loop_ = &loop;
   timer_ = loop.NewTimer([this] { Look(); });
-  timer_->Arm(loop.Now() + kLook);
+  resting_.store(true, std::memory_order_release);
 }
 
 void Load::Stop() {
+  resting_.store(false, std::memory_order_relaxed);
   timer_.reset();
   refused_works_.store(0, std::memory_order_relaxed);
   paces_.store(false, std::memory_order_relaxed);
+}
+
+// Of several threads one gets to post. A wake that comes to nothing, because its event has ended meanwhile, is followed
+// by kWaits looks: so bursts post every 0.4 s at most.
+void Load::Wake() {
+  if (!resting_.exchange(false, std::memory_order_acquire)) return;
+  loop_->Post([this] {
+    if (timer_ != nullptr) Look();
+  });
 }
 
 absl::Status Load::Refuse(Work work) const {
@@ -66,7 +76,11 @@ void Load::AfterRound(std::function<void()> then) const {
 // Of the task that came back last, or of the one that is out, whichever is longer: that is what is known of each loop.
 // One that is back is sent again.
 absl::Duration Load::LongestWait() {
-  if (pending_() < kBusy) return absl::ZeroDuration();
+  if (pending_() < kBusy) {
+    ++idle_looks_;
+    return absl::ZeroDuration();
+  }
+  idle_looks_ = 0;
   const absl::Time now = loop_->Now();
   absl::Duration longest;
   for (size_t i = 0; i < loops_.size(); ++i) {
@@ -104,7 +118,13 @@ void Load::Look() {
   const absl::Time now = loop_->Now();
   if (after > 0) paces_until_ = now + kPaceMemory;
   paces_.store(now < paces_until_, std::memory_order_relaxed);
-  timer_->Arm(now + kLook);
+  // Whoever makes it kBusy between the look and this is followed by another raise, or there is nothing to refuse.
+  if (idle_looks_ >= kWaits && after == 0 && now >= paces_until_) {
+    idle_looks_ = 0;
+    resting_.store(true, std::memory_order_release);
+  } else {
+    timer_->Arm(now + kLook);
+  }
 }
 
 }  // namespace eventvirtual

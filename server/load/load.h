@@ -19,6 +19,9 @@ namespace eventvirtual {
 // The signal is how long a task waits for its turn on the busiest event loop, while many events are on their way.
 // Bursts make tasks wait, too, and end by themselves; so what counts is the shortest wait of the last half second, as
 // in CoDel (RFC 8289). The longer it is, the more is refused; it is let in again step by step.
+//
+// At rest it does not look: whoever brings the event that makes kBusy tells it (OnBusy()), and it looks at once, and
+// then every kLook until five looks in a row have found less, and what it had to refuse is long over.
 class Load {
  public:
   // In the order in which it is refused.
@@ -31,7 +34,7 @@ class Load {
 
   static constexpr absl::Duration kLook = absl::Milliseconds(100);  // from one look to the next
   static constexpr absl::Duration kPaceMemory = absl::Seconds(10);  // see Paces()
-  static constexpr uint64_t kBusy = 100;                            // events on their way; with fewer, no task is sent
+  static constexpr uint64_t kBusy = 100;  // events on their way; with fewer, no task is sent, and soon nobody looks
   // The wait from which on each kind of work is refused.
   static constexpr absl::Duration kLimits[kWorks] = {absl::Milliseconds(50), absl::Milliseconds(100),
                                                      absl::Milliseconds(500)};
@@ -39,10 +42,16 @@ class Load {
   // Of `loops`, where `pending` events are on their way (any thread).
   Load(std::vector<Loop*> loops, std::function<uint64_t()> pending);
 
-  // Looks from now on, on `loop`, whose clock counts. All loops outlive this. Before, and after Stop(), nothing is
-  // refused. Both on that loop.
+  // From now on looks when there is reason to, on `loop`, whose clock counts. All loops outlive this, or at least
+  // whoever calls OnBusy(). Before, and after Stop(), nothing is refused. Both on that loop.
   void Start(Loop& loop);
   void Stop();
+
+  // kBusy events or more are on their way. From each raise that finds it so, and any thread: while this looks anyway,
+  // it is one look at the memory.
+  void OnBusy() {
+    if (resting_.load(std::memory_order_relaxed)) Wake();
+  }
 
   // Any thread; one look at the memory.
   bool Refuses(Work work) const { return refused_works_.load(std::memory_order_relaxed) > static_cast<size_t>(work); }
@@ -66,7 +75,7 @@ class Load {
   Figures figures() const;  // any thread
 
  private:
-  static constexpr size_t kWaits = 5;  // looks that a wait must last
+  static constexpr size_t kWaits = 5;  // looks that a wait must last, and those with less than kBusy before it rests
 
   // A task that is sent around a loop.
   struct Probe {
@@ -75,11 +84,13 @@ class Load {
     std::atomic<int64_t> nanos{0};
   };
 
+  void Wake();
   void Look();
   absl::Duration LongestWait();
 
   const std::vector<Loop*> loops_;
   const std::function<uint64_t()> pending_;
+  std::atomic<bool> resting_{false};  // its timer is not armed; who makes it false has it armed again
   std::atomic<size_t> refused_works_{0};
   std::atomic<bool> paces_{false};
   std::atomic<int64_t> wait_nanos_{0};
@@ -91,6 +102,7 @@ class Load {
   std::vector<std::shared_ptr<Probe>> probes_;
   std::array<absl::Duration, kWaits> waits_ = {};
   size_t looks_ = 0;
+  size_t idle_looks_ = 0;  // the last ones, with less than kBusy; since it was woken
   absl::Time paces_until_ = absl::InfinitePast();
 };
 

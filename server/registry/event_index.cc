@@ -132,14 +132,11 @@ void EventIndex::RemovePattern(Event* pattern) {
   retired_.Retire(std::unique_ptr<Retirable>(pattern));
 }
 
-EventIndex::Node* EventIndex::Append(Event& event, Ref<Subscription> subscription) {
-  auto* const node = new Node();
-  node->subscription = std::move(subscription);
+void EventIndex::Append(Event& event, std::unique_ptr<Node> node) {
   node->previous = event.last;
-  (event.last == nullptr ? event.first : event.last->next).store(node);
-  event.last = node;
+  (event.last == nullptr ? event.first : event.last->next).store(node.get());
+  event.last = node.release();
   ++event.subscriptions;
-  return node;
 }
 
 void EventIndex::Unlink(Event& event, Node* node) {

@@ -29,11 +29,11 @@ namespace eventvirtual {
 // which is why a delivery also asks Subscription::Live().
 class EventIndex {
  public:
-  // One subscription in the list of its event.
-  struct Node final : public Retirable {
-    Ref<Subscription> subscription;
+  // One subscription in the list of its event. What the writer knows of it besides derives from this.
+  struct Node : public Retirable {
     std::atomic<Node*> next{nullptr};
     Node* previous = nullptr;  // writer only
+    Ref<Subscription> subscription;
   };
 
   // An event, or a pattern.
@@ -76,8 +76,8 @@ class EventIndex {
   Event& PatternOf(absl::string_view beginning);        // added unless it is there
   void RemovePattern(Event* pattern);                   // must have no subscriptions
   Event* LongestPattern(absl::string_view name) const;  // that takes `name`, also as its own name; null: none
-  Node* Append(Event& event, Ref<Subscription> subscription);
-  void Unlink(Event& event, Node* node);
+  void Append(Event& event, std::unique_ptr<Node> node);
+  void Unlink(Event& event, Node* node);  // and retires it: it lives until Collect()
   const absl::btree_set<Event*, ByName>& by_name() const { return by_name_; }
   const absl::btree_set<Event*, ByName>& patterns() const { return patterns_; }
   RetiredObjects& retired() { return retired_; }

@@ -7,7 +7,7 @@ namespace eventvirtual {
 namespace {
 
 constexpr int64_t kNanosPerTick = 1000000;
-constexpr int64_t kNever = INT64_MAX;
+constexpr int64_t kNever = (int64_t{1} << 47) - 1;
 
 }  // namespace
 
@@ -28,23 +28,25 @@ void ExpiryQueue::Set(Entry* entry, absl::Time when) {
     if (!sooner) return;
     Unlink(entry);
   }
-  Place(entry);
+  Place(entry, tick);
 }
 
 void ExpiryQueue::Remove(Entry* entry) {
   if (entry->previous_ != nullptr) Unlink(entry);
 }
 
-void ExpiryQueue::Place(Entry* entry) {
-  if (entry->tick_ == kNever) return;
+// `tick` is the entry's: a load right behind its store, which is of 48 bits, would wait.
+void ExpiryQueue::Place(Entry* entry, int64_t tick) {
+  if (tick == kNever) return;
   Entry* head = &ready_;
-  if (entry->tick_ > current_) {
+  if (tick > current_) {
     // The highest digit in which it differs from the present: there its slot is still to come.
-    const int level = (std::bit_width(static_cast<uint64_t>(entry->tick_ ^ current_)) - 1) / kSlotBits;
-    const auto digit = static_cast<int>(entry->tick_ >> (level * kSlotBits)) & (kSlots - 1);
-    entry->slot_ = static_cast<uint16_t>(level * kSlots + digit);
+    const int level = (std::bit_width(static_cast<uint64_t>(tick ^ current_)) - 1) / kSlotBits;
+    const auto digit = static_cast<int>(tick >> (level * kSlotBits)) & (kSlots - 1);
+    const int slot = level * kSlots + digit;
+    entry->slot_ = static_cast<uint16_t>(slot);
     occupied_[level] |= uint64_t{1} << digit;
-    head = &slots_[entry->slot_];
+    head = &slots_[slot];
   }
   entry->previous_ = head->previous_;
   entry->next_ = head;
@@ -94,11 +96,12 @@ ExpiryQueue::Entry* ExpiryQueue::PopDue(absl::Time now, int* moves) {
   for (; ready_.next_ != &ready_ && *moves > 0; --*moves) {
     Entry* const entry = ready_.next_;
     Unlink(entry);
-    if (entry->tick_ <= current_) {
+    const int64_t tick = entry->tick_;
+    if (tick <= current_) {
       --*moves;
       return entry;
     }
-    Place(entry);
+    Place(entry, tick);
   }
   return nullptr;
 }

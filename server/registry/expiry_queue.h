@@ -23,12 +23,12 @@ class ExpiryQueue {
 
    private:
     friend class ExpiryQueue;
-    uint16_t slot_ = 0;          // the last it was put into
     Entry* previous_ = nullptr;  // null: not in the queue
     Entry* next_ = nullptr;
     // When it expires, which may be later than the slot it stands in. Last, beside what the derived class begins with:
     // whoever has just read that has it in the cache, and most refreshes touch nothing else.
-    int64_t tick_ = 0;
+    int64_t tick_ : 48 = 0;
+    uint16_t slot_ = 0;  // the last it was put into
   };
 
   explicit ExpiryQueue(absl::Time now);
@@ -53,9 +53,9 @@ class ExpiryQueue {
  private:
   static constexpr int kSlotBits = 6;
   static constexpr int kSlots = 1 << kSlotBits;
-  static constexpr int kLevels = 8;  // 2^48 ms: all that absl::ToUnixNanos() can give
+  static constexpr int kLevels = 8;  // 2^48 ms; absl::ToUnixNanos() gives less than 2^44
 
-  void Place(Entry* entry);
+  void Place(Entry* entry, int64_t tick);
   void Unlink(Entry* entry);
   void Advance(int64_t tick);  // what has come up joins ready_
   // The lowest slot that holds something; false: none does.

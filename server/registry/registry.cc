@@ -36,7 +36,7 @@ std::string LabelOf(const EventIndex::Event& event) {
 }
 
 // The scheme that all have in common.
-absl::string_view TransportOf(const std::vector<Subscription::Subscriber>& subscribers) {
+absl::string_view TransportOf(absl::Span<const Subscription::Subscriber> subscribers) {
   absl::string_view transport;
   for (const Subscription::Subscriber& subscriber : subscribers) {
     const absl::string_view canonical = subscriber.endpoint->target().canonical;
@@ -287,9 +287,9 @@ Registry::Record* Registry::Create(const SubscriptionSpec& spec, Resolved resolv
   Record* const created = record.get();
   by_id_.insert(created);
   by_key_.insert(created);
-  by_sequence_.emplace(created->sequence, std::move(record));
+  by_sequence_.emplace(created->sequence, created);
   SetExpiry(created, spec.expires);
-  created->node = index_.Append(*created->event, created->subscription);  // from here on raises see it
+  index_.Append(*created->event, std::move(record));  // from here on raises see it
   return created;
 }
 
@@ -699,7 +699,7 @@ void Registry::Remove(Record* record, Change change) {
   by_key_.erase(record);
   by_id_.erase(record);
   EventIndex::Event* const event = record->event;
-  index_.Unlink(*event, record->node);
+  index_.Unlink(*event, record);
   if (event->subscriptions == 0) {
     if (event->is_pattern) {
       Forget(*event);
@@ -711,7 +711,7 @@ void Registry::Remove(Record* record, Change change) {
   }
   if (record->owner != nullptr && --record->owner->second == 0) owners_.erase(owners_.find(record->owner->first));
   Tell(change, *subscription);
-  by_sequence_.erase(record->sequence);  // destroys the record
+  by_sequence_.erase(record->sequence);
   ArmSweep(loop_.Now() + kCollectAgain);
 }
 
@@ -768,7 +768,7 @@ void Registry::Stop() {
     observers_.clear();
     while (!by_sequence_.empty()) {
       subscriptions.push_back(by_sequence_.begin()->second->subscription);
-      Remove(by_sequence_.begin()->second.get(), Change::kRemoved);
+      Remove(by_sequence_.begin()->second, Change::kRemoved);
     }
   }
   // A raise may still be reading: what it stands on is freed when it has gone.

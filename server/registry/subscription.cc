@@ -9,7 +9,7 @@ DeliveryCounts Subscription::CountsOf(Held held) const {
   // and the last, what was pending held its references in between.
   constexpr int kLooks = 3;
   constexpr auto kAcquire = std::memory_order_acquire;
-  const uint64_t by_others = held == Held::kRegistry ? 2 : 0;
+  const uint64_t by_others = held == Held::kRegistry ? 1 : 0;
   DeliveryCounts counts;
   uint64_t wrong = 0;
   for (int look = 0; look < kLooks; ++look) {

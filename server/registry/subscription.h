@@ -4,12 +4,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/fixed_array.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -102,13 +104,13 @@ class Subscription final : public RefCounted {
         event(std::move(event)),
         filtering(std::move(filtering)),
         created(created),
-        subscribers(std::move(subscribers)),
+        subscribers(std::make_move_iterator(subscribers.begin()), std::make_move_iterator(subscribers.end())),
         account(account),
         refreshed(created),
         queue(queue) {}
   ~Subscription() override { account.ledger.Close(this, account, CountsOf(Held::kNowhere)); }
 
-  // A million of these are kept: 224 bytes, which is a size of the allocator's. What is small stands first, in the
+  // A million of these are kept (Registry::Record says how large they may be). What is small stands first, in the
   // padding behind the reference count.
   const Policy policy;
   const bool plain;  // its socket was written without "virtual:"
@@ -123,8 +125,8 @@ class Subscription final : public RefCounted {
   const std::string id;     // without the "subscriptions/" of its name
   const std::string event;  // one name; with a '*' at its end all that begin so
   const std::unique_ptr<const Filtering> filtering;
-  const AtomicTime created;             // on the registry's clock
-  std::vector<Subscriber> subscribers;  // the vector itself never changes
+  const AtomicTime created;  // on the registry's clock
+  absl::FixedArray<Subscriber, 0> subscribers;
   DeliveryLedger::Account& account;
 
   absl::string_view filter() const {
@@ -137,7 +139,7 @@ class Subscription final : public RefCounted {
   // Whose references there are besides those of the deliveries, at least.
   enum class Held {
     kNowhere,
-    kRegistry,  // its record, and its place in the list of its event
+    kRegistry,  // its place in the list of its event
   };
   // Its books. A delivery holds a reference until it has ended and is booked; so more that have not ended than there
   // are references means that one was not booked; what a durable one has in the journal holds none. Any thread.

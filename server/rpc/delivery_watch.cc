@@ -19,9 +19,10 @@ bool HasFailed(const DeliveryResult& delivery) {
 
 }  // namespace
 
-DeliveryWatch::DeliveryWatch(Dispatcher& dispatcher, const Load& load, WatchCounts& counts, std::string event,
-                             bool failures_only, std::function<void(DeliveryWatch*)> on_gone)
-    : dispatcher_(dispatcher),
+DeliveryWatch::DeliveryWatch(Call* call, Dispatcher& dispatcher, const Load& load, WatchCounts& counts,
+                             std::string event, bool failures_only, std::function<void(DeliveryWatch*)> on_gone)
+    : WriteReactor(call),
+      dispatcher_(dispatcher),
       load_(load),
       counts_(counts),
       event_(std::move(event)),

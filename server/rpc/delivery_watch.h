@@ -9,10 +9,11 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "eventvirtual/v1/event.grpc.pb.h"
+#include "eventvirtual/v1/event.pb.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/load/load.h"
 #include "server/metrics/watch_counts.h"
+#include "server/rpc/calls.h"
 #include "transports/api/mutex.h"
 
 namespace eventvirtual {
@@ -20,22 +21,21 @@ namespace eventvirtual {
 // Writes a row for each delivery that ends. Rows wait while the caller reads slowly; those for which there is no room,
 // and those that end while watching is refused, are lost to it, and counted in the next row. Deliveries never wait. The
 // caller's cancellation and End() end it. Deletes itself. Any thread.
-class DeliveryWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>, private DeliveryObserver {
+class DeliveryWatch final : public WriteReactor<v1::WatchDeliveriesResponse>, private DeliveryObserver {
  public:
   // That wait, besides what gRPC has taken.
   static constexpr size_t kMaxRows = 1000;
   static constexpr size_t kMaxBytes = 1 << 20;
 
   // Of `event` alone, a name or a pattern, unless it is empty. `on_gone` is called as its last act.
-  DeliveryWatch(Dispatcher& dispatcher, const Load& load, WatchCounts& counts, std::string event, bool failures_only,
-                std::function<void(DeliveryWatch*)> on_gone);
+  DeliveryWatch(Call* call, Dispatcher& dispatcher, const Load& load, WatchCounts& counts, std::string event,
+                bool failures_only, std::function<void(DeliveryWatch*)> on_gone);
 
   // Watches from now on, and says so: the caller gets the initial metadata. Once.
   void Start();
   // Ends the stream with `status` as soon as the write that is out is done. What still waits is lost.
   void End(grpc::Status status);
 
-  void OnSendInitialMetadataDone(bool ok) override { OnWriteDone(ok); }
   void OnWriteDone(bool ok) override;
   void OnCancel() override;
   void OnDone() override;

@@ -12,7 +12,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/endpoint/endpoint.h"
+#include "server/rpc/event_reader.h"
 #include "server/rpc/wire.h"
+#include "transports/api/check.h"
 #include "transports/api/ref.h"
 
 namespace eventvirtual {
@@ -22,21 +24,15 @@ constexpr int kMaxBatch = 10000;             // events in one RaiseStreamRequest
 constexpr uint32_t kMaxUnanswered = 64;      // batches of one stream
 constexpr uint32_t kMaxPaced = 2;            // batches of one stream whose work the loops have not done, under Load
 constexpr size_t kMaxSpares = 4;             // requests of one stream that are kept to be parsed into again, of
-constexpr size_t kMaxSpareBytes = 64 << 10;  // such events each
+constexpr size_t kMaxSpareEvents = 1024;     // so many events each
 constexpr size_t kMaxTold = 16 << 10;        // bytes of failures in one answer; further ones are told without a text
 constexpr int64_t kMaxHeld = 4 << 20;        // bytes that the open batches of one stream hold, and its unread answers
 constexpr int64_t kMaxHeldByAll = 32 << 20;  // of all streams: from there on, each has one batch open at most
-constexpr size_t kEventCost = 256;           // bytes of an event that was parsed, besides those of its encoding
+constexpr size_t kEventCost = 256;           // bytes of an event that is out, besides those of its encoding
 constexpr size_t kMaxWatches = 32;           // of deliveries; each is told of all that ends
 constexpr int kCorked = 64;                  // events that are raised before anybody is woken for them
 
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
-absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
+absl::Status CheckWait(int wait, const Dispatcher& dispatcher) {
   if (wait == v1::WAIT_DURABLE && !dispatcher.keeps_durable()) {
     return absl::FailedPreconditionError(
         "wait: this server keeps no events, so there is no WAIT_DURABLE; start it with --data_dir=DIR");
@@ -47,7 +43,7 @@ absl::Status CheckWait(v1::Wait wait, const Dispatcher& dispatcher) {
   return absl::OkStatus();
 }
 
-Demand DemandOf(v1::Wait wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
+Demand DemandOf(int wait) { return wait == v1::WAIT_DURABLE ? Demand::kDurable : Demand::kNone; }
 
 // What a caller must hear at once, when it does not wait for the end or the end is clear.
 absl::Status StatusOf(const RaiseReceipt& receipt, Demand demand, absl::string_view event) {
@@ -90,41 +86,31 @@ bool IsTaken(absl::Span<const DeliveryResult> deliveries) {
 
 grpc::Status ServerIsStopping() { return {grpc::StatusCode::UNAVAILABLE, "the server is stopping; listen again"}; }
 
-// A watch that does not begin.
-class RefusedWatch final : public grpc::ServerWriteReactor<v1::WatchDeliveriesResponse> {
- public:
-  explicit RefusedWatch(const absl::Status& why) { Finish(ToGrpc(why)); }
-  void OnDone() override { delete this; }
-};
-
 }  // namespace
 
-grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
-                                              v1::RaiseResponse* response) {
-  if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return Answer(context, status);
+void EventService::Raise(UnaryCall* call, const v1::RaiseRequest* request, v1::RaiseResponse* response) {
+  if (absl::Status status = CheckWait(request->wait(), dispatcher_); !status.ok()) return call->Answer(status);
   if (rates_ != nullptr) {
-    const absl::Status status = rates_->Take(gate_->PrincipalOf(*context), dispatcher_.clock().Now());
-    if (!status.ok()) return Answer(context, status);
+    const absl::Status status = rates_->Take(gate_->PrincipalOf(call->context()), dispatcher_.clock().Now());
+    if (!status.ok()) return call->Answer(status);
   }
   const absl::StatusOr<MessageRef> message =
-      MessageFromWire(request->event(), limits_, absl::Now(), CallContextOf(*context));
-  if (!message.ok()) return Answer(context, message.status());
+      MessageFromWire(request->event(), limits_, absl::Now(), CallContextOf(call->context()));
+  if (!message.ok()) return call->Answer(message.status());
   response->set_event_id(std::string((*message)->event_id()));
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   const std::string& id = request->event().event_id();
-  if (!id.empty() &&
-      !raised_.Claim(id, dispatcher_.clock().Now(),
-                     [reactor, response](const absl::Status& status, const v1::RaiseResponse& first, bool) {
-                       *response = first;
-                       reactor->Finish(ToGrpc(status));
-                     })) {
-    return reactor;
+  if (!id.empty() && !raised_.Claim(id, dispatcher_.clock().Now(),
+                                    [call, response](const absl::Status& status, const v1::RaiseResponse& first, bool) {
+                                      *response = first;
+                                      call->Finish(ToGrpc(status));
+                                    })) {
+    return;
   }
   // `taken`: a repeat is not to be delivered.
-  const auto answer = [this, reactor, request, response](const absl::Status& status, bool taken) {
+  const auto answer = [this, call, request, response](const absl::Status& status, bool taken) {
     const std::string& claimed = request->event().event_id();
     if (!claimed.empty()) raised_.Answered(claimed, status, *response, status.ok() && taken);
-    reactor->Finish(ToGrpc(status));
+    call->Finish(ToGrpc(status));
   };
   if (request->wait() != v1::WAIT_DELIVERED) {
     const Demand demand = DemandOf(request->wait());
@@ -139,7 +125,7 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
     } else {
       receipt.commit->Then([answer](absl::Status written) { answer(written, true); });
     }
-    return reactor;
+    return;
   }
 
   const RaiseReceipt receipt =
@@ -151,18 +137,17 @@ grpc::ServerUnaryReactor* EventService::Raise(grpc::CallbackServerContext* conte
         answer(refuse ? Nobody(request->event().name()) : absl::OkStatus(), IsTaken(deliveries));
       });
   if (!receipt.taken()) answer(StatusOf(receipt, Demand::kNone, request->event().name()), false);
-  return reactor;
 }
 
 // One RaiseStream. The reader stops while kMaxUnanswered batches are open, or as many as it has room for; answers are
 // written as batches end.
-class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse> {
+class EventService::Stream final : public StreamReactor<grpc::ByteBuffer, v1::RaiseStreamResponse> {
   class Batch;
 
  public:
   // `rate` is null where there is none.
-  Stream(EventService& service, CallContext call, std::shared_ptr<Rate> rate)
-      : service_(service), call_(std::move(call)), rate_(std::move(rate)) {}
+  Stream(Call* call, EventService& service, std::shared_ptr<Rate> rate)
+      : StreamReactor(call), service_(service), context_(CallContextOf(call->context())), rate_(std::move(rate)) {}
 
   // Reads no further; ends when all that was read has been answered.
   void End() {
@@ -198,16 +183,21 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
       }
     }
     if (write) StartWrite(&response_);
-    if (read) StartRead(&next_->request);
+    if (read) StartRead(&next_->bytes);
     if (write || read) {
       MutexLock lock(&mutex_);
       --starting_;
       finish = MayFinish();
     }
-    if (finish) Finish(grpc::Status::OK);
+    if (finish) Finish(fault_);
   }
 
   void OnReadDone(bool ok) override {
+    if (ok) {
+      const absl::Status status = next_->Read();
+      if (!status.ok()) fault_ = ToGrpc(status);
+      ok = status.ok();
+    }
     if (ok) {
       {
         MutexLock lock(&mutex_);
@@ -249,23 +239,30 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
 
  private:
   // One request on its way; owns itself from Raise() until its last event has ended. Then its answer is taken, and it
-  // may serve another request: parsing into the same message again allocates nothing.
+  // may serve another request.
   class Batch {
    public:
     explicit Batch(Stream& stream) : stream_(stream) {}
 
+    // What has come in `bytes`. INVALID_ARGUMENT: it is no RaiseStreamRequest.
+    absl::Status Read() {
+      if (!bytes.TrySingleSlice(&text_).ok()) EV_CHECK(bytes.DumpToSingleSlice(&text_).ok());
+      bytes.Clear();
+      return ReadBatch(absl::string_view(reinterpret_cast<const char*>(text_.begin()), text_.size()), &request_);
+    }
+
     void Raise() {
-      const int count = request.events_size();
+      const int count = static_cast<int>(request_.events.size());
+      ids_.assign(request_.events.size(), {});
       response.Clear();
-      response.set_sequence(request.sequence());
-      absl::Status refusal = CheckWait(request.wait(), stream_.service_.dispatcher_);
+      response.set_sequence(request_.sequence);
+      absl::Status refusal = CheckWait(request_.wait, stream_.service_.dispatcher_);
       if (count > kMaxBatch) {
         refusal = absl::InvalidArgumentError(absl::StrCat(count, " events in one batch; at most ", kMaxBatch));
       }
       succeeded_.store(0, std::memory_order_relaxed);
       open_.store(1, std::memory_order_relaxed);
       held = 0;
-      taken_bytes_ = 0;
       told_ = 0;
       const absl::Time received = absl::Now();
       for (int from = 0; from < count; from += kCorked) {
@@ -279,9 +276,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
           }
         }
       }
-      // What goes on is asked for its events' names and ids when they end.
+      // What goes on is asked for its events' ids when they end.
       if (open_.load(std::memory_order_relaxed) > 1) {
-        held = static_cast<int64_t>(request.ByteSizeLong() + static_cast<size_t>(count) * kEventCost);
+        held = static_cast<int64_t>(text_.size() + ids_.size() * kEventCost);
         MutexLock lock(&stream_.mutex_);
         stream_.Hold(held);
       }
@@ -289,28 +286,31 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     }
 
     // To be kept for another request: it holds little.
-    bool IsSpare() const { return taken_bytes_ <= kMaxSpareBytes && response.failures_size() == 0; }
+    bool IsSpare() const { return ids_.capacity() <= kMaxSpareEvents && response.failures_size() == 0; }
 
-    int64_t held = 0;  // as the stream's books have it
-    v1::RaiseStreamRequest request;
+    int64_t held = 0;                  // as the stream's books have it
+    grpc::ByteBuffer bytes;            // to be read into
     v1::RaiseStreamResponse response;  // the failures under the lock while events are out
 
    private:
     // `received` by the wall's clock, `now` by the registry's.
     void RaiseOne(int index, absl::Time received, absl::Time now) {
-      const v1::Event& event = request.events(index);
       if (stream_.rate_ != nullptr) {
         if (absl::Status status = stream_.rate_->Take(now); !status.ok()) return EndOne(index, status, {});
       }
-      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.call_);
+      WireEvent event;
+      if (absl::Status status = stream_.reader_.Read(request_.events[index], &event); !status.ok()) {
+        return EndOne(index, status, {});
+      }
+      absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.context_);
       if (!message.ok()) return EndOne(index, message.status(), {});
-      taken_bytes_ += (*message)->size() + kEventCost;
-      if (!event.event_id().empty() && IsRepeat(index, now)) return;
+      ids_[index] = event.event_id;
+      if (!event.event_id.empty() && IsRepeat(index, now)) return;
       Dispatcher& dispatcher = stream_.service_.dispatcher_;
-      if (request.wait() != v1::WAIT_DELIVERED) {
-        const Demand demand = DemandOf(request.wait());
+      if (request_.wait != v1::WAIT_DELIVERED) {
+        const Demand demand = DemandOf(request_.wait);
         const RaiseReceipt receipt = dispatcher.Raise(*std::move(message), nullptr, now, demand);
-        const absl::Status status = StatusOf(receipt, demand, event.name());
+        const absl::Status status = StatusOf(receipt, demand, event.name);
         if (!status.ok() || !receipt.commit) return EndFirst(index, status, {}, receipt.matched);
         open_.fetch_add(1, std::memory_order_relaxed);
         receipt.commit->Then([this, index, matched = receipt.matched](absl::Status written) {
@@ -329,7 +329,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
           },
           now);
       if (receipt.taken()) return;
-      EndFirst(index, StatusOf(receipt, Demand::kNone, event.name()), {}, 0);
+      EndFirst(index, StatusOf(receipt, Demand::kNone, event.name), {}, 0);
       Release();
     }
 
@@ -337,7 +337,7 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     bool IsRepeat(int index, absl::Time now) {
       open_.fetch_add(1, std::memory_order_relaxed);
       const bool first = stream_.service_.raised_.Claim(
-          request.events(index).event_id(), now,
+          std::string(ids_[index]), now,
           [this, index](const absl::Status& status, const v1::RaiseResponse& first, bool whole) {
             if (status.ok() && !whole) {
               Fail(index, NotWhole(),
@@ -354,18 +354,17 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     // Of an event that is no repeat.
     void EndFirst(int index, const absl::Status& status, absl::Span<const DeliveryResult> deliveries,
                   uint32_t matched) {
-      const v1::Event& event = request.events(index);
-      if (!event.event_id().empty()) {
+      if (!ids_[index].empty()) {
+        const std::string id(ids_[index]);
         v1::RaiseResponse answer;
-        answer.set_event_id(event.event_id());
+        answer.set_event_id(id);
         answer.set_matched_subscriptions(matched);
         if (!status.ok()) {
           for (const DeliveryResult& delivery : deliveries) ToWire(delivery, answer.add_deliveries());
         }
         // A failed delivery is in the answer and no failure of the call, as for Raise.
         const bool ended = status.ok() || !deliveries.empty();
-        stream_.service_.raised_.Answered(event.event_id(), ended ? absl::OkStatus() : status, answer,
-                                          ended && IsTaken(deliveries));
+        stream_.service_.raised_.Answered(id, ended ? absl::OkStatus() : status, answer, ended && IsTaken(deliveries));
       }
       EndOne(index, status, deliveries);
     }
@@ -400,7 +399,9 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
     Stream& stream_;
     std::atomic<int> open_{0};  // events that are out, and Raise() itself
     std::atomic<uint32_t> succeeded_{0};
-    size_t taken_bytes_ = 0;  // of the events that were good; of who raises
+    grpc::Slice text_;  // of the request, into which it and the ids point
+    WireBatch request_;
+    std::vector<absl::string_view> ids_;  // that were given, by index
     Mutex mutex_;
     size_t told_ ABSL_GUARDED_BY(mutex_) = 0;  // bytes of failures
   };
@@ -452,9 +453,11 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   }
 
   EventService& service_;
-  const CallContext call_;            // for events without their own
+  const CallContext context_;         // for events without their own
   const std::shared_ptr<Rate> rate_;  // null: none
-  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
+  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it, and
+  EventReader reader_;
+  grpc::Status fault_;                // of what was read; before read_all_ is set
   v1::RaiseStreamResponse response_;  // of who has set writing_
 
   Mutex mutex_;
@@ -471,11 +474,10 @@ class EventService::Stream final : public grpc::ServerBidiReactor<v1::RaiseStrea
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
-grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventService::RaiseStream(
-    grpc::CallbackServerContext* context) {
-  auto* const stream =
-      new Stream(*this, CallContextOf(*context),
-                 rates_ == nullptr ? nullptr : rates_->Of(gate_->PrincipalOf(*context), dispatcher_.clock().Now()));
+void EventService::RaiseStream(Call* call) {
+  std::shared_ptr<Rate> rate;
+  if (rates_ != nullptr) rate = rates_->Of(gate_->PrincipalOf(call->context()), dispatcher_.clock().Now());
+  auto* const stream = new Stream(call, *this, std::move(rate));
   bool ending;
   {
     MutexLock lock(&mutex_);
@@ -487,7 +489,6 @@ grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* EventS
   } else {
     stream->Step();
   }
-  return stream;
 }
 
 void EventService::EndStreams() {
@@ -496,8 +497,8 @@ void EventService::EndStreams() {
   for (Stream* stream : streams_) stream->End();
 }
 
-grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* EventService::Listen(grpc::CallbackServerContext*) {
-  auto* const stream = new ListenStream(listeners_, [this](ListenStream* ended) {
+void EventService::Listen(Call* call) {
+  auto* const stream = new ListenStream(call, listeners_, [this](ListenStream* ended) {
     MutexLock lock(&mutex_);
     listening_.erase(ended);
   });
@@ -509,7 +510,6 @@ grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* EventService::Li
   }
   stream->Step();
   if (ending) stream->End(ServerIsStopping());
-  return stream;
 }
 
 bool EventService::HasListeners() {
@@ -523,11 +523,9 @@ void EventService::EndListeners() {
   for (ListenStream* stream : listening_) stream->End(ServerIsStopping());
 }
 
-grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* context,
-                                                   const v1::ListEventsRequest* request,
-                                                   v1::ListEventsResponse* response) {
+void EventService::ListEvents(UnaryCall* call, const v1::ListEventsRequest* request, v1::ListEventsResponse* response) {
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
-  if (!size.ok()) return Answer(context, size.status());
+  if (!size.ok()) return call->Answer(size.status());
   const std::vector<Registry::EventInfo> events = registry_.ListEvents(request->page_token(), *size);
   const ClockBridge bridge(registry_.clock());
   for (const Registry::EventInfo& event : events) {
@@ -542,24 +540,25 @@ grpc::ServerUnaryReactor* EventService::ListEvents(grpc::CallbackServerContext* 
     entry->set_subscription_count(event.subscriptions);
   }
   if (events.size() == *size) response->set_next_page_token(events.back().name);
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDeliveries(
-    grpc::CallbackServerContext*, const v1::WatchDeliveriesRequest* request) {
+void EventService::WatchDeliveries(Call* call, const v1::WatchDeliveriesRequest* request) {
   const std::string& event = request->event();
   if (const size_t star = event.find('*'); star != std::string::npos && star + 1 < event.size()) {
-    return new RefusedWatch(absl::InvalidArgumentError(
-        absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone")));
+    return call->Finish(ToGrpc(absl::InvalidArgumentError(
+        absl::StrCat("event: byte ", star, " is a '*'; a pattern has one at its end alone"))));
   }
-  if (load_.Refuses(Load::Work::kWatching)) return new RefusedWatch(load_.Refuse(Load::Work::kWatching));
+  if (load_.Refuses(Load::Work::kWatching)) {
+    return call->Finish(ToGrpc(load_.Refuse(Load::Work::kWatching)));
+  }
   DeliveryWatch* watch = nullptr;
   bool ending;
   {
     MutexLock lock(&mutex_);
     ending = ending_watches_;
     if (watches_.size() < kMaxWatches) {
-      watch = new DeliveryWatch(dispatcher_, load_, watch_counts_, event, request->failures_only(),
+      watch = new DeliveryWatch(call, dispatcher_, load_, watch_counts_, event, request->failures_only(),
                                 [this](DeliveryWatch* ended) {
                                   MutexLock lock(&mutex_);
                                   watches_.erase(ended);
@@ -568,12 +567,11 @@ grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* EventService::WatchDelive
     }
   }
   if (watch == nullptr) {
-    return new RefusedWatch(
-        absl::ResourceExhaustedError(absl::StrCat(kMaxWatches, " watch deliveries already; end one of them first")));
+    return call->Finish(ToGrpc(
+        absl::ResourceExhaustedError(absl::StrCat(kMaxWatches, " watch deliveries already; end one of them first"))));
   }
   watch->Start();
   if (ending) watch->End(grpc::Status::OK);
-  return watch;
 }
 
 void EventService::EndWatches() {

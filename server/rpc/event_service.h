@@ -7,11 +7,12 @@
 #include <set>
 
 #include "absl/base/thread_annotations.h"
-#include "eventvirtual/v1/event.grpc.pb.h"
+#include "eventvirtual/v1/event.pb.h"
 #include "server/dispatch/dispatcher.h"
 #include "server/limits/rates.h"
 #include "server/load/load.h"
 #include "server/registry/registry.h"
+#include "server/rpc/calls.h"
 #include "server/rpc/delivery_watch.h"
 #include "server/rpc/gate.h"
 #include "server/rpc/listen_stream.h"
@@ -21,7 +22,7 @@
 
 namespace eventvirtual {
 
-class EventService final : public v1::EventService::CallbackService {
+class EventService final {
  public:
   EventService(Registry& registry, Dispatcher& dispatcher, StreamListeners& listeners, const Load& load,
                WatchCounts& watch_counts, EventLimits limits = {})
@@ -40,15 +41,11 @@ class EventService final : public v1::EventService::CallbackService {
     rates_ = rates;
   }
 
-  grpc::ServerUnaryReactor* Raise(grpc::CallbackServerContext* context, const v1::RaiseRequest* request,
-                                  v1::RaiseResponse* response) override;
-  grpc::ServerBidiReactor<v1::RaiseStreamRequest, v1::RaiseStreamResponse>* RaiseStream(
-      grpc::CallbackServerContext* context) override;
-  grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse>* Listen(grpc::CallbackServerContext* context) override;
-  grpc::ServerUnaryReactor* ListEvents(grpc::CallbackServerContext* context, const v1::ListEventsRequest* request,
-                                       v1::ListEventsResponse* response) override;
-  grpc::ServerWriteReactor<v1::WatchDeliveriesResponse>* WatchDeliveries(
-      grpc::CallbackServerContext* context, const v1::WatchDeliveriesRequest* request) override;
+  void Raise(UnaryCall* call, const v1::RaiseRequest* request, v1::RaiseResponse* response);
+  void RaiseStream(Call* call);
+  void Listen(Call* call);
+  void ListEvents(UnaryCall* call, const v1::ListEventsRequest* request, v1::ListEventsResponse* response);
+  void WatchDeliveries(Call* call, const v1::WatchDeliveriesRequest* request);
 
   // An event of an earlier life that was raised under an id of its caller's. Before anything is served.
   void Restore(const std::string& id, absl::Time raised, uint32_t matched) { raised_.Restore(id, raised, matched); }

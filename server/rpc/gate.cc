@@ -17,7 +17,7 @@ const std::string kAny = "*";
 
 absl::string_view View(grpc::string_ref text) { return absl::string_view(text.data(), text.size()); }
 
-Caller CallerOf(const grpc::CallbackServerContext& context) {
+Caller CallerOf(const grpc::ServerContextBase& context) {
   Caller caller;
   const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
   const auto property = [&auth](const char* name) {
@@ -38,7 +38,7 @@ Caller CallerOf(const grpc::CallbackServerContext& context) {
   return caller;
 }
 
-absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
+absl::string_view AuthorizationOf(const grpc::ServerContextBase& context) {
   const auto shown = context.client_metadata().find("authorization");
   return shown == context.client_metadata().end() ? "" : View(shown->second);
 }
@@ -47,13 +47,13 @@ absl::string_view AuthorizationOf(const grpc::CallbackServerContext& context) {
 
 const std::string* const kAnyEvent = &kAny;
 
-absl::Status Gate::Ask(const grpc::CallbackServerContext& context, absl::string_view what,
+absl::Status Gate::Ask(const grpc::ServerContextBase& context, absl::string_view what,
                        std::initializer_list<Role> roles, const std::string* event) const {
   if (access_ == nullptr) return absl::OkStatus();
   return access_->Ask(CallerOf(context), AuthorizationOf(context), context.peer(), what, roles, event);
 }
 
-std::string Gate::PrincipalOf(const grpc::CallbackServerContext& context) const {
+std::string Gate::PrincipalOf(const grpc::ServerContextBase& context) const {
   Caller caller = CallerOf(context);
   if (access_ != nullptr) caller = access_->Identify(std::move(caller), AuthorizationOf(context));
   return AccessList::Describe(caller);

@@ -2,7 +2,7 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_GATE_H_
 #define EVENTVIRTUAL_SERVER_RPC_GATE_H_
 
-#include <grpcpp/grpcpp.h>
+#include <grpcpp/server_context.h>
 
 #include <initializer_list>
 #include <string>
@@ -21,38 +21,18 @@ class Gate {
   explicit Gate(const Access* access) : access_(access) {}
 
   // Access::Ask() with what is known of the call: its connection, certificate and metadata.
-  absl::Status Ask(const grpc::CallbackServerContext& context, absl::string_view what,
-                   std::initializer_list<Role> roles, const std::string* event) const;
+  absl::Status Ask(const grpc::ServerContextBase& context, absl::string_view what, std::initializer_list<Role> roles,
+                   const std::string* event) const;
 
   // Whose rates and subscriptions are counted: AccessList::Describe() of who calls.
-  std::string PrincipalOf(const grpc::CallbackServerContext& context) const;
+  std::string PrincipalOf(const grpc::ServerContextBase& context) const;
 
  private:
   const Access* const access_;
 };
 
-// What the services in front, which generate_guards.py writes, answer with.
+// For generate_methods.py.
 extern const std::string* const kAnyEvent;  // all events
-
-inline grpc::ServerUnaryReactor* RefuseUnary(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
-template <typename Response>
-class RefusedWriter final : public grpc::ServerWriteReactor<Response> {
- public:
-  explicit RefusedWriter(const absl::Status& status) { this->Finish(ToGrpc(status)); }
-  void OnDone() override { delete this; }
-};
-
-template <typename Request, typename Response>
-class RefusedStream final : public grpc::ServerBidiReactor<Request, Response> {
- public:
-  explicit RefusedStream(const absl::Status& status) { this->Finish(ToGrpc(status)); }
-  void OnDone() override { delete this; }
-};
 
 }  // namespace eventvirtual
 

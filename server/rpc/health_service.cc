@@ -6,12 +6,12 @@ using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
 // One watch: writes the newest status when it differs from the last one written. Guarded by the service's mutex.
-class HealthService::Watcher final : public grpc::ServerWriteReactor<HealthCheckResponse> {
+class HealthService::Watcher final : public WriteReactor<HealthCheckResponse> {
  public:
-  Watcher(HealthService& service, bool known) : service_(service), known_(known) {}
+  Watcher(Call* call, HealthService& service, bool known) : WriteReactor(call), service_(service), known_(known) {}
 
   // Writes or ends, if there is something to write or a reason to end. The service's mutex is held, which keeps
-  // OnDone() from destroying this meanwhile; gRPC makes no upcall inside StartWrite() and Finish().
+  // OnDone() from destroying this meanwhile.
   void Step() ABSL_EXCLUSIVE_LOCKS_REQUIRED(service_.mutex_) {
     if (writing_ || finished_) return;
     const Status status = known_ ? service_.status_ : HealthCheckResponse::SERVICE_UNKNOWN;
@@ -71,28 +71,31 @@ void HealthService::EndWatches() {
   for (Watcher* watcher : watchers_) watcher->Step();
 }
 
-grpc::ServerUnaryReactor* HealthService::Check(grpc::CallbackServerContext* context, const HealthCheckRequest* request,
-                                               HealthCheckResponse* response) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+void HealthService::Check(UnaryCall* call, const HealthCheckRequest* request, HealthCheckResponse* response) {
   if (services_.count(request->service()) == 0) {
-    reactor->Finish(grpc::Status(grpc::StatusCode::NOT_FOUND, "there is no service \"" + request->service() + "\""));
-    return reactor;
+    call->Finish(grpc::Status(grpc::StatusCode::NOT_FOUND, "there is no service \"" + request->service() + "\""));
+    return;
   }
   {
     MutexLock lock(&mutex_);
     response->set_status(status_);
   }
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
+  call->Finish(grpc::Status::OK);
 }
 
-grpc::ServerWriteReactor<HealthCheckResponse>* HealthService::Watch(grpc::CallbackServerContext*,
-                                                                    const HealthCheckRequest* request) {
-  auto* const watcher = new Watcher(*this, services_.count(request->service()) > 0);
+void HealthService::Watch(Call* call, const HealthCheckRequest* request) {
+  auto* const watcher = new Watcher(call, *this, services_.count(request->service()) > 0);
   MutexLock lock(&mutex_);
   watchers_.insert(watcher);
   watcher->Step();
-  return watcher;
+}
+
+void HealthService::AddTo(Calls* calls) {
+  calls->AddUnary<HealthCheckRequest, HealthCheckResponse>(
+      "grpc.health.v1.Health/Check", [this](UnaryCall* call, const HealthCheckRequest* request,
+                                            HealthCheckResponse* response) { Check(call, request, response); });
+  calls->AddServerStream<HealthCheckRequest>(
+      "grpc.health.v1.Health/Watch", [this](Call* call, const HealthCheckRequest* request) { Watch(call, request); });
 }
 
 }  // namespace eventvirtual

@@ -6,14 +6,15 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "grpc/health/v1/health.grpc.pb.h"
+#include "grpc/health/v1/health.pb.h"
+#include "server/rpc/calls.h"
 #include "transports/api/mutex.h"
 
 namespace eventvirtual {
 
 // All services of this server have one status: it does not follow the subscribers, since a broker's outage must not
 // make an orchestrator restart us. Any thread.
-class HealthService final : public grpc::health::v1::Health::CallbackService {
+class HealthService final {
  public:
   // NOT_SERVING at first. `services`: the full names that are known; "" is the server as a whole.
   explicit HealthService(std::set<std::string> services) : services_(std::move(services)) {}
@@ -23,11 +24,11 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   // Every watch tells its last status and ends with OK; new ones end at once.
   void EndWatches();
 
-  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* context,
-                                  const grpc::health::v1::HealthCheckRequest* request,
-                                  grpc::health::v1::HealthCheckResponse* response) override;
-  grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
-      grpc::CallbackServerContext* context, const grpc::health::v1::HealthCheckRequest* request) override;
+  void Check(UnaryCall* call, const grpc::health::v1::HealthCheckRequest* request,
+             grpc::health::v1::HealthCheckResponse* response);
+  void Watch(Call* call, const grpc::health::v1::HealthCheckRequest* request);
+
+  void AddTo(Calls* calls);  // its methods
 
  private:
   class Watcher;

@@ -19,8 +19,8 @@ void ToWire(const StreamListener::Delivery& delivery, v1::ListenResponse* out) {
 
 }  // namespace
 
-ListenStream::ListenStream(StreamListeners& listeners, std::function<void(ListenStream*)> on_gone)
-    : listeners_(listeners), on_gone_(std::move(on_gone)) {
+ListenStream::ListenStream(Call* call, StreamListeners& listeners, std::function<void(ListenStream*)> on_gone)
+    : StreamReactor(call), listeners_(listeners), on_gone_(std::move(on_gone)) {
   MutexLock lock(&waker_->mutex);
   waker_->stream = this;
 }

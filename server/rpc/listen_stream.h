@@ -8,7 +8,8 @@
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "eventvirtual/v1/event.grpc.pb.h"
+#include "eventvirtual/v1/event.pb.h"
+#include "server/rpc/calls.h"
 #include "transports/api/mutex.h"
 #include "transports/stream/listeners.h"
 
@@ -16,10 +17,10 @@ namespace eventvirtual {
 
 // Attaches a listener when the caller has said its name, writes what it is handed, and passes the caller's answers on.
 // The caller's end of the stream, its cancellation, another listener and End() end it. Deletes itself. Any thread.
-class ListenStream final : public grpc::ServerBidiReactor<v1::ListenRequest, v1::ListenResponse> {
+class ListenStream final : public StreamReactor<v1::ListenRequest, v1::ListenResponse> {
  public:
   // `on_gone` is called as its last act. Call Step() once to begin.
-  ListenStream(StreamListeners& listeners, std::function<void(ListenStream*)> on_gone);
+  ListenStream(Call* call, StreamListeners& listeners, std::function<void(ListenStream*)> on_gone);
 
   // Starts what may be started: a read, a write, or the end.
   void Step();

@@ -16,21 +16,14 @@ constexpr size_t kMaxPageBytes = 1 << 20;  // and one entry more: an enrollment 
 constexpr size_t kMaxExplained = 1000;     // subscriptions
 constexpr absl::string_view kCanary = "E_EVENTVIRTUAL_PROBE";
 
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
 absl::Status NothingIsKept() {
   return absl::FailedPreconditionError("this server keeps no events, so there are no dead letters: no --data_dir");
 }
 
 }  // namespace
 
-grpc::ServerUnaryReactor* OperatorService::ListTransports(grpc::CallbackServerContext* context,
-                                                          const v1::ListTransportsRequest*,
-                                                          v1::ListTransportsResponse* response) {
+void OperatorService::ListTransports(UnaryCall* call, const v1::ListTransportsRequest*,
+                                     v1::ListTransportsResponse* response) {
   for (const auto& transport : catalog_.transports()) {
     for (absl::string_view scheme : transport->schemes()) {
       v1::ListTransportsResponse::Transport* const entry = response->add_transports();
@@ -40,32 +33,30 @@ grpc::ServerUnaryReactor* OperatorService::ListTransports(grpc::CallbackServerCo
       entry->set_description(std::string(transport->description()));
     }
   }
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerUnaryReactor* OperatorService::ListEndpoints(grpc::CallbackServerContext* context,
-                                                         const v1::ListEndpointsRequest* request,
-                                                         v1::ListEndpointsResponse* response) {
+void OperatorService::ListEndpoints(UnaryCall* call, const v1::ListEndpointsRequest* request,
+                                    v1::ListEndpointsResponse* response) {
   const absl::StatusOr<uint64_t> after = NumberFromPageToken(request->page_token());
-  if (!after.ok()) return Answer(context, after.status());
+  if (!after.ok()) return call->Answer(after.status());
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
-  if (!size.ok()) return Answer(context, size.status());
+  if (!size.ok()) return call->Answer(size.status());
   const std::vector<EndpointPool::Listed> page = pool_.List(*after, *size);
   const ClockBridge bridge(registry_.clock());
   for (const EndpointPool::Listed& listed : page) {
     ToWire(listed.stats, listed.leases, defaults_.failover_timeout, bridge, response->add_endpoints());
   }
   if (page.size() == *size) response->set_next_page_token(PageTokenOf(page.back().id));
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerUnaryReactor* OperatorService::ListEnrollments(grpc::CallbackServerContext* context,
-                                                           const v1::ListEnrollmentsRequest* request,
-                                                           v1::ListEnrollmentsResponse* response) {
+void OperatorService::ListEnrollments(UnaryCall* call, const v1::ListEnrollmentsRequest* request,
+                                      v1::ListEnrollmentsResponse* response) {
   const absl::StatusOr<uint64_t> after = NumberFromPageToken(request->page_token());
-  if (!after.ok()) return Answer(context, after.status());
+  if (!after.ok()) return call->Answer(after.status());
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
-  if (!size.ok()) return Answer(context, size.status());
+  if (!size.ok()) return call->Answer(size.status());
   const std::vector<EnrollmentStatus> all = enroller_.List();
   const ClockBridge bridge(registry_.clock());
   uint64_t next = *after;
@@ -73,40 +64,36 @@ grpc::ServerUnaryReactor* OperatorService::ListEnrollments(grpc::CallbackServerC
     ToWire(all[next], bridge, response->add_enrollments());
   }
   if (next < all.size()) response->set_next_page_token(PageTokenOf(next));
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerUnaryReactor* OperatorService::ProbeSubscriber(grpc::CallbackServerContext* context,
-                                                           const v1::ProbeSubscriberRequest* request,
-                                                           v1::ProbeSubscriberResponse* response) {
+void OperatorService::ProbeSubscriber(UnaryCall* call, const v1::ProbeSubscriberRequest* request,
+                                      v1::ProbeSubscriberResponse* response) {
   const absl::StatusOr<Destination> destination = catalog_.Resolve(request->uri());
   const absl::Status admitted = destination.ok() ? catalog_.Admit(destination->target) : destination.status();
   if (!admitted.ok()) {
-    return Answer(context, absl::Status(admitted.code(), absl::StrCat("uri: ", admitted.message())));
+    return call->Answer(absl::Status(admitted.code(), absl::StrCat("uri: ", admitted.message())));
   }
   MessageRef canary;
   if (request->send_canary()) {
     canary = Message::Make({.name = kCanary, .event_time = absl::Now(), .source = "eventvirtual"});
   }
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   prober_.Probe(*destination, std::move(canary),
-                [reactor, response, ack_level = destination->target.ack_level](ProbeResult result) {
+                [call, response, ack_level = destination->target.ack_level](ProbeResult result) {
                   response->set_reachable(result.reachable);
                   response->set_ack_level(ToWire(ack_level));
                   response->set_code(static_cast<int>(result.status.code()));
                   response->set_error(std::string(result.status.message()));
                   ToWire(result.latency, response->mutable_latency());
-                  reactor->Finish(grpc::Status::OK);
+                  call->Finish(grpc::Status::OK);
                 });
-  return reactor;
 }
 
-grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerContext* context,
-                                                           const v1::SetEndpointModeRequest* request,
-                                                           v1::SetEndpointModeResponse* response) {
+void OperatorService::SetEndpointMode(UnaryCall* call, const v1::SetEndpointModeRequest* request,
+                                      v1::SetEndpointModeResponse* response) {
   if (request->mode() != v1::SetEndpointModeRequest::MODE_DRAINED &&
       request->mode() != v1::SetEndpointModeRequest::MODE_ENABLED) {
-    return Answer(context, absl::InvalidArgumentError("mode: give MODE_DRAINED or MODE_ENABLED"));
+    return call->Answer(absl::InvalidArgumentError("mode: give MODE_DRAINED or MODE_ENABLED"));
   }
   // As ListEndpoints shows it, which may not be read again with *** for a password; canonical but for that; or as it
   // was subscribed, so that defaults are to be added.
@@ -120,23 +107,22 @@ grpc::ServerUnaryReactor* OperatorService::SetEndpointMode(grpc::CallbackServerC
   const bool drained = request->mode() == v1::SetEndpointModeRequest::MODE_DRAINED;
   const absl::StatusOr<EndpointPool::Listed> endpoint = pool_.SetDrained(names, drained);
   if (absl::IsNotFound(endpoint.status()) && !unreadable.ok()) {
-    return Answer(context, absl::InvalidArgumentError(absl::StrCat("uri: ", unreadable.message())));
+    return call->Answer(absl::InvalidArgumentError(absl::StrCat("uri: ", unreadable.message())));
   }
-  if (!endpoint.ok()) return Answer(context, endpoint.status());
+  if (!endpoint.ok()) return call->Answer(endpoint.status());
   Log(LogLevel::kInfo, drained ? "subscriber drained" : "subscriber enabled",
-      {{"uri", endpoint->stats.uri}, {"by", context->peer()}});
+      {{"uri", endpoint->stats.uri}, {"by", call->context().peer()}});
   ToWire(endpoint->stats, endpoint->leases, defaults_.failover_timeout, ClockBridge(registry_.clock()),
          response->mutable_endpoint());
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerContext* context,
-                                                           const v1::ExplainDeliveryRequest* request,
-                                                           v1::ExplainDeliveryResponse* response) {
+void OperatorService::ExplainDelivery(UnaryCall* call, const v1::ExplainDeliveryRequest* request,
+                                      v1::ExplainDeliveryResponse* response) {
   const absl::StatusOr<MessageRef> message = MessageFromWire(request->event(), limits_, absl::Now());
-  if (!message.ok()) return Answer(context, message.status());
+  if (!message.ok()) return call->Answer(message.status());
   const Explanations explanations = Explain(registry_, **message, kMaxExplained);
-  if (!explanations.known) return Answer(context, UnknownEvent((*message)->name()));
+  if (!explanations.known) return call->Answer(UnknownEvent((*message)->name()));
   response->set_omitted(explanations.omitted);
   size_t bytes = 0;
   for (const Explanation& explanation : explanations.subscriptions) {
@@ -148,57 +134,48 @@ grpc::ServerUnaryReactor* OperatorService::ExplainDelivery(grpc::CallbackServerC
     ToWire(explanation, plan);
     bytes += plan->ByteSizeLong();
   }
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerUnaryReactor* OperatorService::ListDeadLetters(grpc::CallbackServerContext* context,
-                                                           const v1::ListDeadLettersRequest* request,
-                                                           v1::ListDeadLettersResponse* response) {
-  if (dead_letters_ == nullptr) return Answer(context, NothingIsKept());
+void OperatorService::ListDeadLetters(UnaryCall* call, const v1::ListDeadLettersRequest* request,
+                                      v1::ListDeadLettersResponse* response) {
+  if (dead_letters_ == nullptr) return call->Answer(NothingIsKept());
   const absl::StatusOr<uint64_t> after = NumberFromPageToken(request->page_token());
-  if (!after.ok()) return Answer(context, after.status());
+  if (!after.ok()) return call->Answer(after.status());
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
-  if (!size.ok()) return Answer(context, size.status());
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  if (!size.ok()) return call->Answer(size.status());
   dead_letters_->List(request->event(), *after, *size,
-                      [reactor, response](absl::StatusOr<std::vector<DeadLetter>> letters) {
-                        if (!letters.ok()) return reactor->Finish(ToGrpc(letters.status()));
+                      [call, response](absl::StatusOr<std::vector<DeadLetter>> letters) {
+                        if (!letters.ok()) return call->Finish(ToGrpc(letters.status()));
                         for (const DeadLetter& letter : *letters) ToWire(letter, response->add_dead_letters());
                         // One more page may be empty: how many there are behind it is not asked.
                         if (!letters->empty()) response->set_next_page_token(PageTokenOf(letters->back().id));
-                        reactor->Finish(grpc::Status::OK);
+                        call->Finish(grpc::Status::OK);
                       });
-  return reactor;
 }
 
-grpc::ServerUnaryReactor* OperatorService::ReplayDeadLetters(grpc::CallbackServerContext* context,
-                                                             const v1::ReplayDeadLettersRequest* request,
-                                                             v1::ReplayDeadLettersResponse* response) {
-  if (dead_letters_ == nullptr) return Answer(context, NothingIsKept());
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+void OperatorService::ReplayDeadLetters(UnaryCall* call, const v1::ReplayDeadLettersRequest* request,
+                                        v1::ReplayDeadLettersResponse* response) {
+  if (dead_letters_ == nullptr) return call->Answer(NothingIsKept());
   dead_letters_->Replay(
-      request->event(), request->max_per_second(), [context] { return context->IsCancelled(); },
-      [reactor, response](absl::StatusOr<DeadLetters::Replayed> replayed) {
+      request->event(), request->max_per_second(), [call] { return call->context().IsCancelled(); },
+      [call, response](absl::StatusOr<DeadLetters::Replayed> replayed) {
         if (replayed.ok()) {
           response->set_replayed(replayed->replayed);
           response->set_failed(replayed->failed);
           response->set_error(std::string(replayed->why.message()));
         }
-        reactor->Finish(ToGrpc(replayed.status()));
+        call->Finish(ToGrpc(replayed.status()));
       });
-  return reactor;
 }
 
-grpc::ServerUnaryReactor* OperatorService::PurgeDeadLetters(grpc::CallbackServerContext* context,
-                                                            const v1::PurgeDeadLettersRequest* request,
-                                                            v1::PurgeDeadLettersResponse* response) {
-  if (dead_letters_ == nullptr) return Answer(context, NothingIsKept());
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  dead_letters_->Purge(request->event(), request->force(), [reactor, response](absl::StatusOr<uint64_t> count) {
+void OperatorService::PurgeDeadLetters(UnaryCall* call, const v1::PurgeDeadLettersRequest* request,
+                                       v1::PurgeDeadLettersResponse* response) {
+  if (dead_letters_ == nullptr) return call->Answer(NothingIsKept());
+  dead_letters_->Purge(request->event(), request->force(), [call, response](absl::StatusOr<uint64_t> count) {
     if (count.ok()) response->set_purge_count(*count);
-    reactor->Finish(ToGrpc(count.status()));
+    call->Finish(ToGrpc(count.status()));
   });
-  return reactor;
 }
 
 }  // namespace eventvirtual

@@ -2,18 +2,19 @@
 #ifndef EVENTVIRTUAL_SERVER_RPC_OPERATOR_SERVICE_H_
 #define EVENTVIRTUAL_SERVER_RPC_OPERATOR_SERVICE_H_
 
-#include "eventvirtual/v1/operator.grpc.pb.h"
+#include "eventvirtual/v1/operator.pb.h"
 #include "server/durable/dead_letters.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/endpoint/prober.h"
 #include "server/enroll/enroller.h"
 #include "server/registry/registry.h"
+#include "server/rpc/calls.h"
 #include "server/rpc/wire.h"
 #include "transports/api/catalog.h"
 
 namespace eventvirtual {
 
-class OperatorService final : public v1::OperatorService::CallbackService {
+class OperatorService final {
  public:
   OperatorService(const Catalog& catalog, EndpointPool& pool, const Registry& registry, Prober& prober,
                   const Enroller& enroller, WireDefaults defaults, EventLimits limits = {})
@@ -25,40 +26,30 @@ class OperatorService final : public v1::OperatorService::CallbackService {
         defaults_(defaults),
         limits_(limits) {}
 
-  grpc::ServerUnaryReactor* ListTransports(grpc::CallbackServerContext* context,
-                                           const v1::ListTransportsRequest* request,
-                                           v1::ListTransportsResponse* response) override;
-  grpc::ServerUnaryReactor* ListEndpoints(grpc::CallbackServerContext* context, const v1::ListEndpointsRequest* request,
-                                          v1::ListEndpointsResponse* response) override;
-  grpc::ServerUnaryReactor* ListEnrollments(grpc::CallbackServerContext* context,
-                                            const v1::ListEnrollmentsRequest* request,
-                                            v1::ListEnrollmentsResponse* response) override;
+  void ListTransports(UnaryCall* call, const v1::ListTransportsRequest* request, v1::ListTransportsResponse* response);
+  void ListEndpoints(UnaryCall* call, const v1::ListEndpointsRequest* request, v1::ListEndpointsResponse* response);
+  void ListEnrollments(UnaryCall* call, const v1::ListEnrollmentsRequest* request,
+                       v1::ListEnrollmentsResponse* response);
 
-  grpc::ServerUnaryReactor* ProbeSubscriber(grpc::CallbackServerContext* context,
-                                            const v1::ProbeSubscriberRequest* request,
-                                            v1::ProbeSubscriberResponse* response) override;
+  void ProbeSubscriber(UnaryCall* call, const v1::ProbeSubscriberRequest* request,
+                       v1::ProbeSubscriberResponse* response);
 
-  grpc::ServerUnaryReactor* ExplainDelivery(grpc::CallbackServerContext* context,
-                                            const v1::ExplainDeliveryRequest* request,
-                                            v1::ExplainDeliveryResponse* response) override;
+  void ExplainDelivery(UnaryCall* call, const v1::ExplainDeliveryRequest* request,
+                       v1::ExplainDeliveryResponse* response);
 
-  grpc::ServerUnaryReactor* SetEndpointMode(grpc::CallbackServerContext* context,
-                                            const v1::SetEndpointModeRequest* request,
-                                            v1::SetEndpointModeResponse* response) override;
+  void SetEndpointMode(UnaryCall* call, const v1::SetEndpointModeRequest* request,
+                       v1::SetEndpointModeResponse* response);
 
   // From here on there are dead letters. Only before anything is served; outlives what is served.
   void ShowDeadLetters(DeadLetters* dead_letters) { dead_letters_ = dead_letters; }
 
   // FAILED_PRECONDITION where there are none: without --data_dir.
-  grpc::ServerUnaryReactor* ListDeadLetters(grpc::CallbackServerContext* context,
-                                            const v1::ListDeadLettersRequest* request,
-                                            v1::ListDeadLettersResponse* response) override;
-  grpc::ServerUnaryReactor* ReplayDeadLetters(grpc::CallbackServerContext* context,
-                                              const v1::ReplayDeadLettersRequest* request,
-                                              v1::ReplayDeadLettersResponse* response) override;
-  grpc::ServerUnaryReactor* PurgeDeadLetters(grpc::CallbackServerContext* context,
-                                             const v1::PurgeDeadLettersRequest* request,
-                                             v1::PurgeDeadLettersResponse* response) override;
+  void ListDeadLetters(UnaryCall* call, const v1::ListDeadLettersRequest* request,
+                       v1::ListDeadLettersResponse* response);
+  void ReplayDeadLetters(UnaryCall* call, const v1::ReplayDeadLettersRequest* request,
+                         v1::ReplayDeadLettersResponse* response);
+  void PurgeDeadLetters(UnaryCall* call, const v1::PurgeDeadLettersRequest* request,
+                        v1::PurgeDeadLettersResponse* response);
 
  private:
   const Catalog& catalog_;

@@ -6,22 +6,14 @@
 #include "absl/strings/str_cat.h"
 
 namespace eventvirtual {
-namespace {
+namespace {}  // namespace
 
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
-}  // namespace
-
-absl::Status SubscriptionService::TakeRate(const grpc::CallbackServerContext& context) const {
+absl::Status SubscriptionService::TakeRate(const grpc::ServerContextBase& context) const {
   if (rates_ == nullptr) return absl::OkStatus();
   return rates_->Take(gate_->PrincipalOf(context), registry_.clock().Now());
 }
 
-absl::StatusOr<Registry::Subscribed> SubscriptionService::DoSubscribe(const grpc::CallbackServerContext& context,
+absl::StatusOr<Registry::Subscribed> SubscriptionService::DoSubscribe(const grpc::ServerContextBase& context,
                                                                       const v1::SubscribeRequest& request,
                                                                       const ClockBridge& bridge) {
   if (absl::Status status = TakeRate(context); !status.ok()) return status;
@@ -35,29 +27,26 @@ absl::StatusOr<Registry::Subscribed> SubscriptionService::DoSubscribe(const grpc
   return request.validate_only() ? registry_.Validate(*spec) : registry_.Subscribe(*spec);
 }
 
-grpc::ServerUnaryReactor* SubscriptionService::Subscribe(grpc::CallbackServerContext* context,
-                                                         const v1::SubscribeRequest* request,
-                                                         v1::SubscribeResponse* response) {
+void SubscriptionService::Subscribe(UnaryCall* call, const v1::SubscribeRequest* request,
+                                    v1::SubscribeResponse* response) {
   const ClockBridge bridge(registry_.clock());
-  const absl::StatusOr<Registry::Subscribed> subscribed = DoSubscribe(*context, *request, bridge);
+  const absl::StatusOr<Registry::Subscribed> subscribed = DoSubscribe(call->context(), *request, bridge);
   if (subscribed.ok()) {
     ToWire(subscribed->info, bridge, response->mutable_subscription());
     response->set_created(subscribed->created);
   }
-  if (!subscribed.ok() || request->validate_only()) return Answer(context, subscribed.status());
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  FinishAfterCommit(reactor);
-  return reactor;
+  if (!subscribed.ok() || request->validate_only()) return call->Answer(subscribed.status());
+  FinishAfterCommit(call);
 }
 
-void SubscriptionService::FinishAfterCommit(grpc::ServerUnaryReactor* reactor) {
-  if (journal_ == nullptr) return reactor->Finish(grpc::Status::OK);
-  journal_->AfterCommit([reactor](absl::Status written) {
+void SubscriptionService::FinishAfterCommit(UnaryCall* call) {
+  if (journal_ == nullptr) return call->Finish(grpc::Status::OK);
+  journal_->AfterCommit([call](absl::Status written) {
     if (!written.ok()) {
       written = absl::Status(written.code(), absl::StrCat("done, but not written down, so a restart may undo it: ",
                                                           written.message(), "; the same call may be made again"));
     }
-    reactor->Finish(ToGrpc(written));
+    call->Finish(ToGrpc(written));
   });
 }
 
@@ -74,68 +63,62 @@ absl::StatusOr<std::string> SubscriptionService::NameOf(const v1::UnsubscribeReq
   return match->subscription->name();
 }
 
-void SubscriptionService::End(const std::string& name, bool allow_missing, grpc::ServerUnaryReactor* reactor,
+void SubscriptionService::End(const std::string& name, bool allow_missing, UnaryCall* call,
                               v1::UnsubscribeResponse* response) {
   const absl::StatusOr<SubscriptionInfo> info = registry_.Unsubscribe(name);
   if (!info.ok()) {
     const bool fine = absl::IsNotFound(info.status()) && allow_missing;
-    return reactor->Finish(fine ? grpc::Status::OK : ToGrpc(info.status()));
+    return call->Finish(fine ? grpc::Status::OK : ToGrpc(info.status()));
   }
   ToWire(*info, ClockBridge(registry_.clock()), response->mutable_subscription());
   // Whoever has the answer may rely on it: nothing is sent any more.
-  registry_.AfterSends([this, reactor] { FinishAfterCommit(reactor); });
+  registry_.AfterSends([this, call] { FinishAfterCommit(call); });
 }
 
-grpc::ServerUnaryReactor* SubscriptionService::Unsubscribe(grpc::CallbackServerContext* context,
-                                                           const v1::UnsubscribeRequest* request,
-                                                           v1::UnsubscribeResponse* response) {
-  if (absl::Status status = TakeRate(*context); !status.ok()) return Answer(context, status);
+void SubscriptionService::Unsubscribe(UnaryCall* call, const v1::UnsubscribeRequest* request,
+                                      v1::UnsubscribeResponse* response) {
+  if (absl::Status status = TakeRate(call->context()); !status.ok()) return call->Answer(status);
   const absl::StatusOr<std::string> name = NameOf(*request);
-  if (absl::IsNotFound(name.status()) && request->allow_missing()) return Answer(context, absl::OkStatus());
-  if (!name.ok()) return Answer(context, name.status());
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  if (absl::IsNotFound(name.status()) && request->allow_missing()) return call->Answer(absl::OkStatus());
+  if (!name.ok()) return call->Answer(name.status());
   const Ref<const Subscription> subscription = registry_.Find(*name);
   if (durable_ == nullptr || !subscription || !subscription->durable) {
-    End(*name, request->allow_missing(), reactor, response);
-    return reactor;
+    End(*name, request->allow_missing(), call, response);
+    return;
   }
   // Counted right before it ends, where the events are: from then on they go.
-  durable_->CountQueue(subscription->queue, [this, name = *name, allow_missing = request->allow_missing(), reactor,
-                                             response](uint64_t events) {
-    response->set_undelivered_count(events);
-    End(name, allow_missing, reactor, response);
-  });
-  return reactor;
+  durable_->CountQueue(subscription->queue,
+                       [this, name = *name, allow_missing = request->allow_missing(), call, response](uint64_t events) {
+                         response->set_undelivered_count(events);
+                         End(name, allow_missing, call, response);
+                       });
 }
 
-grpc::ServerUnaryReactor* SubscriptionService::GetSubscription(grpc::CallbackServerContext* context,
-                                                               const v1::GetSubscriptionRequest* request,
-                                                               v1::GetSubscriptionResponse* response) {
+void SubscriptionService::GetSubscription(UnaryCall* call, const v1::GetSubscriptionRequest* request,
+                                          v1::GetSubscriptionResponse* response) {
   if (!absl::StartsWith(request->name(), Subscription::kNamePrefix)) {
-    return Answer(context, absl::InvalidArgumentError("name: write subscriptions/ID"));
+    return call->Answer(absl::InvalidArgumentError("name: write subscriptions/ID"));
   }
   const absl::StatusOr<SubscriptionInfo> info = registry_.Get(request->name());
   if (info.ok()) ToWire(*info, ClockBridge(registry_.clock()), response->mutable_subscription());
-  return Answer(context, info.status());
+  return call->Answer(info.status());
 }
 
-grpc::ServerUnaryReactor* SubscriptionService::ListSubscriptions(grpc::CallbackServerContext* context,
-                                                                 const v1::ListSubscriptionsRequest* request,
-                                                                 v1::ListSubscriptionsResponse* response) {
+void SubscriptionService::ListSubscriptions(UnaryCall* call, const v1::ListSubscriptionsRequest* request,
+                                            v1::ListSubscriptionsResponse* response) {
   const absl::StatusOr<uint64_t> after = NumberFromPageToken(request->page_token());
-  if (!after.ok()) return Answer(context, after.status());
+  if (!after.ok()) return call->Answer(after.status());
   const absl::StatusOr<size_t> size = PageSizeFromWire(request->page_size());
-  if (!size.ok()) return Answer(context, size.status());
+  if (!size.ok()) return call->Answer(size.status());
   const Registry::Page page = registry_.List(request->event(), *after, *size);
   const ClockBridge bridge(registry_.clock());
   for (const SubscriptionInfo& info : page.subscriptions) ToWire(info, bridge, response->add_subscriptions());
   response->set_next_page_token(PageTokenOf(page.next));
-  return Answer(context, absl::OkStatus());
+  return call->Answer(absl::OkStatus());
 }
 
-grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* SubscriptionService::WatchSubscriptions(
-    grpc::CallbackServerContext*, const v1::WatchSubscriptionsRequest* request) {
-  return watches_.Watch(request->event());
+void SubscriptionService::WatchSubscriptions(Call* call, const v1::WatchSubscriptionsRequest* request) {
+  watches_.Watch(call, request->event());
 }
 
 }  // namespace eventvirtual

@@ -4,20 +4,21 @@
 
 #include <string>
 
-#include "eventvirtual/v1/subscription.grpc.pb.h"
+#include "eventvirtual/v1/subscription.pb.h"
 #include "server/durable/durable_delivery.h"
 #include "server/journal/journal.h"
 #include "server/limits/rates.h"
 #include "server/load/load.h"
 #include "server/metrics/watch_counts.h"
 #include "server/registry/registry.h"
+#include "server/rpc/calls.h"
 #include "server/rpc/gate.h"
 #include "server/rpc/subscription_watches.h"
 #include "server/rpc/wire.h"
 
 namespace eventvirtual {
 
-class SubscriptionService final : public v1::SubscriptionService::CallbackService {
+class SubscriptionService final {
  public:
   SubscriptionService(Registry& registry, WireDefaults defaults, const Load& load, WatchCounts& watch_counts)
       : registry_(registry), defaults_(defaults), watches_(registry, load, watch_counts) {}
@@ -37,27 +38,21 @@ class SubscriptionService final : public v1::SubscriptionService::CallbackServic
 
   SubscriptionWatches& watches() { return watches_; }
 
-  grpc::ServerUnaryReactor* Subscribe(grpc::CallbackServerContext* context, const v1::SubscribeRequest* request,
-                                      v1::SubscribeResponse* response) override;
-  grpc::ServerUnaryReactor* Unsubscribe(grpc::CallbackServerContext* context, const v1::UnsubscribeRequest* request,
-                                        v1::UnsubscribeResponse* response) override;
-  grpc::ServerUnaryReactor* GetSubscription(grpc::CallbackServerContext* context,
-                                            const v1::GetSubscriptionRequest* request,
-                                            v1::GetSubscriptionResponse* response) override;
-  grpc::ServerUnaryReactor* ListSubscriptions(grpc::CallbackServerContext* context,
-                                              const v1::ListSubscriptionsRequest* request,
-                                              v1::ListSubscriptionsResponse* response) override;
-  grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* WatchSubscriptions(
-      grpc::CallbackServerContext* context, const v1::WatchSubscriptionsRequest* request) override;
+  void Subscribe(UnaryCall* call, const v1::SubscribeRequest* request, v1::SubscribeResponse* response);
+  void Unsubscribe(UnaryCall* call, const v1::UnsubscribeRequest* request, v1::UnsubscribeResponse* response);
+  void GetSubscription(UnaryCall* call, const v1::GetSubscriptionRequest* request,
+                       v1::GetSubscriptionResponse* response);
+  void ListSubscriptions(UnaryCall* call, const v1::ListSubscriptionsRequest* request,
+                         v1::ListSubscriptionsResponse* response);
+  void WatchSubscriptions(Call* call, const v1::WatchSubscriptionsRequest* request);
 
  private:
-  absl::Status TakeRate(const grpc::CallbackServerContext& context) const;
-  absl::StatusOr<Registry::Subscribed> DoSubscribe(const grpc::CallbackServerContext& context,
+  absl::Status TakeRate(const grpc::ServerContextBase& context) const;
+  absl::StatusOr<Registry::Subscribed> DoSubscribe(const grpc::ServerContextBase& context,
                                                    const v1::SubscribeRequest& request, const ClockBridge& bridge);
-  void FinishAfterCommit(grpc::ServerUnaryReactor* reactor);
+  void FinishAfterCommit(UnaryCall* call);
   absl::StatusOr<std::string> NameOf(const v1::UnsubscribeRequest& request) const;
-  void End(const std::string& name, bool allow_missing, grpc::ServerUnaryReactor* reactor,
-           v1::UnsubscribeResponse* response);
+  void End(const std::string& name, bool allow_missing, UnaryCall* call, v1::UnsubscribeResponse* response);
 
   Registry& registry_;
   const WireDefaults defaults_;

@@ -30,11 +30,12 @@ bool Matches(const std::string& wanted, absl::string_view event) { return wanted
 
 }  // namespace
 
-// Its state belongs to the mutex of the watches. gRPC makes no upcall inside StartWrite() and Finish(), so they are
-// called under it. Destroyed by OnDone().
-class SubscriptionWatches::Call final : public grpc::ServerWriteReactor<Response> {
+// Its state belongs to the mutex of the watches, under which StartWrite() and Finish() are called, too. Destroyed by
+// OnDone().
+class SubscriptionWatches::Watcher final : public WriteReactor<Response> {
  public:
-  Call(SubscriptionWatches& watches, std::string event) : watches_(watches), event_(std::move(event)) {}
+  Watcher(Call* call, SubscriptionWatches& watches, std::string event)
+      : WriteReactor(call), watches_(watches), event_(std::move(event)) {}
 
   // From the place where the changes end now.
   void Join() ABSL_EXCLUSIVE_LOCKS_REQUIRED(watches_.mutex_) {
@@ -113,9 +114,9 @@ class SubscriptionWatches::Call final : public grpc::ServerWriteReactor<Response
   void OnDone() override {
     {
       MutexLock lock(&watches_.mutex_);
-      watches_.calls_.erase(this);
+      watches_.watchers_.erase(this);
       watches_.idle_.erase(std::remove(watches_.idle_.begin(), watches_.idle_.end(), this), watches_.idle_.end());
-      if (watches_.calls_.empty()) watches_.changes_.clear();
+      if (watches_.watchers_.empty()) watches_.changes_.clear();
     }
     delete this;
   }
@@ -183,30 +184,29 @@ std::deque<SubscriptionInfo> SubscriptionWatches::TakeExpired(const std::string&
 void SubscriptionWatches::OnChange(Registry::Change change, const Subscription&,
                                    absl::FunctionRef<SubscriptionInfo()> describe) {
   MutexLock lock(&mutex_);
-  if (calls_.empty()) return;
+  if (watchers_.empty()) return;
   changes_.push_back({ToWire(change), describe()});
   ++end_;
   if (changes_.size() > kKept) changes_.pop_front();
-  std::vector<Call*> idle;
+  std::vector<Watcher*> idle;
   idle.swap(idle_);
-  for (Call* call : idle) call->Step();
+  for (Watcher* watcher : idle) watcher->Step();
 }
 
-grpc::ServerWriteReactor<Response>* SubscriptionWatches::Watch(std::string event) {
-  auto* const call = new Call(*this, std::move(event));
+void SubscriptionWatches::Watch(Call* call, std::string event) {
+  auto* const watcher = new Watcher(call, *this, std::move(event));
   {
     MutexLock lock(&mutex_);
-    calls_.insert(call);
-    call->Join();
+    watchers_.insert(watcher);
+    watcher->Join();
   }
-  call->Proceed();
-  return call;
+  watcher->Proceed();
 }
 
 void SubscriptionWatches::End() {
   MutexLock lock(&mutex_);
   ending_ = true;
-  for (Call* call : calls_) call->End(grpc::Status::OK);
+  for (Watcher* watcher : watchers_) watcher->End(grpc::Status::OK);
 }
 
 }  // namespace eventvirtual

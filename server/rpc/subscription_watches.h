@@ -10,10 +10,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "eventvirtual/v1/subscription.grpc.pb.h"
+#include "eventvirtual/v1/subscription.pb.h"
 #include "server/load/load.h"
 #include "server/metrics/watch_counts.h"
 #include "server/registry/registry.h"
+#include "server/rpc/calls.h"
 #include "transports/api/mutex.h"
 
 namespace eventvirtual {
@@ -32,16 +33,16 @@ class SubscriptionWatches final : private Registry::Observer {
   // These expired before anything was served: each is told, once, to the first watch that wants it. Before any watch.
   void TellExpired(std::vector<SubscriptionInfo> expired);
 
-  // One call, of `event` alone unless it is empty. First those that exist, read from the registry one by one as they
-  // are written, then SYNCED, then every change since the call began: one that came meanwhile is told, too.
+  // Serves one call, of `event` alone unless it is empty. First those that exist, read from the registry one by one as
+  // they are written, then SYNCED, then every change since the call began: one that came meanwhile is told, too.
   // RESOURCE_EXHAUSTED while watching is refused.
-  grpc::ServerWriteReactor<v1::WatchSubscriptionsResponse>* Watch(std::string event);
+  void Watch(Call* call, std::string event);
 
   // Every watch ends with OK, and new ones at once.
   void End();
 
  private:
-  class Call;
+  class Watcher;
   struct Change {
     v1::WatchSubscriptionsResponse::Change change;
     SubscriptionInfo info;
@@ -58,8 +59,8 @@ class SubscriptionWatches final : private Registry::Observer {
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::deque<Change> changes_ ABSL_GUARDED_BY(mutex_);  // empty while nobody watches
   uint64_t end_ ABSL_GUARDED_BY(mutex_) = 0;            // the place behind the last of them
-  std::set<Call*> calls_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Call*> idle_ ABSL_GUARDED_BY(mutex_);  // of these: have told all, and write nothing
+  std::set<Watcher*> watchers_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Watcher*> idle_ ABSL_GUARDED_BY(mutex_);  // of these: have told all, and write nothing
   std::vector<SubscriptionInfo> expired_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -36,9 +36,8 @@ void ToWire(absl::Time time, google::protobuf::Timestamp* out) {
 }
 
 // Years 1 to 9999, as google/protobuf/timestamp.proto has it.
-bool IsValid(const google::protobuf::Timestamp& time) {
-  return time.seconds() >= -62135596800 && time.seconds() <= 253402300799 && time.nanos() >= 0 &&
-         time.nanos() <= 999999999;
+bool IsValid(int64_t seconds, int32_t nanos) {
+  return seconds >= -62135596800 && seconds <= 253402300799 && nanos >= 0 && nanos <= 999999999;
 }
 
 absl::StatusOr<absl::Duration> NonNegative(const google::protobuf::Duration& duration, absl::string_view field) {
@@ -61,7 +60,8 @@ absl::StatusOr<absl::Time> ExpiryFromWire(const v1::Subscription& subscription, 
       return bridge.now() + ttl;
     }
     case v1::Subscription::kExpireTime: {
-      if (!IsValid(subscription.expire_time())) return absl::InvalidArgumentError("expire_time: not a valid timestamp");
+      if (!IsValid(subscription.expire_time().seconds(), subscription.expire_time().nanos()))
+        return absl::InvalidArgumentError("expire_time: not a valid timestamp");
       const absl::Time wall = absl::FromUnixSeconds(subscription.expire_time().seconds()) +
                               absl::Nanoseconds(subscription.expire_time().nanos());
       const absl::Time expires = bridge.FromWall(wall);
@@ -123,13 +123,13 @@ absl::Status SubscribersFromWire(const v1::Subscription& subscription, const Wir
 }
 
 // simdjson's parser keeps its buffers: one per thread.
-absl::Status CheckJson(const std::string& text, size_t max_depth, size_t param) {
+absl::Status CheckJson(absl::string_view text, size_t max_depth, size_t param) {
   thread_local simdjson::dom::parser parser;
   simdjson::dom::element element;
   if (parser.max_depth() != max_depth + 1) {
     EV_CHECK(parser.allocate(parser.capacity(), max_depth + 1) == simdjson::SUCCESS);
   }
-  const simdjson::error_code error = parser.parse(text).get(element);
+  const simdjson::error_code error = parser.parse(text.data(), text.size()).get(element);
   if (error == simdjson::SUCCESS) return absl::OkStatus();
   const std::string place = absl::StrCat("event.params[", param, "].json_value");
   if (error == simdjson::DEPTH_ERROR) return TooDeep(place, max_depth);
@@ -222,13 +222,20 @@ v1::Attempt::Result ResultToWire(AttemptRecord::Result result) {
 
 using Attributes = absl::InlinedVector<std::pair<absl::string_view, absl::string_view>, 4>;
 
+const absl::string_view* Find(const WireEvent& event, absl::string_view name) {
+  for (const auto& [key, value] : event.attributes) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+
 // The event's but its hops, with a valid trace context or none.
-Attributes AttributesOf(const v1::Event& event, const CallContext& call) {
+Attributes AttributesOf(const WireEvent& event, const CallContext& call) {
   Attributes attributes;
-  if (event.attributes().empty() && call.traceparent.empty()) return attributes;
-  const auto own = event.attributes().find(std::string(kTraceparent));
-  const bool has_own = own != event.attributes().end() && IsTraceparent(own->second);
-  for (const auto& [key, value] : event.attributes()) {
+  if (event.attributes.empty() && call.traceparent.empty()) return attributes;
+  const absl::string_view* const own = Find(event, kTraceparent);
+  const bool has_own = own != nullptr && IsTraceparent(*own);
+  for (const auto& [key, value] : event.attributes) {
     if (key == kEventHops) continue;
     if (key == kTraceparent && !has_own) continue;
     if (key == kTracestate && !(has_own && IsTracestate(value))) continue;  // it says nothing alone
@@ -241,17 +248,32 @@ Attributes AttributesOf(const v1::Event& event, const CallContext& call) {
   return attributes;
 }
 
-absl::StatusOr<int> HopsOf(const v1::Event& event, const CallContext& call) {
-  if (!event.attributes().empty()) {
-    if (const auto own = event.attributes().find(std::string(kEventHops)); own != event.attributes().end()) {
-      return ParseHops(own->second);
-    }
-  }
+absl::StatusOr<int> HopsOf(const WireEvent& event, const CallContext& call) {
+  if (const absl::string_view* const own = Find(event, kEventHops)) return ParseHops(*own);
   return call.hops.empty() ? 0 : ParseHops(call.hops);
 }
 
+Value ValueOf(const v1::Param& param) {
+  switch (param.value_case()) {
+    case v1::Param::kStringValue:
+      return absl::string_view(param.string_value());
+    case v1::Param::kIntValue:
+      return static_cast<int64_t>(param.int_value());
+    case v1::Param::kDoubleValue:
+      return param.double_value();
+    case v1::Param::kBoolValue:
+      return param.bool_value();
+    case v1::Param::kJsonValue:
+      return Json{param.json_value()};
+    case v1::Param::kNullValue:
+    case v1::Param::VALUE_NOT_SET:
+      break;
+  }
+  return Null{};
+}
+
 // The metadata of a name, in their order.
-std::vector<std::string> MetadataOf(const grpc::CallbackServerContext& context, absl::string_view name) {
+std::vector<std::string> MetadataOf(const grpc::ServerContextBase& context, absl::string_view name) {
   std::vector<std::string> values;
   const auto [begin, end] = context.client_metadata().equal_range(grpc::string_ref(name.data(), name.size()));
   for (auto it = begin; it != end; ++it) values.emplace_back(it->second.data(), it->second.size());
@@ -440,7 +462,7 @@ v1::AckLevel ToWire(AckLevel level) {
   return v1::ACK_LEVEL_UNSPECIFIED;
 }
 
-CallContext CallContextOf(const grpc::CallbackServerContext& context) {
+CallContext CallContextOf(const grpc::ServerContextBase& context) {
   CallContext call;
   call.hops = absl::StrJoin(MetadataOf(context, kEventHops), ",");  // several are no number
   const std::vector<std::string> parents = MetadataOf(context, kTraceparent);
@@ -453,63 +475,55 @@ CallContext CallContextOf(const grpc::CallbackServerContext& context) {
   return call;
 }
 
-absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
+absl::StatusOr<MessageRef> MessageFromWire(const WireEvent& event, const EventLimits& limits, absl::Time received,
                                            const CallContext& call) {
-  if (event.name().empty()) return absl::InvalidArgumentError("event.name: the name is empty");
-  if (event.name().size() > limits.name_bytes) {
-    return Exceeded(Limit::kEventName, "event.name", event.name().size(), "bytes", limits.name_bytes);
+  if (event.name.empty()) return absl::InvalidArgumentError("event.name: the name is empty");
+  if (event.name.size() > limits.name_bytes) {
+    return Exceeded(Limit::kEventName, "event.name", event.name.size(), "bytes", limits.name_bytes);
   }
-  for (size_t i = 0; i < event.name().size(); ++i) {
-    if (!absl::ascii_isgraph(event.name()[i])) {
+  for (size_t i = 0; i < event.name.size(); ++i) {
+    if (!absl::ascii_isgraph(event.name[i])) {
       return absl::InvalidArgumentError(absl::StrCat("event.name: byte ", i, " is not a visible ASCII character"));
     }
   }
-  if (event.has_event_time() && !IsValid(event.event_time())) {
+  if (event.has_time && !IsValid(event.seconds, event.nanos)) {
     return absl::InvalidArgumentError("event.event_time: not a valid timestamp");
   }
-  absl::InlinedVector<Param, 16> params;
-  for (const v1::Param& param : event.params()) {
-    Param to{param.name(), Null{}};
-    switch (param.value_case()) {
-      case v1::Param::kStringValue:
-        to.value = absl::string_view(param.string_value());
-        break;
-      case v1::Param::kIntValue:
-        to.value = static_cast<int64_t>(param.int_value());
-        break;
-      case v1::Param::kDoubleValue:
-        to.value = param.double_value();
-        break;
-      case v1::Param::kBoolValue:
-        to.value = param.bool_value();
-        break;
-      case v1::Param::kJsonValue:
-        if (absl::Status status = CheckJson(param.json_value(), limits.depth, params.size()); !status.ok()) {
-          return status;
-        }
-        to.value = Json{param.json_value()};
-        break;
-      case v1::Param::kNullValue:
-      case v1::Param::VALUE_NOT_SET:
-        break;
-    }
-    params.push_back(to);
+  for (size_t i = 0; i < event.params.size(); ++i) {
+    const Json* const json = std::get_if<Json>(&event.params[i].value);
+    if (json == nullptr) continue;
+    if (absl::Status status = CheckJson(json->text, limits.depth, i); !status.ok()) return status;
   }
-  if (absl::Status status = CheckParams(params, limits, "event.params"); !status.ok()) return status;
+  if (absl::Status status = CheckParams(event.params, limits, "event.params"); !status.ok()) return status;
   const absl::StatusOr<int> hops = HopsOf(event, call);
   if (!hops.ok()) return hops.status();
   const Attributes attributes = AttributesOf(event, call);
   EventFields fields;
-  fields.name = event.name();
-  fields.params = params;
-  fields.event_id = event.event_id();
-  fields.event_time = event.has_event_time() ? absl::FromUnixSeconds(event.event_time().seconds()) +
-                                                   absl::Nanoseconds(event.event_time().nanos())
-                                             : received;
-  fields.source = event.source();
+  fields.name = event.name;
+  fields.params = event.params;
+  fields.event_id = event.event_id;
+  fields.event_time = event.has_time ? absl::FromUnixSeconds(event.seconds) + absl::Nanoseconds(event.nanos) : received;
+  fields.source = event.source;
   fields.attributes = attributes;
   fields.hops = *hops;
   return Message::Make(fields);
+}
+
+absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
+                                           const CallContext& call) {
+  absl::InlinedVector<Param, 16> params;
+  for (const v1::Param& param : event.params()) params.push_back({param.name(), ValueOf(param)});
+  const Attributes attributes(event.attributes().begin(), event.attributes().end());
+  WireEvent wire;
+  wire.name = event.name();
+  wire.event_id = event.event_id();
+  wire.source = event.source();
+  wire.params = params;
+  wire.attributes = attributes;
+  wire.has_time = event.has_event_time();
+  wire.seconds = event.event_time().seconds();
+  wire.nanos = event.event_time().nanos();
+  return MessageFromWire(wire, limits, received, call);
 }
 
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out) {

@@ -20,6 +20,7 @@
 #include "server/enroll/enrollment.h"
 #include "server/limits/limits.h"
 #include "server/registry/registry.h"
+#include "server/rpc/event_reader.h"
 #include "transports/api/message.h"
 
 namespace eventvirtual {
@@ -64,12 +65,14 @@ struct CallContext {
   std::string traceparent, tracestate;  // empty unless they are valid
   std::string hops;                     // as given: what is no number is the event's fault
 };
-CallContext CallContextOf(const grpc::CallbackServerContext& context);
+CallContext CallContextOf(const grpc::ServerContextBase& context);
 
 // `received`, wall time: when the event happened, unless it says so itself. `call`: its trace, for an event without
 // a valid traceparent of its own, and its hops, for an event without. A traceparent or tracestate that is not valid is
 // left out, never an error. INVALID_ARGUMENT: name missing or not visible ASCII, more than `limits` allow, json_value
 // that is not one JSON value, eventhops that is no number of hops (hops.h).
+absl::StatusOr<MessageRef> MessageFromWire(const WireEvent& event, const EventLimits& limits, absl::Time received,
+                                           const CallContext& call = {});
 absl::StatusOr<MessageRef> MessageFromWire(const v1::Event& event, const EventLimits& limits, absl::Time received,
                                            const CallContext& call = {});
 void ToWire(const DeliveryResult& delivery, v1::DeliveryOutcome* out);

@@ -1,6 +1,6 @@
-// A call that is understood says what the core then knows: an event that is taken, read back from what receivers get,
-// is the same event and is taken again; a subscription that is taken, as it is shown, is taken again and is the same
-// one. What is refused says which field, in few words.
+// A call that is understood says what the core then knows, whichever way it was read: an event that is taken, read back
+// from what receivers get, is the same event and is taken again; a subscription that is taken, as it is shown, is taken
+// again and is the same one. What is refused says which field, in few words.
 #include <google/protobuf/util/message_differencer.h>
 #include <simdjson.h>
 
@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "server/log/log.h"
+#include "server/rpc/event_reader.h"
 #include "server/rpc/wire.h"
 #include "tests/server/dispatch/world.h"
 #include "transports/api/check.h"
@@ -136,6 +137,28 @@ void CheckEvent(const v1::Event& sent, bool call_has_trace) {
   }
 }
 
+// What is read where it stands is what protobuf reads; whatever it refuses is refused the same.
+void CheckReader(absl::string_view bytes, const v1::Event& sent) {
+  EventReader reader;
+  WireEvent read;
+  EV_CHECK(reader.Read(bytes, &read).ok());
+  const absl::StatusOr<MessageRef> one = MessageFromWire(read, kLimits, absl::UnixEpoch());
+  const absl::StatusOr<MessageRef> other = MessageFromWire(sent, kLimits, absl::UnixEpoch());
+  EV_CHECK(one.ok() == other.ok());
+  if (!one.ok()) return;
+  v1::Event taken[2];
+  for (int i = 0; i < 2; ++i) {
+    const absl::string_view text = (i == 0 ? *one : *other)->encoded(Encoding::kProtobuf);
+    EV_CHECK(taken[i].ParseFromArray(text.data(), static_cast<int>(text.size())));
+    if (sent.event_id().empty()) taken[i].clear_event_id();
+    // NaN is not itself.
+    for (v1::Param& param : *taken[i].mutable_params()) {
+      if (param.double_value() != param.double_value()) param.set_string_value("NaN");
+    }
+  }
+  EV_CHECK(IsSame(taken[0], taken[1]));
+}
+
 RegistryLimits FewOfEach() {
   RegistryLimits limits;
   limits.max_subscriptions = 8;
@@ -203,7 +226,26 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (subscription.ParseFromArray(data + 1, static_cast<int>(size - 1))) CheckSubscription(subscription);
     return 0;
   }
+  const absl::string_view bytes(reinterpret_cast<const char*>(data + 1), size - 1);
   v1::Event event;
-  if (event.ParseFromArray(data + 1, static_cast<int>(size - 1))) CheckEvent(event, data[0] % 3 == 1);
+  if (event.ParseFromArray(data + 1, static_cast<int>(size - 1))) {
+    event.DiscardUnknownFields();
+    CheckEvent(event, data[0] % 3 == 1);
+    CheckReader(bytes, event);
+  } else {
+    EventReader reader;
+    WireEvent read;
+    CheckError(reader.Read(bytes, &read), 0, {"event: ", "event."});
+  }
+  v1::RaiseStreamRequest request;
+  WireBatch batch;
+  const absl::Status whole = ReadBatch(bytes, &batch);
+  if (!whole.ok()) {
+    CheckError(whole, 0, {"the request: ", "sequence: ", "wait: ", "events["});
+    EV_CHECK(!request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
+  } else if (request.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {  // else an event is broken
+    EV_CHECK(batch.sequence == request.sequence() && batch.wait == request.wait());
+    EV_CHECK(static_cast<int>(batch.events.size()) == request.events_size());
+  }
   return 0;
 }

@@ -131,7 +131,8 @@ class Service:
         self.unix = "unix:" + os.path.join(self.dir, "ev.sock")
         self.log = open(os.path.join(self.dir, "log"), "w+")
         self.process = subprocess.Popen([SERVER, "--listen=127.0.0.1:0," + self.unix, "--http=127.0.0.1:0",
-                                         *FLAGS, *flags], stderr=self.log)
+                                         # Two, whatever the machine: what one hands to the other is tested, too.
+                                         "--threads=2", *FLAGS, *flags], stderr=self.log)
         line = eventually(self._ready_line, "the server is ready")
         self.fields = dict(word.split("=", 1) for word in line.split() if "=" in word)
         self.address = self.fields["listen"].split(",")[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -255,6 +256,36 @@ class ServiceTest(unittest.TestCase):
         got = [json.loads(receiver.recv(65536))["params"]["n"] for _ in range(100)]
         self.assertEqual(got, list(range(1, 101)))
 
+    def test_bytes_that_are_no_request_get_an_error_and_harm_nobody_else(self):
+        service = self.start()
+        receiver, uri = udp_receiver()
+        service.subscribe("E_S", uri)
+        services = "/eventvirtual.v1."
+        for method in ("EventService/Raise", "SubscriptionService/Subscribe", "OperatorService/ListEndpoints"):
+            call = service.channel.unary_unary(services + method)
+            self.assert_refused(grpc.StatusCode.INTERNAL, ["cannot be parsed"], call, b"\x0a\x05E", timeout=20)
+        watch = service.channel.unary_stream(services + "EventService/WatchDeliveries")
+        self.assert_refused(grpc.StatusCode.INTERNAL, ["cannot be parsed"], lambda: list(watch(b"\x0a\x05E", timeout=20)))
+        self.assert_refused(grpc.StatusCode.UNIMPLEMENTED, [],
+                            service.channel.unary_unary(services + "EventService/Rise"), b"", timeout=20)
+
+        # Of a stream: an event that is broken fails by itself; a request that is, ends it when all others are answered.
+        good = event.Event(name="E_S").SerializeToString()
+        batch = event.RaiseStreamRequest(sequence=7, wait=event.WAIT_DELIVERED).SerializeToString()
+        batch += b"".join(b"\x12%c%s" % (len(text), text) for text in (good, b"\x0a\x01\xff", good))
+        stream = service.channel.stream_stream(services + "EventService/RaiseStream",
+                                               response_deserializer=event.RaiseStreamResponse.FromString)
+        answers = stream(iter([batch, batch, b"\x12\x05E"]), timeout=20)
+        for _ in range(2):
+            answer = next(answers)
+            self.assertEqual((answer.sequence, answer.succeeded), (7, 2))
+            failure, = answer.failures
+            self.assertEqual((failure.index, failure.code), (1, grpc.StatusCode.INVALID_ARGUMENT.value[0]))
+            self.assertIn("event.name: ", failure.message)
+        self.assert_refused(grpc.StatusCode.INVALID_ARGUMENT, ["events[0]: "], next, answers)
+        for _ in range(4):
+            self.assertEqual(json.loads(receiver.recv(65536))["method"], "E_S")
+
     def test_a_dead_peer_delays_nobody_else_and_a_full_queue_is_an_answer(self):
         service = self.start("--queue_events=10")
         stalled = ReliablePeer(silent=True)
@@ -340,6 +371,7 @@ class ServiceTest(unittest.TestCase):
         next(watch)
         future = service.events.Raise.future(request, timeout=30)
         eventually(lambda: slow.received, "the event is out")
+        service.process.send_signal(signal.SIGHUP)  # with no file to read again
         service.process.terminate()
         list(watch)  # ends with OK
         slow.connections[0].sendall(b'{"jsonrpc":"2.0","result":"OK","id":%d}' % slow.received[0]["id"])

@@ -131,8 +131,9 @@ CALLS = (
       "tests", "bench"),
      "time comes from the Loop, so that tests can make it"),
     (re.compile(r"\b(std::(thread|jthread|async)\b|pthread_create\()"),
-     # The log waits for whoever reads stderr on a thread of its own, and works where no loop runs yet or any more.
-     ("server/log", "transports/io", "transports/testing", "transports/rabbitmq", "server/server.cc", "server/main.cc", "client",
+     # The log waits for whoever reads stderr on a thread of its own, and works where no loop runs yet or any more. gRPC
+     # waits by itself.
+     ("server/log", "server/rpc/calls.h", "server/rpc/calls.cc", "transports/io", "transports/testing", "transports/rabbitmq", "server/server.cc", "server/main.cc", "client",
       "tests", "bench"),
      "work runs on a Loop; a library that blocks gets its thread in transports/io"),
     (re.compile(r"\b(std::this_thread::sleep_\w+|absl::SleepFor|usleep|nanosleep|sleep)\("),

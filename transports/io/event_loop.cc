@@ -23,7 +23,7 @@ thread_local bool borrowing = false;
 // A loop that had something to do a shorter time ago lends nothing: there will be more at once, for which two threads
 // are better than one. No longer than it takes to wake a thread, or one call after the other would have to wait for
 // that.
-constexpr int64_t kRestNanos = 10'000;
+constexpr int64_t kRestNanos = 25'000;
 
 // The steady clock and what must be added to it to read like wall time: one anchor for all loops of the process.
 timespec Steady() {

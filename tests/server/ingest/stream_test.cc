@@ -375,6 +375,7 @@ TEST(StreamIngest, UnderLoadMoreIsTakenWhenTheLoopsHaveDoneWhatTheyHadAndNothing
   SimulatedLoop looking;
   Load load({&busy}, [] { return 1000; });
   load.Start(looking);
+  load.OnBusy();
   looking.Advance(absl::Seconds(1));  // the task that was sent around is still out
   busy.Release();
   ASSERT_TRUE(load.Paces());

@@ -41,7 +41,10 @@ class LateLoop final : public Loop {
 
 class LoadTest : public ::testing::Test {
  protected:
-  LoadTest() { load.Start(looking); }
+  LoadTest() {
+    load.Start(looking);
+    load.OnBusy();
+  }
 
   void Pass(absl::Duration duration) {
     for (absl::Duration passed; passed < duration; passed += absl::Milliseconds(1)) {
@@ -54,7 +57,11 @@ class LoadTest : public ::testing::Test {
   SimulatedLoop looking;
   LateLoop late{looking};
   uint64_t pending = 10000;
-  Load load{{&late}, [this] { return pending; }};
+  int looks = 0;
+  Load load{{&late}, [this] {
+              ++looks;
+              return pending;
+            }};
 };
 
 TEST_F(LoadTest, TheLongerTasksWaitTheMoreIsRefusedAndWatchingIsTheFirst) {
@@ -122,13 +129,85 @@ TEST_F(LoadTest, WhereLittleIsOnItsWayALateLoopIsSomebodyElsesDoing) {
   EXPECT_EQ(refused_works(), 0u);
 }
 
+TEST_F(LoadTest, AtRestNobodyLooks) {
+  pending = 0;
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(looks, 5);
+  Pass(absl::Hours(1));
+  EXPECT_EQ(looks, 5);
+}
+
+TEST_F(LoadTest, ThatMuchIsOnItsWayIsSeenAtOnceAlsoAfterARest) {
+  pending = 0;
+  Pass(absl::Seconds(2));
+  pending = 10000;
+  late.wait = absl::Milliseconds(60);
+  load.OnBusy();
+  Pass(4 * Load::kLook);
+  EXPECT_EQ(refused_works(), 0u);
+  Pass(Load::kLook + late.wait);
+  EXPECT_EQ(refused_works(), 1u) << "as soon as of one that never rested";
+}
+
+TEST_F(LoadTest, BurstsThatEndAtOnceHaveItLookLittleMoreOftenThanWhatLasts) {
+  pending = 0;
+  Pass(absl::Seconds(1));
+  looks = 0;
+  for (int i = 0; i < 10000; ++i) {
+    load.OnBusy();
+    Pass(absl::Milliseconds(1));
+  }
+  EXPECT_LE(looks, 1.3 * (absl::Seconds(10) / Load::kLook));
+}
+
+TEST_F(LoadTest, ItLooksUntilWhatItRefusedIsLongOver) {
+  late.wait = absl::Milliseconds(600);
+  Pass(absl::Seconds(5));
+  ASSERT_EQ(refused_works(), 3u);
+  pending = 0;
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(refused_works(), 0u);
+  EXPECT_EQ(load.figures().wait, absl::ZeroDuration());
+  EXPECT_TRUE(load.Paces());
+  Pass(absl::Seconds(10));
+  EXPECT_FALSE(load.Paces());
+  looks = 0;
+  Pass(absl::Minutes(1));
+  EXPECT_EQ(looks, 0);
+}
+
+TEST_F(LoadTest, OnceStoppedItIsNotWoken) {
+  load.OnBusy();
+  load.Stop();
+  load.OnBusy();
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(looks, 0);
+}
+
+// At the dispatcher: not the first events, but the hundredth.
+TEST_F(LoadTest, WhoeverRaisesTheEventThatMakesItMuchHasItLook) {
+  pending = 0;
+  Pass(absl::Seconds(1));
+  looks = 0;
+  World world;
+  world.dispatcher.ShedBy(&load);
+  world.Subscribe("E_A", "fake:a");
+  for (uint64_t i = 1; i < Load::kBusy; ++i) world.Raise("E_A");
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(looks, 0);
+  world.Raise("E_A");
+  ASSERT_EQ(world.dispatcher.pending(), Load::kBusy);
+  looking.RunUntilIdle();
+  EXPECT_EQ(looks, 1);
+}
+
 TEST_F(LoadTest, WhatWasRefusedIsLetInAgainStepByStepWithinTwoSeconds) {
   late.wait = absl::Milliseconds(600);
   Pass(absl::Seconds(5));
   ASSERT_EQ(refused_works(), 3u);
   late.wait = absl::ZeroDuration();
   size_t before = refused_works();
-  for (int looks = 0; looks < 20; ++looks) {
+  for (int i = 0; i < 20; ++i) {
     Pass(Load::kLook);
     EXPECT_GE(refused_works() + 1, before) << "two steps at once";
     before = refused_works();

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import unittest
 
-GENERATOR, RULES = "server/access/generate_guards.py", "server/access/methods.txt"
+GENERATOR, RULES = "server/access/generate_methods.py", "server/access/methods.txt"
 
 
 class GenerateGuardsTest(unittest.TestCase):
