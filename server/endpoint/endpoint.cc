@@ -525,7 +525,16 @@ void Endpoint::SendBatch() {
       continue;
     }
     const uint32_t index = free_slots_[room - 1 - parcels_.size()];
-    slots_[index] = {next.client, next.tag, ++generation_, bytes, next.accepted, now, next.deadline, true};
+    // Field by field: a whole Slot is made on the stack first, and copied from there before it has got there.
+    Slot& slot = slots_[index];
+    slot.client = next.client;
+    slot.tag = next.tag;
+    slot.generation = ++generation_;
+    slot.bytes = bytes;
+    slot.accepted = next.accepted;
+    slot.sent = now;
+    slot.deadline = next.deadline;
+    slot.occupied = true;
     parcels_.push_back({MessageRef(next.message), Completion(AdoptRef<Sink>(this), Token(generation_, index))});
   }
   if (parcels_.empty()) return;

@@ -1,5 +1,6 @@
 #include "transports/api/message.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <new>
@@ -30,36 +31,58 @@ struct Message::Text {
 
 namespace {
 
-// A process-wide unique id: 16 random hex digits of the process, '-', a counter in hex. Its length.
-constexpr size_t kMaxId = 2 * 16 + 1;
-constexpr char kHex[] = "0123456789abcdef";
-
-struct ProcessId {
-  ProcessId() {
-    std::random_device device;
-    const uint64_t process = uint64_t{device()} << 32 | device();
-    for (int digit = 0; digit < 16; ++digit) text[digit] = kHex[process >> (60 - 4 * digit) & 15];
-    text[16] = '-';
+// Ids that no other process and no other thread gives: 16 random hex digits of the process, '-', a number in hex, of
+// which each thread takes a block at a time.
+class Ids {
+ public:
+  // The next; until the one after it.
+  absl::string_view Next() {
+    if (left_ == 0) {
+      Begin();
+    } else {
+      --left_;
+      Increment();
+    }
+    return absl::string_view(text_, size_);
   }
-  char text[17];
-};
 
-size_t WriteNewId(char* id) {
-  static const ProcessId process;
-  static std::atomic<uint64_t> counter{0};
-  std::memcpy(id, process.text, sizeof(process.text));
-  const uint64_t number = counter.fetch_add(1, std::memory_order_relaxed) + 1;
-  const int digits = (std::bit_width(number) + 3) / 4;
-  for (int digit = 0; digit < digits; ++digit) id[17 + digit] = kHex[number >> (4 * (digits - 1 - digit)) & 15];
-  return 17 + static_cast<size_t>(digits);
-}
+ private:
+  static constexpr int kBlockDigits = 3;
+  static constexpr uint64_t kBlock = 1 << (4 * kBlockDigits);
+
+  void Begin() {
+    static const uint64_t process = [] {
+      std::random_device device;
+      return uint64_t{device()} << 32 | device();
+    }();
+    static std::atomic<uint64_t> blocks{0};
+    const uint64_t number = blocks.fetch_add(1, std::memory_order_relaxed) * kBlock;
+    size_ = 0;
+    Append(process, 16);
+    text_[size_++] = '-';
+    Append(number, std::max(static_cast<int>(std::bit_width(number) + 3) / 4, kBlockDigits));
+    left_ = kBlock - 1;
+  }
+  void Append(uint64_t number, int digits) {
+    while (digits-- > 0) text_[size_++] = "0123456789abcdef"[number >> (4 * digits) & 15];
+  }
+  // Within a block only its last digits change.
+  void Increment() {
+    char* digit = text_ + size_ - 1;
+    for (; *digit == 'f'; --digit) *digit = '0';
+    *digit = *digit == '9' ? 'a' : static_cast<char>(*digit + 1);
+  }
+
+  char text_[2 * 16 + 1];
+  size_t size_ = 0;
+  uint64_t left_ = 0;
+};
 
 }  // namespace
 
 MessageRef Message::Make(const EventFields& fields) {
-  char made[kMaxId];
-  const absl::string_view event_id =
-      fields.event_id.empty() ? absl::string_view(made, WriteNewId(made)) : fields.event_id;
+  thread_local Ids ids;
+  const absl::string_view event_id = fields.event_id.empty() ? ids.Next() : fields.event_id;
 
   size_t text = fields.name.size() + event_id.size() + fields.source.size() + fields.jsonrpc.size();
   for (const Param& param : fields.params) text += param.name.size() + TextOf(param.value).size();

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "transports/api/catalog.h"
@@ -97,6 +99,26 @@ TEST(Message, KeepsItsOwnCopyAndGetsAnId) {
   EXPECT_EQ(message->name(), "E_GONE");
   EXPECT_EQ(message->jsonrpc(), R"({"jsonrpc":"2.0","method":"E_GONE","params":{"k":"gone"}})");
   EXPECT_NE(message->event_id(), Make("E", {})->event_id());
+}
+
+TEST(Message, NoTwoHaveOneIdWhicheverThreadsMakeThem) {
+  constexpr int kThreads = 3, kEach = 70000;  // far more than a thread numbers at a time
+  std::vector<std::vector<std::string>> ids(kThreads);
+  std::vector<std::thread> threads;
+  for (std::vector<std::string>& mine : ids) {
+    threads.emplace_back([&mine] {
+      for (int i = 0; i < kEach; ++i) mine.emplace_back(Make("E", {})->event_id());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  std::set<std::string> all;
+  for (const std::vector<std::string>& some : ids) all.insert(some.begin(), some.end());
+  EXPECT_EQ(all.size(), size_t{kThreads} * kEach);
+  const std::string process = all.begin()->substr(0, 17);
+  for (const std::string& id : all) {
+    ASSERT_EQ(id.substr(0, 17), process);
+    ASSERT_EQ(id.find_first_not_of("0123456789abcdef", 17), std::string::npos) << id;
+  }
 }
 
 TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
