@@ -511,6 +511,7 @@ void Endpoint::SendBatch() {
   const absl::Time now = loop_.Now();
   parcels_.clear();
   const size_t room = free_slots_.size();
+  parcels_.reserve(std::min(waiting(), room));  // one that is moved is lent no more
   while (waiting() > 0 && parcels_.size() < room) {
     const Waiting& next = waiting_[next_++];
     const uint64_t bytes = next.message->size();
@@ -535,7 +536,7 @@ void Endpoint::SendBatch() {
     slot.sent = now;
     slot.deadline = next.deadline;
     slot.occupied = true;
-    parcels_.push_back({MessageRef(next.message), Completion(AdoptRef<Sink>(this), Token(generation_, index))});
+    parcels_.emplace_back(*next.message, Completion(AdoptRef<Sink>(this), Token(generation_, index)));
   }
   if (parcels_.empty()) return;
   AddRef(static_cast<uint32_t>(parcels_.size()));  // which the completions have adopted

@@ -46,9 +46,49 @@ struct Target {
   NamedSecrets secrets;
 };
 
+// A message as a link is handed it: lent until Send() returns. Moving it anywhere, as with its parcel, takes a
+// reference, so whoever keeps it may; a link that has done with it before then costs none, which for each delivery
+// would be two of the processor's locked instructions.
+class LentMessage {
+ public:
+  LentMessage() = default;
+  explicit LentMessage(const Message& message) : message_(&message) {}
+  explicit LentMessage(MessageRef message) : message_(message.Release()), kept_(true) {}
+  LentMessage(LentMessage&& other) noexcept
+      : message_(std::exchange(other.message_, nullptr)), kept_(message_ != nullptr) {
+    if (!std::exchange(other.kept_, false) && kept_) message_->AddRef();
+  }
+  LentMessage& operator=(LentMessage&& other) noexcept {
+    LentMessage taken(std::move(other));
+    std::swap(message_, taken.message_);
+    std::swap(kept_, taken.kept_);
+    return *this;
+  }
+  ~LentMessage() {
+    if (kept_) message_->DropRef();
+  }
+
+  const Message& operator*() const { return *message_; }
+  const Message* operator->() const { return message_; }
+  MessageRef Share() const { return MessageRef(message_); }
+  operator MessageRef() && {  // NOLINT: it reads like the move of a reference
+    LentMessage kept(std::move(*this));
+    kept.kept_ = false;
+    return AdoptRef(std::exchange(kept.message_, nullptr));
+  }
+
+ private:
+  const Message* message_ = nullptr;
+  bool kept_ = false;  // this has a reference
+};
+
 // One message on its way.
 struct Parcel {
-  MessageRef message;
+  Parcel() = default;
+  Parcel(const Message& lent, Completion done) : message(lent), done(std::move(done)) {}
+  Parcel(MessageRef kept, Completion done) : message(std::move(kept)), done(std::move(done)) {}
+
+  LentMessage message;
   Completion done;
 };
 

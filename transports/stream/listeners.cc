@@ -33,7 +33,7 @@ std::optional<StreamListener::Delivery> StreamListener::Next() {
   const auto next = out_.upper_bound(last_taken_);
   if (next == out_.end()) return std::nullopt;
   last_taken_ = next->first;
-  return Delivery{next->first, next->second.parcel.message};
+  return Delivery{next->first, next->second.parcel.message.Share()};
 }
 
 absl::Status StreamListener::Answer(uint64_t id, absl::Status outcome) {
