@@ -114,7 +114,7 @@ class BitFlipTest : public testing::Test {
       some = false;
       for (const auto& [event, site] : sites_) {
         while (life.Has(site)) {
-          const MessageRef message = life.world.fake->at(site).parked.front().message;
+          const MessageRef message = life.world.fake->at(site).parked.front().message.Share();
           const auto found = raised_.find(std::string(message->event_id()));
           if (found == raised_.end() || found->second != Described(*message) || message->name() != event) {
             ADD_FAILURE() << site << " got " << Described(*message);
