@@ -11,6 +11,7 @@
 #include "transports/api/catalog.h"
 #include "transports/api/jsonrpc.h"
 #include "transports/api/message.h"
+#include "transports/api/transport.h"
 #include "transports/api/uri.h"
 
 namespace eventvirtual {
@@ -119,6 +120,29 @@ TEST(Message, NoTwoHaveOneIdWhicheverThreadsMakeThem) {
     ASSERT_EQ(id.substr(0, 17), process);
     ASSERT_EQ(id.find_first_not_of("0123456789abcdef", 17), std::string::npos) << id;
   }
+}
+
+TEST(LentMessage, TakesAReferenceWhereItIsKeptAndNoneBefore) {
+  const MessageRef message = Make("E", {});
+  {
+    Parcel lent(*message, {});
+    EXPECT_EQ(message->references(), 1u);
+    EXPECT_EQ(lent.message->name(), "E");
+    Parcel kept = std::move(lent);
+    EXPECT_EQ(message->references(), 2u);
+    std::vector<Parcel> waiting;
+    waiting.push_back(std::move(kept));
+    EXPECT_EQ(message->references(), 2u) << "it is moved, like any reference";
+    const MessageRef alone = std::move(waiting[0].message);
+    waiting.clear();
+    EXPECT_EQ(alone.get(), message.get());
+    EXPECT_EQ(message->references(), 2u);
+    Parcel other(*message, {});
+    EXPECT_EQ(other.message.Share().get(), message.get());
+    other = Parcel(MessageRef(message), {});
+    EXPECT_EQ(message->references(), 3u);
+  }
+  EXPECT_EQ(message->references(), 1u);
 }
 
 TEST(Uri, IsCutIntoSchemeBodyAndQuery) {
