@@ -10,6 +10,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "transports/api/check.h"
