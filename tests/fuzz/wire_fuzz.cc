@@ -229,7 +229,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view bytes(reinterpret_cast<const char*>(data + 1), size - 1);
   v1::Event event;
   if (event.ParseFromArray(data + 1, static_cast<int>(size - 1))) {
-    event.DiscardUnknownFields();
+    // Unknown fields are nobody's. Not the event's own: on a message with a map, protobuf's reflection crashes under
+    // ThreadSanitizer, for which it is not instrumented.
+    if (event.has_event_time()) event.mutable_event_time()->DiscardUnknownFields();
+    for (v1::Param& param : *event.mutable_params()) param.DiscardUnknownFields();
     CheckEvent(event, data[0] % 3 == 1);
     CheckReader(bytes, event);
   } else {
