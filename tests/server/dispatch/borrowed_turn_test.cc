@@ -96,11 +96,15 @@ class BorrowedTurn : public testing::Test {
 
   void Raise(RaiseDone done) { dispatcher_.Raise(Message::Make({.name = "E"}), std::move(done)); }
 
-  // Whether the event ended on this thread before Raise() returned. Waits for its end; and before, until the loops have
-  // had time to go to sleep.
-  bool EndsHere() {
+  // Until the loops have had time to go to sleep: before, they lend nothing.
+  void Rest() {
     const absl::Time rested = first_.Now() + absl::Microseconds(100);
     while (first_.Now() < rested) std::this_thread::yield();
+  }
+
+  // Whether the event ended on this thread before Raise() returned. Waits for its end, and rests before.
+  bool EndsHere() {
+    Rest();
     const auto ended = std::make_shared<Signal>();
     std::atomic<bool> here{false};
     const std::thread::id self = std::this_thread::get_id();
@@ -151,6 +155,7 @@ TEST_F(BorrowedTurn, ABatchIsLeftToTheLoops) {
   AwaitEndHere();
   const int sent_here = whose_->sent_here;
   for (int i = 0; i < 100; ++i) {
+    Rest();
     Signal ended;
     {
       const RaiseBatch batch;
