@@ -265,12 +265,13 @@ class EventService::Stream final : public StreamReactor<grpc::ByteBuffer, v1::Ra
       held = 0;
       told_ = 0;
       const absl::Time received = absl::Now();
+      EventReader reader;
       for (int from = 0; from < count; from += kCorked) {
         const RaiseBatch batch;
         const absl::Time now = stream_.service_.dispatcher_.clock().Now();
         for (int i = from; i < std::min(count, from + kCorked); ++i) {
           if (refusal.ok()) {
-            RaiseOne(i, received, now);
+            RaiseOne(reader, i, received, now);
           } else {
             EndOne(i, refusal, {});
           }
@@ -294,12 +295,12 @@ class EventService::Stream final : public StreamReactor<grpc::ByteBuffer, v1::Ra
 
    private:
     // `received` by the wall's clock, `now` by the registry's.
-    void RaiseOne(int index, absl::Time received, absl::Time now) {
+    void RaiseOne(EventReader& reader, int index, absl::Time received, absl::Time now) {
       if (stream_.rate_ != nullptr) {
         if (absl::Status status = stream_.rate_->Take(now); !status.ok()) return EndOne(index, status, {});
       }
       WireEvent event;
-      if (absl::Status status = stream_.reader_.Read(request_.events[index], &event); !status.ok()) {
+      if (absl::Status status = reader.Read(request_.events[index], &event); !status.ok()) {
         return EndOne(index, status, {});
       }
       absl::StatusOr<MessageRef> message = MessageFromWire(event, stream_.service_.limits_, received, stream_.context_);
@@ -392,6 +393,7 @@ class EventService::Stream final : public StreamReactor<grpc::ByteBuffer, v1::Ra
 
     void Release() {
       if (open_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+      text_ = grpc::Slice();  // a spare holds no request, which may have megabytes
       response.set_succeeded(succeeded_.load(std::memory_order_relaxed));
       stream_.Step(std::unique_ptr<Batch>(this));
     }
@@ -455,8 +457,7 @@ class EventService::Stream final : public StreamReactor<grpc::ByteBuffer, v1::Ra
   EventService& service_;
   const CallContext context_;         // for events without their own
   const std::shared_ptr<Rate> rate_;  // null: none
-  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it, and
-  EventReader reader_;
+  std::unique_ptr<Batch> next_;       // what is read into; whoever has set reading_ has it
   grpc::Status fault_;                // of what was read; before read_all_ is set
   v1::RaiseStreamResponse response_;  // of who has set writing_
 
