@@ -42,9 +42,10 @@ uint64_t Token(uint32_t generation, uint32_t slot) { return uint64_t{generation}
 constexpr uint32_t kMostAside = 64;
 constexpr uint64_t kMostBytesAside = 64 << 10;
 
-// Who has made more offers than these under a cork leaves the sending to the loops, and goes on with its own work
-// beside them: waking a loop costs as much as some ten sends.
-constexpr size_t kFewOffers = 8;
+// Who has made offers to more endpoints than these under a cork, or more offers, leaves the sending to the loops, and
+// goes on with its own work beside them: waking a loop costs as much as some ten sends, and each endpoint takes one.
+constexpr size_t kFewEndpoints = 8;
+constexpr size_t kFewOffers = 32;
 
 // The endpoint inside whose Link::Send() this thread is.
 thread_local const Endpoint* sending = nullptr;
@@ -398,6 +399,8 @@ Cork::Cork(For what) {
   corks.holding = corks.holding || what == For::kManyRaises;
 }
 
+size_t Cork::offers() { return Endpoint::Corks::here.offers; }
+
 Cork::~Cork() {
   Endpoint::Corks& corks = Endpoint::Corks::here;
   if (corks.depth > 1) {
@@ -411,7 +414,7 @@ Cork::~Cork() {
     MutexLock lock(&endpoint->mutex_);
     endpoint->Release(&held);
   }
-  const bool few = !corks.holding && corks.offers <= kFewOffers;
+  const bool few = !corks.holding && corks.offers <= kFewOffers && corks.endpoints.size() <= kFewEndpoints;
   corks.used = 0;
   corks.holding = false;
   corks.depth = 0;

@@ -366,6 +366,9 @@ class Cork {
   ~Cork();
   Cork(const Cork&) = delete;
   Cork& operator=(const Cork&) = delete;
+
+  // Made on this thread since its outermost cork, that there is or was last, began.
+  static size_t offers();
 };
 
 }  // namespace eventvirtual

@@ -10,8 +10,10 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "server/endpoint/endpoint.h"
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -20,6 +22,9 @@ namespace {
 // Of gRPC's work one thread does more on two processors than two do, which wake each other; a service with many
 // connections on a large machine is not to wait for one.
 size_t QueueCount() { return std::clamp(std::thread::hardware_concurrency() / 4, 1u, 4u); }
+
+// Offers. What unary calls raise that have come together leaves together: most of their cost is waking who sends it.
+constexpr size_t kMostTogether = 16;
 
 const grpc::Status& Unreadable() {
   static const auto* const status = new grpc::Status(grpc::StatusCode::INTERNAL, "the request cannot be parsed");
@@ -72,6 +77,8 @@ Call::Call(Calls& calls, const Method& method, grpc::ServerCompletionQueue& queu
     method_.service->RequestAsyncUnary(method_.index, &context_, &bytes_, &stream_, &queue_, &queue_, &begun_tag_);
   }
 }
+
+bool Call::unary() const { return method_.type == grpc::internal::RpcMethod::NORMAL_RPC; }
 
 Call::~Call() {
   Calls& calls = calls_;
@@ -167,7 +174,7 @@ void Call::Release() {
   delete this;
 }
 
-Calls::Calls() = default;
+Calls::Calls(size_t queues) : queue_count_(queues == 0 ? QueueCount() : queues) {}
 
 Calls::~Calls() { Stop(); }
 
@@ -198,7 +205,7 @@ void Calls::Register(CallCounts* counts, const Clock& clock, grpc::ServerBuilder
     method->counts = counts->Find(method->path);
   }
   for (const std::unique_ptr<Service>& service : services_) builder->RegisterService(service.get());
-  for (size_t i = 0; i < QueueCount(); ++i) queues_.push_back(builder->AddCompletionQueue());
+  for (size_t i = 0; i < queue_count_; ++i) queues_.push_back(builder->AddCompletionQueue());
 }
 
 void Calls::Serve() {
@@ -215,11 +222,31 @@ void Calls::Run(grpc::ServerCompletionQueue& queue, size_t number) {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  std::optional<Cork> together;  // while there are offers that wait for more
   void* tag;
   bool ok;
-  while (queue.Next(&tag, &ok)) {
+  for (;;) {
+    const gpr_timespec until =
+        together.has_value() ? gpr_inf_past(GPR_CLOCK_REALTIME) : gpr_inf_future(GPR_CLOCK_REALTIME);
+    const grpc::CompletionQueue::NextStatus next = queue.AsyncNext(&tag, &ok, until);
+    if (next == grpc::CompletionQueue::SHUTDOWN) return;
+    if (next == grpc::CompletionQueue::TIMEOUT) {  // nothing else has come
+      together.reset();
+      continue;
+    }
     const Call::Tag& come = *static_cast<Call::Tag*>(tag);
+    // A stream's batches have corks of their own, which end many times within a batch.
+    if (!come.call->unary()) {
+      together.reset();
+    } else if (!together.has_value()) {
+      together.emplace(Cork::For::kOneRaise);
+    }
+    const bool begins = come.run == &Call::OnBegun;
+    const size_t before = Cork::offers();
     (come.call->*come.run)(ok);
+    const size_t offers = Cork::offers();
+    // What is no raise may take long, and the next may be of its kind.
+    if (offers == 0 || offers >= kMostTogether || (begins && offers == before)) together.reset();
   }
 }
 

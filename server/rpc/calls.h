@@ -73,6 +73,7 @@ class Call {
   Call(Calls& calls, const Method& method, grpc::ServerCompletionQueue& queue);
   ~Call();
 
+  bool unary() const;  // one request, one response
   void OnBegun(bool ok);
   void OnRead(bool ok);
   void OnWritten(bool ok);
@@ -145,8 +146,8 @@ class Calls {
   template <typename Request, typename Response>
   using UnaryHandler = std::function<void(UnaryCall* call, const Request* request, Response* response)>;
 
-  Calls();
-  ~Calls();  // Stop()
+  explicit Calls(size_t queues = 0);  // 0: as many as the machine is good for
+  ~Calls();                           // Stop()
 
   // The methods, by their full names: "eventvirtual.v1.EventService/Raise". Handlers run on a queue's thread, and must
   // not block. The request is there until the handler returns, that of a unary call until it has ended.
@@ -176,6 +177,7 @@ class Calls {
   void Add(const std::string& method, grpc::internal::RpcMethod::RpcType type, std::function<void(Call*)> begin);
   void Run(grpc::ServerCompletionQueue& queue, size_t number);
 
+  const size_t queue_count_;
   std::vector<std::unique_ptr<Call::Method>> methods_;
   std::vector<std::unique_ptr<Service>> services_;
   std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;

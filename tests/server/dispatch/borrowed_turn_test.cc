@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/dispatch/dispatcher.h"
+#include "server/endpoint/endpoint.h"
 #include "server/endpoint/endpoint_pool.h"
 #include "server/registry/registry.h"
 #include "tests/transports/io/on_loop.h"
@@ -115,6 +116,21 @@ class BorrowedTurn : public testing::Test {
     EXPECT_TRUE(ended->Wait());
     return here;
   }
+  // Rests, raises as often under one cork, and waits for the last to end.
+  void RaiseTogether(int count) {
+    Rest();
+    std::atomic<int> left{count};
+    Signal ended;
+    {
+      const Cork cork(Cork::For::kOneRaise);
+      for (int i = 0; i < count; ++i) {
+        Raise([&](absl::Span<DeliveryResult>) {
+          if (--left == 0) ended.Set();
+        });
+      }
+    }
+    ASSERT_TRUE(ended.Wait());
+  }
   // A loop that has just worked goes to sleep soon.
   void AwaitEndHere() {
     const absl::Time give_up = absl::Now() + kPatience;
@@ -173,6 +189,26 @@ TEST_F(BorrowedTurn, SoIsARaiseOfManyOffers) {
   Subscribe(Policy::kParallel, uris);
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(EndsHere());
   EXPECT_EQ(whose_->sent_here, 0);
+}
+
+TEST_F(BorrowedTurn, WhatFewRaisesOfferTogetherIsSentHereAtOnce) {
+  Subscribe(Policy::kParallel, {"good:a", "good:b"});
+  AwaitEndHere();
+  const int sent_here = whose_->sent_here;
+  const absl::Time give_up = absl::Now() + kPatience;
+  while (whose_->sent_here == sent_here) {
+    ASSERT_LT(absl::Now(), give_up);
+    RaiseTogether(16);
+  }
+  EXPECT_EQ(whose_->sent_here, sent_here + 2);
+}
+
+TEST_F(BorrowedTurn, WhatManyRaisesOfferTogetherIsLeftToTheLoops) {
+  Subscribe(Policy::kParallel, {"good:a"});
+  AwaitEndHere();
+  const int sent_here = whose_->sent_here;
+  for (int i = 0; i < 100; ++i) RaiseTogether(33);
+  EXPECT_EQ(whose_->sent_here, sent_here);
 }
 
 TEST_F(BorrowedTurn, AFailureGoesOnWithTheNext) {

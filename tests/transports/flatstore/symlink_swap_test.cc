@@ -26,7 +26,9 @@ namespace {
 int Swaps() {
   const char* const wanted = std::getenv("SYMLINK_SWAPS");  // 100000 for a thorough run
   int swaps = 5000;
-  if (wanted != nullptr) EXPECT_TRUE(absl::SimpleAtoi(wanted, &swaps));
+  if (wanted != nullptr) {
+    EXPECT_TRUE(absl::SimpleAtoi(wanted, &swaps));
+  }
   return swaps;
 }
 
