@@ -99,8 +99,13 @@ int Produce(const std::string& address, double duration) {
   while (WallSeconds() < begin + duration) {
     while (produced - reported >= kWindow) rd_kafka_poll(client, 100);
     WriteDigits(produced++, digits);
-    if (rd_kafka_produce(topic, RD_KAFKA_PARTITION_UA, RD_KAFKA_MSG_F_COPY, text.data(), text.size(), nullptr, 0,
-                         nullptr) != 0) {
+    // The record that ours sends (KafkaHeadersOf() in transports/kafka/kafka_record.cc).
+    rd_kafka_headers_t* const headers = rd_kafka_headers_new(2);
+    rd_kafka_header_add(headers, "event-id", -1, "294960033cb3457f-0000", -1);
+    rd_kafka_header_add(headers, "eventhops", -1, "1", -1);
+    if (rd_kafka_producev(client, RD_KAFKA_V_RKT(topic), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+                          RD_KAFKA_V_VALUE(text.data(), text.size()), RD_KAFKA_V_HEADERS(headers),
+                          RD_KAFKA_V_END) != RD_KAFKA_RESP_ERR_NO_ERROR) {
       Die("producing");
     }
   }

@@ -123,7 +123,7 @@ RaiseReceipt Dispatcher::Raise(MessageRef message, RaiseDone done, absl::Time no
   RaiseState* const raise =
       RaiseState::Make(this, registry_.clock(), std::move(message), std::move(done),
                        observed_.load(std::memory_order_relaxed), absl::MakeSpan(subscriptions), std::move(filtered));
-  const Cork cork(Cork::For::kOneRaise);  // nothing ends before all have been offered the message, if there are few
+  const Cork cork(Cork::For::kFewRaises);  // nothing ends before all have been offered the message, if there are few
   // Lives until each of them has been started, and has ended.
   for (Delivery& delivery : raise->deliveries()) {
     if (delivery.Start(now, &receipt.refusal)) ++receipt.accepted;

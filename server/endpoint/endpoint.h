@@ -353,14 +353,14 @@ class Endpoint final : public Completion::Sink, private Link::Host {
 // outermost cork ends. For who raises many events in a row, a batch or what one read brought: their messages leave
 // together. Nothing is sent meanwhile, so hold it for some hundred raises at most. Stack only.
 //
-// One raise of a few offers, to endpoints that are connected and whose loop sleeps, is sent by the thread that raises
+// What few raises offer to few endpoints that are connected, and whose loop sleeps, is sent by the thread that raises
 // (Loop::TryRun), and what ends with that ends there. So who ends the outermost cork holds no lock that a Client or
 // OnHealthChange takes.
 class Cork {
  public:
-  // Of one raise, each endpoint mostly gets one offer: no room is set aside for more. Many are left to the loops, which
-  // send together what has come meanwhile, while this thread goes on to the next.
-  enum class For { kManyRaises, kOneRaise };
+  // Of few raises, each endpoint mostly gets one offer: no room is set aside for more. What many offer is left to the
+  // loops, which send together what has come meanwhile, while this thread goes on to the next.
+  enum class For { kManyRaises, kFewRaises };
 
   explicit Cork(For what = For::kManyRaises);
   ~Cork();

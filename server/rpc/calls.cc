@@ -239,7 +239,7 @@ void Calls::Run(grpc::ServerCompletionQueue& queue, size_t number) {
     if (!come.call->unary()) {
       together.reset();
     } else if (!together.has_value()) {
-      together.emplace(Cork::For::kOneRaise);
+      together.emplace(Cork::For::kFewRaises);
     }
     const bool begins = come.run == &Call::OnBegun;
     const size_t before = Cork::offers();

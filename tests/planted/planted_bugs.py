@@ -32,7 +32,7 @@ BUGS = (
      "false",
      "//tests/integration:steer_test", ""),
     ("calls-are-raised-one-by-one", "server/rpc/calls.cc",
-     "together.emplace(Cork::For::kOneRaise);",
+     "together.emplace(Cork::For::kFewRaises);",
      ";",
      "//tests/server/rpc:calls_test", "CallsTest.WhatUnaryCallsRaiseThatHaveComeTogetherLeavesTogetherInBounds"),
     ("calls-gather-without-end", "server/rpc/calls.cc",

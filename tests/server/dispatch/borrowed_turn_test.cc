@@ -122,7 +122,7 @@ class BorrowedTurn : public testing::Test {
     std::atomic<int> left{count};
     Signal ended;
     {
-      const Cork cork(Cork::For::kOneRaise);
+      const Cork cork(Cork::For::kFewRaises);
       for (int i = 0; i < count; ++i) {
         Raise([&](absl::Span<DeliveryResult>) {
           if (--left == 0) ended.Set();
