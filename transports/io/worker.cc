@@ -52,9 +52,15 @@ Worker::~Worker() {
 }
 
 void Worker::Run(absl::AnyInvocable<void() &&> blocking_task) {
-  MutexLock lock(&shared_->mutex);
-  shared_->tasks.push_back(std::move(blocking_task));
-  shared_->changed.SignalAll();
+  const std::shared_ptr<Shared> shared = shared_;  // the task may own this worker, and end it at once
+  bool asleep;
+  {
+    MutexLock lock(&shared->mutex);
+    asleep = shared->tasks.empty();
+    shared->tasks.push_back(std::move(blocking_task));
+  }
+  // Outside of the lock, which it takes first of all when it wakes.
+  if (asleep) shared->changed.SignalAll();
 }
 
 }  // namespace eventvirtual
