@@ -92,12 +92,14 @@ def all_cases(seconds, quick):
         {"stream": lambda: p.service([], "", *stream),
          "empty": lambda: p.empty("callback", *stream),
          "queue": lambda: p.empty("queue", *stream),
-         "dispatch": lambda: p.core_raise("--seconds=%g" % short, "instant:a", "instant:b", "instant:c")},
+         "dispatch": lambda: p.core_raise("--batch=64", "--seconds=%g" % short, "instant:a", "instant:b", "instant:c"),
+         "one by one": lambda: p.core_raise("--seconds=%g" % short, "instant:a", "instant:b", "instant:c")},
         [Row("CPU per event, stream, no subscriber", "µs", ("stream", "cpu_event"), ("empty", "cpu_event")),
          Row("CPU per event, the same, to empty completion queue", "µs", ("stream", "cpu_event"), ("queue", "cpu_event")),
          Row("CPU per event, dispatch to 3 that deliver at once", "µs", ("dispatch", "cpu_event"), ("empty", "cpu_event"),
              "≤ 1.0 with what the stream costs more than the empty one",
-             lambda m: 1.0 - (m("stream", "cpu_event") - m("empty", "cpu_event")))]))
+             lambda m: 1.0 - (m("stream", "cpu_event") - m("empty", "cpu_event"))),
+         Row("CPU per event, the same, not in batches", "µs", ("one by one", "cpu_event"), ("dispatch", "cpu_event"))]))
 
     cases.append(side_by_side(seconds, stream))
     cases.append(Case(
@@ -178,8 +180,8 @@ def all_cases(seconds, quick):
 
     cases.append(Case(
         "B5", "bursts of equal events to one udp subscriber (the core alone)",
-        {"ours": lambda: p.core_to("udp", short),
-         "vary": lambda: p.core_to("udp", short, "--vary"),
+        {"ours": lambda: p.core_to("udp", short, "--batch=64"),
+         "vary": lambda: p.core_to("udp", short, "--batch=64", "--vary"),
          "send": lambda: p.bare("send", "udp", short),
          "segment": lambda: p.bare("segment", "udp", short)},
         [Row("rate, to one send each", "/s", ("ours", "rate"), ("send", "rate"), "≥ 2.5 ×",

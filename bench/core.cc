@@ -1,8 +1,9 @@
 // The core without gRPC, in one process: what a raise costs from Dispatcher::Raise() to the outcome, and what the
 // registry costs. Prints one JSON object.
 //
-//   core raise [--policy=PARALLEL] [--same=1] [--others=0] [--seconds=1] [--vary] [--make] URI…
+//   core raise [--policy=PARALLEL] [--same=1] [--others=0] [--batch=1] [--seconds=1] [--vary] [--make] URI…
 //              --same subscriptions to the event, each over all the URIs, beside --others to other events.
+//              With --batch so many in a RaiseBatch, as RaiseStream and the ingest raise.
 //              Every raise is of one message that was made before, unless --make or --vary.
 //   core registry [--others=0] [--count=10000]
 //              Subscribe, refresh and Unsubscribe --count times beside --others
@@ -27,6 +28,7 @@
 #include <fstream>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
@@ -55,6 +57,7 @@
 ABSL_FLAG(std::string, policy, "PARALLEL", "raise: PARALLEL, FAILOVER or ROUND-ROBIN");
 ABSL_FLAG(int, same, 1, "raise: subscriptions to the event that is raised");
 ABSL_FLAG(int, others, 0, "subscriptions to other events");
+ABSL_FLAG(int, batch, 1, "raise: events that are raised together");
 ABSL_FLAG(double, seconds, 1, "raise: how long");
 ABSL_FLAG(bool, vary, false, "raise: events of 16 lengths instead of one");
 ABSL_FLAG(bool, make, false, "raise: a new message each time, encoded by whoever sends it");
@@ -136,14 +139,22 @@ int Raise(const std::vector<std::string>& uris) {
   const bool make = absl::GetFlag(FLAGS_make) || vary;
   const MessageRef message = MakeMessage(0, false);
   const uint64_t most_pending = std::max<uint64_t>(1, kMostPending / same);
+  const int batch = absl::GetFlag(FLAGS_batch);
   uint64_t raised = 0;
+  const auto raise_batch = [&] {
+    std::optional<RaiseBatch> together;
+    if (batch > 1) together.emplace();
+    for (int i = 0; i < batch; ++i) {
+      const RaiseReceipt receipt = core.dispatcher.Raise(make ? MakeMessage(raised, vary) : message, nullptr);
+      EV_CHECK(receipt.accepted == same);
+      ++raised;
+    }
+  };
   const auto run = [&](double seconds) {
     const double end = WallSeconds() + seconds;
     do {
-      for (int i = 0; i < kRun; ++i) {
-        const RaiseReceipt receipt = core.dispatcher.Raise(make ? MakeMessage(raised, vary) : message, nullptr);
-        EV_CHECK(receipt.accepted == same);
-        ++raised;
+      for (int i = 0; i < kRun; i += batch) {
+        raise_batch();
         if (core.dispatcher.pending() < most_pending) continue;
         // Asleep, not yielding: waiting must not look like work.
         while (core.dispatcher.pending() > most_pending / 2) std::this_thread::sleep_for(std::chrono::microseconds(50));
