@@ -18,8 +18,7 @@ namespace eventvirtual {
 namespace {
 
 constexpr absl::Duration kTryAgain = absl::Seconds(1);
-// How long a commit waits for events that are about to come: a part of what the last one took.
-constexpr int kPartOfCommit = 4;
+// How long a commit waits for events that are about to come, at most; and never longer than the last one took.
 constexpr absl::Duration kLongestWait = absl::Milliseconds(2);
 constexpr uint64_t kMaxUnwritten = 64 << 20;  // bytes of events that wait for a commit
 constexpr size_t kMaxChanges = 256;           // in one transaction, of those that are no events of callers
@@ -145,7 +144,7 @@ struct Journal::Writer {
   // that have `come` during it, makes one commit of two. Callers in two halves that take turns would have half the
   // rate; so would those who wait for a commit in which nothing but what they raised before is erased.
   void AwaitCompany(size_t come) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    const absl::Time deadline = last_end + std::min(last_took / kPartOfCommit, kLongestWait);
+    const absl::Time deadline = last_end + std::min(last_took, kLongestWait);
     company = come + last_events;
     while (last_events > 0 && pending.events.size() < company && !closing) {
       const absl::Duration left = deadline - absl::Now();
@@ -337,6 +336,7 @@ void Journal::AfterCommit(Done done) {
 void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues, std::optional<RaisedId> id,
                      absl::AnyInvocable<void(absl::StatusOr<uint64_t> first) &&> done) {
   absl::Status refusal;
+  bool awaited = false;
   {
     MutexLock lock(&writer_->mutex);
     const uint64_t bytes = record.size() * queues.size();
@@ -347,19 +347,25 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
       writer_->unwritten += bytes;
       writer_->pending.events.push_back({std::move(record), std::move(queues), std::move(id), first, std::move(done)});
       const size_t waiting = writer_->pending.events.size();
-      if (waiting == 1 || waiting == writer_->company) writer_->changed.SignalAll();
-      return;
+      awaited = waiting == 1 || waiting == writer_->company;
+    } else {
+      ++writer_->counts.refused;
     }
-    ++writer_->counts.refused;
   }
-  std::move(done)(std::move(refusal));
+  if (!refusal.ok()) return std::move(done)(std::move(refusal));
+  // Outside of the lock, which the thread takes first of all when it wakes.
+  if (awaited) writer_->changed.SignalAll();
 }
 
 void Journal::Change(absl::AnyInvocable<absl::Status(EventTable&)> change, absl::AnyInvocable<void() &&> done) {
-  MutexLock lock(&writer_->mutex);
-  if (writer_->closing) return;
-  writer_->pending.edits.push_back({std::move(change), std::move(done)});
-  writer_->changed.SignalAll();
+  bool first;
+  {
+    MutexLock lock(&writer_->mutex);
+    if (writer_->closing) return;
+    first = writer_->pending.edits.empty();
+    writer_->pending.edits.push_back({std::move(change), std::move(done)});
+  }
+  if (first) writer_->changed.SignalAll();
 }
 
 void Journal::Look(absl::AnyInvocable<void(EventTable&) &&> look) {
