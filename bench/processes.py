@@ -184,7 +184,7 @@ def empty(api, *load, cores=None):
 
 def at_rest(pid, seconds):
     """A process that has nothing to do: how often per second its threads wake, and those among them that are our own;
-    its resident MiB."""
+    its resident MiB, and those among them that no other process shares and no file holds."""
     def wakings():
         tasks = [status(path) for path in glob.glob("/proc/%d/task/*/status" % pid)]
         return {every: sum(int(task["voluntary_ctxt_switches"]) for task in tasks
@@ -196,7 +196,14 @@ def at_rest(pid, seconds):
     after = wakings()
     return {"wakings": (after[True] - before[True]) / seconds, "own_wakings": (after[False] - before[False]) / seconds,
             "cpu_idle": (cpu_seconds(pid) - cpu) / seconds * 1e6,
-            "resident": int(status("/proc/%d/status" % pid)["VmRSS"].split()[0]) / 1024}
+            "resident": int(status("/proc/%d/status" % pid)["VmRSS"].split()[0]) / 1024,
+            "own": own_kib(pid) / 1024}
+
+
+def own_kib(pid):
+    """Private_Dirty of smaps_rollup of proc(5)."""
+    with open("/proc/%d/smaps_rollup" % pid) as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
 
 
 def status(path):

@@ -50,8 +50,8 @@ int Run(int port, const std::string& queue, double duration) {
   Check(amqp_channel_open(connection, kChannel) != nullptr, "opening a channel");
   Check(amqp_confirm_select(connection, kChannel) != nullptr, "asking for confirms");
 
-  // The message that ours sends (AppendPublish() in transports/rabbitmq/amqp_frames.cc), since what a broker has to read of
-  // a message is what it takes longest for.
+  // The message that ours sends (AppendPublish() in transports/rabbitmq/amqp_frames.cc), since what a broker has to
+  // read of a message is what it takes longest for.
   amqp_table_entry_t headers[] = {{amqp_cstring_bytes("eventhops"), {AMQP_FIELD_KIND_UTF8, {}}},
                                   {amqp_cstring_bytes("x-eventvirtual-tag"), {AMQP_FIELD_KIND_I64, {}}}};
   headers[0].value.value.bytes = amqp_cstring_bytes("1");

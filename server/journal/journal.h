@@ -36,8 +36,8 @@ struct JournalCounts {
 };
 
 // One thread writes. What comes while it commits is committed together next: so a commit takes as many changes as
-// arrive in the time of one. After a commit with events it waits a little for as many, for as long as it took and 2 ms at
-// most. A change that cannot be written is tried again, every second, until it succeeds; an event that cannot be
+// arrive in the time of one. After a commit with events it waits a little for as many, for as long as it took and 2 ms
+// at most. A change that cannot be written is tried again, every second, until it succeeds; an event that cannot be
 // written is refused. While it cannot write, it tries to each second even if nobody asks, so that it knows when it can.
 //
 // Callbacks come on the journal's thread, or where they are given to it, and must not block.
