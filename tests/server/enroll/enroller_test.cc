@@ -26,17 +26,21 @@ using ::testing::IsEmpty;
 constexpr char kIngest[] = "tcp:127.0.0.1:9060";
 
 // An OpenSIPS whose MI hangs until it is let go.
+struct Hanging {
+  Signal called, let_go;
+};
 class HangingMi final : public MiClient {
  public:
-  explicit HangingMi(std::shared_ptr<Signal> let_go) : let_go_(std::move(let_go)) {}
+  explicit HangingMi(std::shared_ptr<Hanging> hanging) : hanging_(std::move(hanging)) {}
   absl::StatusOr<std::string> Call(absl::string_view, absl::string_view) override {
-    let_go_->Wait();
+    hanging_->called.Set();
+    hanging_->let_go.Wait();
     return absl::UnavailableError("hung");
   }
   const std::string& name() const override { return name_; }
 
  private:
-  const std::shared_ptr<Signal> let_go_;
+  const std::shared_ptr<Hanging> hanging_;
   const std::string name_ = "http://hanging/mi";
 };
 
@@ -131,9 +135,9 @@ TEST(Enroller, FollowsOurSubscriptionsAtOnce) {
 }
 
 TEST(Enroller, AHangingOpensipsHoldsUpNoOther) {
-  const auto let_go = std::make_shared<Signal>();
+  const auto hanging = std::make_shared<Hanging>();
   World world;
-  world.Start({}, std::make_unique<HangingMi>(let_go));
+  world.Start({}, std::make_unique<HangingMi>(hanging));
   for (const char* event : {"E_A", "E_B"}) {
     world.Subscribe(event);
     EXPECT_TRUE(world.Comes(event));
@@ -145,7 +149,7 @@ TEST(Enroller, AHangingOpensipsHoldsUpNoOther) {
   EXPECT_EQ(list[1].state, EnrollmentStatus::State::kWaiting);
   world.enroller.Stop();  // waits for it no longer than a few seconds
   EXPECT_TRUE(world.ComesNoMore("E_A"));
-  let_go->Set();
+  hanging->let_go.Set();
 }
 
 TEST(Enroller, AStopEndsAllThatIsEnrolled) {
@@ -198,15 +202,16 @@ TEST(Enroller, NotifiesWhereItIsToldTo) {
 }
 
 TEST(Enroller, NotifyNeverWaitsForAHangingOpensips) {
-  const auto let_go = std::make_shared<Signal>();
+  const auto hanging = std::make_shared<Hanging>();
   World world;
   EnrollOptions options;
   options.notify = true;
-  world.Start(options, std::make_unique<HangingMi>(let_go));
+  world.Start(options, std::make_unique<HangingMi>(hanging));
+  ASSERT_TRUE(hanging->called.Wait());  // before that there is nothing that a notice could wait behind
   constexpr uint64_t kMany = 3 * Enrollment::kMaxNotices;
   for (uint64_t i = 0; i < kMany; ++i) world.enroller.Notify(*Message::Make({.name = "E_EVI_SUBSCRIBER_DOWN"}));
   EXPECT_EQ(world.enroller.List()[1].counters.notify_dropped, kMany - Enrollment::kMaxNotices);
-  let_go->Set();
+  hanging->let_go.Set();
   EXPECT_TRUE(Eventually([&] { return world.enroller.List()[1].counters.notify_dropped == kMany; }));
 }
 
