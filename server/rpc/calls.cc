@@ -5,8 +5,6 @@
 #include <grpcpp/impl/service_type.h>
 #include <grpcpp/support/proto_buffer_reader.h>
 #include <grpcpp/support/proto_buffer_writer.h>
-#include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <map>
@@ -14,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/endpoint/endpoint.h"
+#include "transports/api/begin_thread.h"
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -218,10 +217,7 @@ void Calls::Serve() {
 }
 
 void Calls::Run(grpc::ServerCompletionQueue& queue, size_t number) {
-  pthread_setname_np(pthread_self(), absl::StrCat("ev-rpc-", number).c_str());
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  BeginThread(absl::StrCat("ev-rpc-", number));
   std::optional<Cork> together;  // while there are offers that wait for more
   void* tag;
   bool ok;

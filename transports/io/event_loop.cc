@@ -1,8 +1,6 @@
 #include "transports/io/event_loop.h"
 
 #include <event2/event.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,6 +9,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "transports/api/begin_thread.h"
 #include "transports/api/check.h"
 
 namespace eventvirtual {
@@ -310,10 +309,7 @@ void EventLoop::TakeTurn() {
 }
 
 void EventLoop::Run(const std::string& name) {
-  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-  sigset_t all;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  BeginThread(name);
   current_loop = this;
 
   // Edge-triggered: each write wakes once, and the counter, which 2^64 wake-ups would fill, need not be read.

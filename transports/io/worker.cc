@@ -1,13 +1,11 @@
 #include "transports/io/worker.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <deque>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "transports/api/begin_thread.h"
 #include "transports/api/mutex.h"
 
 namespace eventvirtual {
@@ -35,10 +33,7 @@ struct Worker::Shared {
 
 Worker::Worker(const std::string& name) : shared_(std::make_shared<Shared>()) {
   std::thread([shared = shared_, name] {
-    pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+    BeginThread(name);
     shared->Work();
   }).detach();
 }
