@@ -218,7 +218,8 @@ void Calls::Serve() {
 
 void Calls::Run(grpc::ServerCompletionQueue& queue, size_t number) {
   BeginThread(absl::StrCat("ev-rpc-", number));
-  std::optional<Cork> together;  // while there are offers that wait for more
+  std::optional<Cork> together;               // while there are offers that wait for more
+  const Call::Method* together_of = nullptr;  // the calls of this method
   void* tag;
   bool ok;
   for (;;) {
@@ -231,11 +232,12 @@ void Calls::Run(grpc::ServerCompletionQueue& queue, size_t number) {
       continue;
     }
     const Call::Tag& come = *static_cast<Call::Tag*>(tag);
-    // A stream's batches have corks of their own, which end many times within a batch.
-    if (!come.call->unary()) {
-      together.reset();
-    } else if (!together.has_value()) {
+    // What another method does, an Unsubscribe for one, comes behind what has been raised. And a stream's batches have
+    // corks of their own, which end many times within a batch.
+    if (together.has_value() && together_of != &come.call->method_) together.reset();
+    if (!together.has_value() && come.call->unary()) {
       together.emplace(Cork::For::kFewRaises);
+      together_of = &come.call->method_;
     }
     const bool begins = come.run == &Call::OnBegun;
     const size_t before = Cork::offers();
