@@ -112,11 +112,14 @@ class Ingest::Connection {
     close(fd_);
   }
 
-  // Takes nothing more, and ends when the peer's kernel has the answers, or after kLinger. May destroy this.
+  // Takes nothing more, and ends when the peer has ended or is quiet and has the answers, or after kLinger: a peer that
+  // sends would be told of a close() by a reset. May destroy this.
   void Finish(std::shared_ptr<void> hold) {
-    int on_the_way = 0;
+    int on_the_way = 0, unread = 0;
     ioctl(fd_, SIOCOUTQ, &on_the_way);
-    if (unsent_.empty() && uncommitted_ == 0 && on_the_way == 0) return on_end_();
+    ioctl(fd_, FIONREAD, &unread);
+    const bool quiet = unread == 0 && ingest_.loop_.Now() - last_answer_ >= kBurstMemory;
+    if (quiet && unsent_.empty() && uncommitted_ == 0 && on_the_way == 0) return on_end_();
     hold_ = std::move(hold);
     Close();
     Proceed();
