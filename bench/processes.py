@@ -197,17 +197,11 @@ def at_rest(pid, seconds):
     return {"wakings": (after[True] - before[True]) / seconds, "own_wakings": (after[False] - before[False]) / seconds,
             "cpu_idle": (cpu_seconds(pid) - cpu) / seconds * 1e6,
             "resident": int(status("/proc/%d/status" % pid)["VmRSS"].split()[0]) / 1024,
-            "own": own_kib(pid) / 1024}
-
-
-def own_kib(pid):
-    """Private_Dirty of smaps_rollup of proc(5)."""
-    with open("/proc/%d/smaps_rollup" % pid) as lines:
-        return next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+            "own": int(status("/proc/%d/smaps_rollup" % pid)["Private_Dirty"].split()[0]) / 1024}
 
 
 def status(path):
-    """The fields of a status file of proc(5)."""
+    """The fields of a file of proc(5) that has a name, a colon and a value in each line."""
     with open(path) as lines:
         return {name: value.strip() for name, value in (line.split(":", 1) for line in lines)}
 
