@@ -115,11 +115,9 @@ class Ingest::Connection {
   // Takes nothing more, and ends when the peer has ended or is quiet and has the answers, or after kLinger: a peer that
   // sends would be told of a close() by a reset. May destroy this.
   void Finish(std::shared_ptr<void> hold) {
-    int on_the_way = 0, unread = 0;
+    int on_the_way = 0;
     ioctl(fd_, SIOCOUTQ, &on_the_way);
-    ioctl(fd_, FIONREAD, &unread);
-    const bool quiet = unread == 0 && ingest_.loop_.Now() - last_answer_ >= kBurstMemory;
-    if (quiet && unsent_.empty() && uncommitted_ == 0 && on_the_way == 0) return on_end_();
+    if (!PeerSends(ingest_.loop_.Now()) && unsent_.empty() && uncommitted_ == 0 && on_the_way == 0) return on_end_();
     hold_ = std::move(hold);
     Close();
     Proceed();
@@ -148,6 +146,13 @@ class Ingest::Connection {
   }
 
   bool HasRoom() const { return !awaits_round_ && unsent_bytes_ < kMaxUnsent && uncommitted_ < kMaxUncommitted; }
+
+  // More has come already, or came a moment ago.
+  bool PeerSends(absl::Time now) const {
+    int unread = 0;
+    ioctl(fd_, FIONREAD, &unread);
+    return unread > 0 || now - last_answer_ < kBurstMemory;
+  }
 
   // From now on what the peer sends is thrown away.
   void Close() {
@@ -214,11 +219,8 @@ class Ingest::Connection {
   }
 
   void AppendAnswers(const std::vector<Answer>& answers) {
-    int more = 0;
-    ioctl(fd_, FIONREAD, &more);
     const absl::Time now = ingest_.loop_.Now();
-    const bool burst = answers.size() > 1 || uncommitted_ > 0 || more > 0 || framer_.begun() || !unsent_.empty() ||
-                       now - last_answer_ < kBurstMemory;
+    const bool burst = answers.size() > 1 || uncommitted_ > 0 || framer_.begun() || !unsent_.empty() || PeerSends(now);
     last_answer_ = now;
     int segment = 0;
     socklen_t length = sizeof(segment);
