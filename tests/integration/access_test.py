@@ -77,10 +77,6 @@ class AccessTest(unittest.TestCase):
         service.address, service.tls = listening[0].strip('"'), listening[1][len("tls:"):]
         return service
 
-    def log(self, service):
-        service.log.flush()
-        return content(service.log.name).decode()
-
     def secure(self, service, pair=None, ca=None):
         credentials = grpc.ssl_channel_credentials(content(ca or self.authority.ca), *(
             (content(pair[1]), content(pair[0])) if pair else ()))
@@ -146,8 +142,7 @@ class AccessTest(unittest.TestCase):
                             self.assertEqual(code, grpc.StatusCode.PERMISSION_DENIED)
                             self.assertIn("--access", details)
                         self.assertNotIn("t0ken", details)
-        self.assertNotIn("t0ken", self.log(service))
-        self.assertIn("access denied", self.log(service))
+        self.assertNotIn("t0ken", service.logs("access denied"))
         # Who sees everything sees that, too.
         request = urllib.request.Request("http://%s/metrics" % service.http,
                                          headers={"Authorization": "Bearer " + token_of("observer")})
@@ -221,8 +216,7 @@ class AccessTest(unittest.TestCase):
 
         self.assertTrue(may())
         self.write("access", "token:idle observer\nsomebody observer\n")
-        eventually(lambda: "what was read before stays in force" in self.log(service), "it is told", 60)
-        self.assertIn("line 2", self.log(service))
+        self.assertIn("line 2", service.logs("what was read before stays in force"))
         self.assertTrue(may())
         self.write("access", "token:idle producer\n")
         eventually(lambda: not may(), "the right is gone", 60)
@@ -313,8 +307,8 @@ class AccessTest(unittest.TestCase):
         print("%d rotations, %d handshakes, %d failures in %.0f s" % (rotations, calls[0], len(failures), time.monotonic() - begin))
         self.assertEqual(failures, [])
         self.assertGreater(calls[0], 0)
-        self.assertIn('msg="read again" files=tls', self.log(service))
-        self.assertIn("what was read before stays in force", self.log(service))
+        service.logs('msg="read again" files=tls')
+        service.logs("what was read before stays in force")
 
     def test_sighup_takes_what_is_there_of_each_kind_at_once_and_nothing_wrong(self):
         kinds = ("access", "destinations", "tls")
@@ -353,7 +347,7 @@ class AccessTest(unittest.TestCase):
         service.process.send_signal(signal.SIGHUP)
         eventually(lambda: figures()[1] == [1, 1, 1], "what is wrong is seen", 60)
         for told in ("--access=%s/access: line 1: " % self.folder, "--destinations=%s/rules: line 1: " % self.folder, "--tls_cert=%s/server.pem: " % self.folder):
-            self.assertIn(told, self.log(service))
+            service.logs(told)
         self.assertEqual(self.code(self.secure(service, self.authority.issue("anyone")))[0], grpc.StatusCode.PERMISSION_DENIED)
         self.assertEqual(self.code(self.plain(service.address))[0], grpc.StatusCode.OK)
 

@@ -306,13 +306,6 @@ class DestinationsTest(unittest.TestCase):
                 self.assertEqual(error.code(), grpc.StatusCode.PERMISSION_DENIED, error.details())
                 return False
 
-        def log():
-            with open(service.log.name) as file:
-                return file.read()
-
-        def logged(text):
-            return eventually(lambda: text in log(), text)
-
         write("network 10.0.0.0/8 5672\nscheme tcp udp\n")
         service = Service("--destinations=" + rules)
         try:
@@ -321,15 +314,15 @@ class DestinationsTest(unittest.TestCase):
             self.assertFalse(allows("tcp:127.0.0.1:5672"))
             self.assertFalse(allows("http://10.0.0.1:5672/"))
             write("network loopback\nnetwork 10.0.0.0/99\n")
-            logged("--destinations=%s: line 2: " % rules)
+            service.logs("--destinations=%s: line 2: " % rules)
             self.assertTrue(allows("tcp:10.0.0.1:5672"))
             self.assertFalse(allows("tcp:127.0.0.1:5672"))
             write("network loopback\n")
-            logged("read again")  # without being asked
+            service.logs("read again")  # without being asked
             self.assertTrue(allows("tcp:127.0.0.1:5672"))
             self.assertFalse(allows("tcp:10.0.0.1:5672"))
             os.remove(rules)
-            logged("No such file")
+            service.logs("No such file")
             self.assertTrue(allows("tcp:127.0.0.1:5672"))
         finally:
             service.stop()

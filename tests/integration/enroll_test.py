@@ -98,10 +98,6 @@ class Receiver:
 
 
 class EnrollTest(unittest.TestCase):
-    def log(self, service):
-        with open(service.log.name) as log:
-            return log.read()
-
     def opensips(self, *args, **kwargs):
         server = Opensips(*args, **kwargs)
         self.addCleanup(server.close)
@@ -199,7 +195,7 @@ class EnrollTest(unittest.TestCase):
         self.assertEqual({one["name"]: one["state"] for one in document["events"]},
                          {"E_CDR": "STATE_ENROLLED", "E_UL_CONTACT_DELETE": "STATE_ENROLLED",
                           "E_UL_CONTACT_INSERT": "STATE_ENROLLED", "E_UNKNOWN": "STATE_REFUSED"})
-        self.assertIn('msg=enrollment', self.log(service))
+        service.logs("msg=enrollment")
 
     def test_several_opensips(self):
         first, second, receiver = self.opensips("http"), self.opensips("udp"), self.receiver()
@@ -273,17 +269,17 @@ class EnrollTest(unittest.TestCase):
         self.assertEqual(opensips.sockets("E_OTHER"), [script[1][1]])
         opensips.raise_event("E_CDR", "carol")
         self.assertEqual(receiver.receive(), ("E_CDR", ["carol"]))
-        log = self.log(service)
+        log = service.log_text()
         self.assertIn("taken over from OpenSIPS", log)
         self.assertIn("option 1 is unknown", log)
         self.assertNotIn("s3cr3t", log)
 
     def test_a_login_is_sent_and_never_shown(self):
         service = self.start("--ingest=tcp:127.0.0.1:0", "--enroll=http://me:s3cr3t@127.0.0.1:1/mi")
-        eventually(lambda: "state=failing" in self.log(service), "the log tells that nobody answers")
+        service.logs("state=failing")  # nobody answers
         shown = service.evctl("enrollments").stdout + service.evctl("enrollments", "-o", "json").stdout
         self.assertIn("http://me:***@127.0.0.1:1/mi", shown)
-        self.assertNotIn("s3cr3t", shown + self.log(service))
+        self.assertNotIn("s3cr3t", shown + service.log_text())
 
     def test_what_cannot_work_is_refused_at_start_with_the_way_out(self):
         mi = "http://127.0.0.1:1/mi"

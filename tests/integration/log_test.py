@@ -134,8 +134,7 @@ class LogTest(unittest.TestCase):
             service.raise_event("E_CDR")
 
         def line(message):
-            with open(service.log.name) as log:
-                found = [line for line in log if 'msg="%s"' % message in line]
+            found = [line for line in service.log_text().splitlines() if 'msg="%s"' % message in line]
             self.assertLess(len(found), 2, found)
             return found and found[0]
         fails = eventually(lambda: line("subscriber fails"), "the outage is logged")

@@ -87,8 +87,7 @@ class RabbitmqFailoverTest(unittest.TestCase):
         self.assertEqual(sorted(in_file + in_queue), opensips.raised)  # every event, each once
         self.assertGreaterEqual(len(in_file), 100)
         self.assertEqual(service.stop(), 0)
-        with open(service.log.name) as log:
-            lines = log.read()
+        lines = service.log_text()
         self.assertNotIn("guest:guest", lines)
         self.assertEqual(lines.count('msg="subscriber works again"'), 1, lines)
         self.assertIn('msg="subscriber fails"', lines)

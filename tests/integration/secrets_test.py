@@ -170,8 +170,7 @@ class SecretsTest(unittest.TestCase):
         eventually(lambda: letters().count("E_DURABLE_") == 3 * len(SUBSCRIBERS), "what was undelivered is dead letters", 60)
         outputs["dead letters"] = letters() + service.evctl("dead-letters", "list").stdout
         self.assertEqual(service.stop(), 0)
-        with open(service.log.name) as log:
-            outputs["log"] = log.read()
+        outputs["log"] = service.log_text()
 
         self.assertIn("level=debug", outputs["log"])
         self.assertIn("alice", outputs["list -o json"], "they are listed")
@@ -231,10 +230,8 @@ class SecretFilesTest(unittest.TestCase):
         written(self.secrets, "redis", "s3cond")
         eventually(raised, "it is taken again as soon as it is there", 60)
         self.assertEqual(service.stop(), 0)
-        with open(service.log.name) as log:
-            text = log.read()
         for password in ("f1rst", "s3cond"):
-            self.assertNotIn(password, text)
+            self.assertNotIn(password, service.log_text())
 
     def test_a_subscriber_of_another_host_does_not_get_it(self):
         thief = socket.create_server(("127.0.0.1", 0))

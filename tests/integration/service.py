@@ -145,13 +145,23 @@ class Service:
         self.operators = operator_grpc.OperatorServiceStub(self.channel)
         self.books = Books(self) if self.http else None
 
+    def log_text(self):
+        """What it has logged. A thread of its own writes that, so what has just happened may not stand there yet."""
+        with open(self.log.name, errors="replace") as log:
+            return log.read()
+
+    def logs(self, text, seconds=60):
+        """Waits until `text` stands in its log, which it gives."""
+        def found():
+            log = self.log_text()
+            return log if text in log else None
+        return eventually(found, "it logs: " + text, seconds)
+
     def _ready_line(self):
-        self.log.flush()
-        with open(self.log.name) as log:
-            for line in log:
-                if "msg=ready" in line and line.endswith("\n"):
-                    return line
-        assert self.process.poll() is None, "the server ended: " + open(self.log.name).read()
+        for line in self.log_text().splitlines(keepends=True):
+            if "msg=ready" in line and line.endswith("\n"):
+                return line
+        assert self.process.poll() is None, "the server ended: " + self.log_text()
         return None
 
     def subscribe(self, event_name, socket_text, ttl=3600, **options):
@@ -216,6 +226,5 @@ class Service:
         self.channel.close()
         self.log.close()
         if code > 0:  # it failed by itself: what it said last, a sanitizer's report for one, belongs to the failure
-            with open(self.log.name, errors="replace") as log:
-                print(log.read()[-8000:], file=sys.stderr)
+            print(self.log_text()[-8000:], file=sys.stderr)
         return code

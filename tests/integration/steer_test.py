@@ -103,8 +103,7 @@ class DrainTest(SteerTest):
         self.assertIn("is idle", self.service.evctl("enable", first).stdout)
         self.service.raise_event("E_CDR", n="2")
         self.assertEqual(self.received(first), {"n": "2"})
-        with open(self.service.log.name) as log:
-            lines = [line for line in log if "subscriber drained" in line or "subscriber enabled" in line]
+        lines = [line for line in self.service.logs("subscriber enabled").splitlines() if "subscriber drained" in line or "subscriber enabled" in line]
         self.assertEqual(len(lines), 2)
         for line in lines:
             self.assertIn("uri=%s" % first, line)
@@ -304,8 +303,7 @@ class TraceTest(SteerTest):
         request.event.name, request.event.event_id = "E", "call-7"
         service.events.Raise(request, metadata=(("traceparent", self.PARENT),))
         self.assertEqual(service.stop(), 0)
-        with open(service.log.name) as log:
-            line, = [line for line in log if "delivery failed" in line]
+        line, = [line for line in service.log_text().splitlines() if "delivery failed" in line]
         self.assertIn("event=E event_id=call-7 traceparent=%s uri=tcp:" % self.PARENT, line)
         self.assertIn("refused", line)
 
