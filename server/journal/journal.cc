@@ -346,8 +346,7 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
       writer_->next_sequence += queues.size();
       writer_->unwritten += bytes;
       writer_->pending.events.push_back({std::move(record), std::move(queues), std::move(id), first, std::move(done)});
-      const size_t waiting = writer_->pending.events.size();
-      awaited = waiting == 1 || waiting == writer_->company;
+      awaited = writer_->pending.events.size() == std::max<size_t>(writer_->company, 1);
     } else {
       ++writer_->counts.refused;
     }
@@ -362,7 +361,7 @@ void Journal::Change(absl::AnyInvocable<absl::Status(EventTable&)> change, absl:
   {
     MutexLock lock(&writer_->mutex);
     if (writer_->closing) return;
-    first = writer_->pending.edits.empty();
+    first = writer_->pending.edits.empty() && writer_->company == 0;
     writer_->pending.edits.push_back({std::move(change), std::move(done)});
   }
   if (first) writer_->changed.SignalAll();
