@@ -141,11 +141,11 @@ struct Journal::Writer {
   }
 
   // Those whose turn the last commit was are about to raise their next: to wait a little for them, besides the events
-  // that have `come` during it, makes one commit of two. Callers in two halves that take turns would have half the
-  // rate; so would those who wait for a commit in which nothing but what they raised before is erased.
-  void AwaitCompany(size_t come) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+  // that came during it, makes one commit of two. Callers in two halves that take turns would have half the rate; so
+  // would those who wait for a commit in which nothing but what they raised before is erased.
+  void AwaitCompany() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     const absl::Time deadline = last_end + std::min(last_took, kLongestWait);
-    company = come + last_events;
+    company = pending.events.size() + last_events;
     while (last_events > 0 && pending.events.size() < company && !closing) {
       const absl::Duration left = deadline - absl::Now();
       if (left <= absl::ZeroDuration()) break;
@@ -159,9 +159,8 @@ struct Journal::Writer {
     Batch batch;
     MutexLock lock(&mutex);
     committing = false;
-    const size_t come = pending.events.size();
+    AwaitCompany();
     while (pending.empty() && !closing && !failing) changed.Wait(&mutex);
-    AwaitCompany(come);
     pending.probe = failing && !closing;
     committing = pending.writes();
     in_commit = pending.changes();
