@@ -73,8 +73,6 @@ struct Producer {
 
   ~Producer() {
     if (client != nullptr) {
-      // What is unsent never arrives late.
-      rd_kafka_purge(client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
       rd_kafka_topic_destroy(topic);
       rd_kafka_destroy(client);  // waits for its threads, and one of them perhaps for a name server
     }
@@ -95,6 +93,11 @@ struct Producer {
     rd_kafka_queue_io_event_enable(reports, wake_fd, &one, sizeof(one));
     rd_kafka_queue_destroy(reports);  // a reference
     return absl::OkStatus();
+  }
+
+  // What is unsent never arrives late. Does not block.
+  void Purge() const {
+    rd_kafka_purge(client, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
   }
 
   // Makes every connection, also to the brokers that others name. On threads of librdkafka. 0, or an errno.
@@ -167,6 +170,7 @@ class KafkaLink final : public Link {
   ~KafkaLink() override {
     box_->Leave();
     watch_.reset();
+    if (ready_) producer_->Purge();  // here and now: the worker may come to it after a broker that has come back
     // The worker's last task owns the worker, and the last reference to the producer, which ends with it.
     Worker& worker = *worker_;
     worker.Run([worker = std::move(worker_), producer = std::move(producer_)]() mutable { producer.reset(); });
