@@ -227,7 +227,7 @@ class AbuseTest(unittest.TestCase):
     def begin(self, *flags):
         self.service = Service("--ingest=tcp:127.0.0.1:0", "--mi=http:127.0.0.1:0/mi", "--rpc_memory=%d" % RPC_MEMORY, *flags)
         self.addCleanup(self.service.process.kill)  # if it has not stopped
-        self.service.subscribe("E_OTHER", "flatstore:" + os.path.join(self.service.dir, "others"))
+        self.service.subscribe("E_OTHER", "flatstore:%s?timeout=60s" % os.path.join(self.service.dir, "others"))
 
     def memory(self):
         with open("/proc/%d/statm" % self.service.process.pid) as statm:

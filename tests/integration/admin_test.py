@@ -26,6 +26,8 @@ class AdminTest(unittest.TestCase):
         self.assertEqual(delivery.outcome, event.DeliveryOutcome.OUTCOME_FAILED)
         self.assertEqual((self.status("/healthz"), self.status("/readyz")), (200, 200))
 
+        self.service.books.close()  # which could not look any more when it stops by itself
+        self.service.books = None
         # What is on its way holds up the stop; nothing new is to come here meanwhile.
         silent = socket.create_server(("127.0.0.1", 0))
         uri = "tcp:127.0.0.1:%d?reliable=1&timeout=15s" % silent.getsockname()[1]

@@ -11,7 +11,7 @@ import unittest
 
 import grpc
 
-from service import Service, event, eventually, subscription
+from service import Service, event, eventually, samples_of, subscription
 
 
 class Listener(threading.Thread):
@@ -60,12 +60,14 @@ class DurableTest(unittest.TestCase):
             service.raise_event("E_CDR", wait=event.WAIT_DURABLE, raiser="r", number=str(number))
         self.assertEqual(service.stop(), 0)
         listener = Listener("billing")
-        for _ in range(2):
+        for number in (50, 51):
             service = Service("--data_dir=" + self.data)
+            service.raise_event("E_CDR", wait=event.WAIT_DURABLE, raiser="r", number=str(number))
             listener.listen_to(service)
-            eventually(lambda: len(listener.arrived) >= 50, "what was queued arrives", 60)
+            eventually(lambda: len(listener.arrived) > number, "what was queued arrives", 60)
+            eventually(lambda: samples_of(service.get("/metrics")[1])[0]["eventvirtual_durable_events"] == 0, "and is erased", 60)
             self.assertEqual(service.stop(), 0)
-        self.assertEqual([params["number"] for _, params in listener.arrived], [str(n) for n in range(50)])
+        self.assertEqual([params["number"] for _, params in listener.arrived], [str(n) for n in range(52)])
 
     def test_without_a_data_dir_nothing_can_be_durable(self):
         service = Service()

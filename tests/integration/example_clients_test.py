@@ -89,7 +89,7 @@ class Stories:
 
     def test_it_listens_and_what_it_acknowledges_is_delivered(self):
         name = "listener%d" % os.getpid()
-        self.service.subscribe("E_L", "stream:" + name)
+        self.service.subscribe("E_L", "stream:%s?timeout=60s" % name)
         process = self.start("listen", name, "3")
 
         def delivered(n):

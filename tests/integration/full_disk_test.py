@@ -62,7 +62,7 @@ class FullDiskTest(unittest.TestCase):
         service = Service("--data_dir=" + self.data)
         self.subscribe(service, "E_CDR", "stream:billing", True)
         memory = os.path.join(service.dir, "memory")
-        self.subscribe(service, "E_MEMORY", "flatstore:" + memory, False)
+        self.subscribe(service, "E_MEMORY", "flatstore:%s?timeout=60s" % memory, False)
         with open(os.path.join(self.disk, "others"), "wb") as others:
             others.write(b"x" * (DISK_BYTES // 2))
         acknowledged, refused, number = [], [], 0
@@ -91,7 +91,8 @@ class FullDiskTest(unittest.TestCase):
         for _ in range(5):
             self.assertTrue(taken(), "and stays so")
         text = service.logs("the journal is written again")
-        self.assertEqual(len(re.findall("the journal cannot be written", text)), 1, text)
+        # What it tries by itself, which is small, may still find room between two refusals.
+        self.assertEqual(len(re.findall("the journal cannot be written", text)), len(re.findall("the journal is written again", text)), text)
 
         service.kill()
         service = Service("--data_dir=" + self.data)

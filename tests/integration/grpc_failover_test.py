@@ -14,7 +14,7 @@ class GrpcFailoverTest(unittest.TestCase):
         service = Service()
         self.addCleanup(service.stop)
         path = os.path.join(service.dir, "lost.log")
-        service.subscribe("E_ACC", "virtual:FAILOVER %s flatstore:%s" % (receiver.uri, path), failover_timeout=0.5)
+        service.subscribe("E_ACC", "virtual:FAILOVER %s?timeout=20s flatstore:%s?timeout=20s" % (receiver.uri, path), failover_timeout=0.5)
         raised = []
 
         def raise_some(count):

@@ -1,5 +1,6 @@
 """EventService.Listen: a client that calls becomes the subscriber stream:NAME."""
 
+import itertools
 import json
 import os
 import queue
@@ -13,13 +14,13 @@ from service import EVCTL, GRPCURL, Service, event, eventually
 
 
 class Listener:
-    """Listens to `name`; `events` are what came, acknowledged at once unless `acks` is false."""
+    """Listens to `name`; `events` are what came, each answered at once by "acks" or "nacks", or not at all."""
 
-    def __init__(self, service, name, acks=True):
+    def __init__(self, service, name, answer="acks"):
         self.requests = queue.Queue()
         self.requests.put(event.ListenRequest(name=name))
         self.call = service.events.Listen(iter(self.requests.get, None))
-        self.acks, self.events, self.error = acks, [], None
+        self.answer, self.events, self.error = answer, [], None
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 
@@ -27,8 +28,8 @@ class Listener:
         try:
             for response in self.call:
                 self.events.append(response)
-                if self.acks:
-                    self.requests.put(event.ListenRequest(acks=[response.delivery_id]))
+                if self.answer:
+                    self.requests.put(event.ListenRequest(**{self.answer: [response.delivery_id]}))
         except grpc.RpcError as error:
             self.error = error
 
@@ -88,7 +89,7 @@ class ListenTest(unittest.TestCase):
 
     def test_everything_of_an_event_arrives_and_order_is_kept(self):
         service = self.start()
-        service.subscribe("E_S", "stream:app")
+        service.subscribe("E_S", "stream:app?timeout=60s")  # for thousands at once
         listener = Listener(service, "app")
         self.deliver(service, "E_S")
         listener.events.clear()
@@ -131,23 +132,25 @@ class ListenTest(unittest.TestCase):
     def test_a_listener_that_does_not_acknowledge_times_out_and_a_refusal_is_a_failure(self):
         service = self.start()
         service.subscribe("E_S", "stream:app?timeout=300ms")
-        silent = Listener(service, "app", acks=False)
+        silent = Listener(service, "app", answer=None)
         eventually(lambda: service.raise_event("E_S") and silent.events, "the listener is found")
         attempt = service.raise_event("E_S").deliveries[0].attempts[0]
         self.assertNotEqual(attempt.result, event.Attempt.RESULT_OK)
         self.assertIn("report", attempt.error)  # none came, or the link was given up since none came
         # A late answer does no harm, to the one that has timed out or to others.
         silent.requests.put(event.ListenRequest(acks=[silent.events[0].delivery_id]))
-        waiting = threading.Thread(target=lambda: answers.append(service.raise_event("E_S")))
-        count, answers = len(silent.events), []
-        waiting.start()
-        eventually(lambda: len(silent.events) > count, "it is delivered")
-        silent.requests.put(event.ListenRequest(nacks=[silent.events[-1].delivery_id]))
-        waiting.join(timeout=20)
-        attempt = answers[0].deliveries[0].attempts[0]
-        self.assertEqual(attempt.result, event.Attempt.RESULT_FAILED)
-        self.assertIn("refused", attempt.error)
+        count = len(silent.events)
+        eventually(lambda: service.raise_event("E_S") and len(silent.events) > count, "the next comes")
         silent.leave()
+
+        service.subscribe("E_R", "stream:refusing?timeout=60s")
+        refusing = Listener(service, "refusing", answer="nacks")
+
+        def refused():
+            attempt = service.raise_event("E_R").deliveries[0].attempts[0]
+            return attempt if "refused" in attempt.error else None
+        self.assertEqual(eventually(refused, "it refuses").result, event.Attempt.RESULT_FAILED)
+        refusing.leave()
 
     def test_nonsense_is_refused_in_words(self):
         service = self.start()
@@ -192,12 +195,13 @@ class ListenTest(unittest.TestCase):
         grpcurl.stdin.flush()
         eventually(lambda: service.raise_event("E_S", wait=event.WAIT_ACCEPTED, a="3") and
                    json.loads(service.evctl("endpoints", "-o", "json").stdout)["in_flight"], "it has an event")
+        self.assertIn('"delivery_id": "1"', "".join(itertools.takewhile(lambda line: line != "}\n", grpcurl.stdout)))
         grpcurl.kill()
-        self.assertIn('"delivery_id": "1"', grpcurl.communicate(timeout=20)[0])
+        grpcurl.communicate(timeout=20)
 
     def test_a_server_that_stops_delivers_what_it_has_and_sends_its_listeners_away(self):
-        service = self.start()
-        service.subscribe("E_S", "stream:app")
+        service = self.start("--drain_timeout=60s")
+        service.subscribe("E_S", "stream:app?timeout=60s")
         listener = Listener(service, "app")
         self.deliver(service, "E_S")
         for _ in range(500):

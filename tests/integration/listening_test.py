@@ -178,7 +178,7 @@ class ListeningTest(unittest.TestCase):
         silent = socket.create_connection((host, int(port)))
         eventually(lambda: has_ended(silent), "it is closed", 60)
         silent.close()
-        ask(service.address)
+        eventually(lambda: answers(service.address), "others are served", 60)
 
 
 if __name__ == "__main__":

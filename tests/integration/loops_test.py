@@ -179,15 +179,15 @@ class LoopsTest(unittest.TestCase):
 
     def test_the_ingest_of_two_services_over_tcp_udp_and_unix(self):
         path = tempfile.mkdtemp(prefix="ev", dir="/tmp")
-        for scheme, options in (("tcp", "&reliable=1&timeout=60s"), ("tcp", ""), ("udp", ""), ("unix", "")):
+        for scheme, options in (("tcp", "&reliable=1"), ("tcp", ""), ("udp", ""), ("unix", "")):
             with self.subTest(scheme=scheme, options=options):
                 def address(name):
                     if scheme == "unix":
                         return "unix:" + tempfile.mktemp(prefix=name, dir=path)
                     return scheme + ":127.0.0.1:0"
                 a, b = self.start("--ingest=" + address("a")), self.start("--ingest=" + address("b"), "--max_hops=5")
-                a.subscribe("E_ROUND", "%s?encoding=jsonrpc-hops%s" % (b.ingest[0], options))
-                b.subscribe("E_ROUND", "%s?encoding=jsonrpc-hops%s" % (a.ingest[0], options))
+                a.subscribe("E_ROUND", "%s?encoding=jsonrpc-hops&timeout=60s%s" % (b.ingest[0], options))
+                b.subscribe("E_ROUND", "%s?encoding=jsonrpc-hops&timeout=60s%s" % (a.ingest[0], options))
                 a.raise_event("E_ROUND", wait=event.WAIT_ACCEPTED, callid="x")
                 self.ends([a, b])
                 # a with 0, 2 and 4 hops, b with 1 and 3, which takes none with 5.
@@ -205,7 +205,7 @@ class LoopsTest(unittest.TestCase):
                 return a, b, to_b.uri, to_a.uri
             a = self.start("--max_repeats=8", "--ingest=%s:127.0.0.1:0" % scheme)
             b = self.start("--ingest=%s:127.0.0.1:0" % scheme)
-            return a, b, b.ingest[0], a.ingest[0]
+            return a, b, b.ingest[0] + "?timeout=60s", a.ingest[0] + "?timeout=60s"
         for scheme in ("tcp", "udp", "grpc"):
             with self.subTest(scheme=scheme):
                 a, b, to_b, to_a = ring(scheme)
@@ -220,7 +220,7 @@ class LoopsTest(unittest.TestCase):
                 a.logs("found_by=repeats")
                 # Call records differ, and pass.
                 kept = os.path.join(a.dir, "kept")
-                a.subscribe("E_CDR", "flatstore:" + kept)
+                a.subscribe("E_CDR", "flatstore:%s?timeout=60s" % kept)
                 for i in range(100):
                     a.raise_event("E_CDR", callid=str(i))
                 with open(kept) as file:

@@ -10,6 +10,7 @@ import threading
 import unittest
 
 from service import FLAGS, SERVER, Service, eventually, subscription
+from service_test import udp_receiver
 
 TOOLS = os.path.join(os.environ.get("PYTHON_TOOLS", ""), "bin")
 SUBSCRIBED = "udp:127.0.0.1:9"  # discard: nobody listens there
@@ -106,10 +107,8 @@ class MiTest(unittest.TestCase):
         one = mi("evi:subscribers", "event=E_ONE", "socket=" + SUBSCRIBED)["Event"]
         self.assertEqual((one["name"], one["Subscriber"]["socket"]), ("E_ONE", SUBSCRIBED))
 
-        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(20)
-        self.assertEqual(mi("event_subscribe", "E_HEARD", "udp:127.0.0.1:%d" % receiver.getsockname()[1], "600"), "OK")
+        receiver, uri = udp_receiver()
+        self.assertEqual(mi("event_subscribe", "E_HEARD", uri, "600"), "OK")
         self.assertEqual(mi("raise_event", "E_HEARD", "a", "b"), "OK")
         self.assertEqual(receiver.recv(65536), b'{"jsonrpc":"2.0","method":"E_HEARD","params":["a","b"]}')
         self.assertEqual(mi("-j", "evi:raise", "E_HEARD", '"{\\"ip\\":\\"192.0.2.1\\",\\"n\\":1}"'), "OK")
@@ -139,11 +138,11 @@ class MiTest(unittest.TestCase):
 
     def test_opensips_cli_over_udp(self):
         self.start()
-        self.check_every_command(["communication_type=datagram", "datagram_port=" + self.port(self.udp)])
+        self.check_every_command(["communication_type=datagram", "datagram_port=" + self.port(self.udp), "datagram_timeout=20"])
 
     def test_opensips_cli_over_a_unix_socket(self):
         self.start()
-        options = ["communication_type=datagram", "datagram_unix_socket=" + self.path]
+        options = ["communication_type=datagram", "datagram_unix_socket=" + self.path, "datagram_timeout=20"]
         self.assertEqual(self.cli(options, "event_subscribe", "E_ONE", SUBSCRIBED), "OK")
         self.assertEqual(self.cli(options, "events_list"), {"Events": [{"name": "E_ONE", "id": 0}]})
 

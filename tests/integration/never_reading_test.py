@@ -113,7 +113,7 @@ class NeverReadingTest(unittest.TestCase):
     def setUp(self):
         self.service = Service()
         self.addCleanup(self.service.process.kill)  # if it has not stopped
-        self.service.subscribe("E_OTHER", "flatstore:" + os.path.join(self.service.dir, "others"))
+        self.service.subscribe("E_OTHER", "flatstore:%s?timeout=60s" % os.path.join(self.service.dir, "others"))
 
     def others(self, what):
         """Somebody else's events are delivered; how long that takes is printed."""

@@ -41,7 +41,7 @@ class Stream:
         request = {"id": number, "jsonrpc": "2.0", "method": name, **({"params": params} if params else {})}
         try:
             if self.connection is None:
-                self.connection = socket.create_connection(self.address, timeout=1)
+                self.connection = socket.create_connection(self.address, timeout=20)
             self.connection.sendall(json.dumps(request, separators=(",", ":")).encode())
             answer = json.loads(self.connection.recv(8192))
             return answer["id"] == number and "error" not in answer

@@ -34,7 +34,7 @@ class RabbitmqFailoverTest(unittest.TestCase):
         # A broker killed within a second or so of the declaration forgets even a durable queue (seen under load: NO_ROUTE
         # for ever after). What this story is about is the time after that: an orderly restart writes its metadata.
         broker.restart()
-        service = Service("--ingest=tcp:127.0.0.1:0")
+        service = Service("--ingest=tcp:127.0.0.1:0", "--attempt_timeout=30s")
         path = os.path.join(service.dir, "lost.log")
         answer = service.grpcurl("eventvirtual.v1.SubscriptionService/Subscribe", {"subscription": {
             "event": "E_PIKE_BLOCKED", "ttl": "3600s", "delivery": {"failover_timeout": "1s"},

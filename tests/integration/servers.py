@@ -6,7 +6,6 @@ An event's first parameter is a number, by which `received()` tells what arrived
 import base64
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -14,7 +13,7 @@ import subprocess
 import tempfile
 
 from rabbitmq import RabbitMQ
-from service import EVCTL, STUBS, eventually
+from service import EVCTL, STUBS, eventually, free_port
 
 RECEIVER = os.path.join(os.path.dirname(__file__), "receiver.py")
 GRPC_RECEIVER = "client/examples/python/receiver.py"
@@ -23,18 +22,6 @@ STRICT_SQS, SQS_CONSUMER = "tests/transports/sqs/strict_sqs.py", "tests/transpor
 
 # A Service has its credentials for SQS from our environment; these are what STRICT_SQS knows.
 os.environ.update(AWS_ACCESS_KEY_ID="AKIDEXAMPLE", AWS_SECRET_ACCESS_KEY="wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
-
-
-def server_port():
-    """Free, and below the range of clients' ports: while the server is down, none of them may take it."""
-    while True:
-        port = random.randint(10000, 32000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue  # taken
 
 
 def answers(port):
@@ -60,7 +47,7 @@ class Server:
 
     def __init__(self):
         self.dir = tempfile.mkdtemp(prefix="ev", dir="/tmp")
-        self.port = server_port()
+        self.port = free_port()
         self.record = os.path.join(self.dir, "record")
         self.printed = os.path.join(self.dir, "printed")
         self.process = None
@@ -176,7 +163,7 @@ class Sqs(Server):
     def prepare(self):
         self.python = os.path.join(os.environ.get("PYTHON_TOOLS", ""), "bin/python")
         assert os.path.exists(self.python), "no moto in $PYTHON_TOOLS; ./dev test fetches it"
-        self.uri = "sqs:http://127.0.0.1:%d/123456789012/calls?region=eu-central-1" % self.port
+        self.uri = "sqs:http://127.0.0.1:%d/123456789012/calls?region=eu-central-1&timeout=1m" % self.port
 
     def command(self):
         return [self.python, os.path.abspath(STRICT_SQS), str(self.port)]
@@ -283,7 +270,7 @@ class Kafka(Server):
         jars = os.environ.get("KAFKA_JARS", "")
         assert os.path.isdir(jars), "no Apache Kafka in $KAFKA_JARS; ./dev test fetches it"
         self.uri = "kafka:127.0.0.1:%d/t" % self.port
-        controller = server_port()
+        controller = free_port()
         listener = "BROKER://127.0.0.1:%d" % self.port
         with open(os.path.join(self.dir, "server.properties"), "w") as file:
             file.write("\n".join([

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -58,9 +59,15 @@ def eventually(condition, what, seconds=20):
 
 
 def free_port(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Free, and below the range of clients' ports: while nobody has it, none of them may take it."""
+    while True:
+        port = random.randint(10000, 32000)
+        with socket.socket(socket.AF_INET, kind) as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue  # taken
 
 
 SAMPLE = re.compile(r"^(\w+(?:\{.*\})?) (\S+)$")

@@ -87,7 +87,8 @@ class DatagramServer {
     const ssize_t got = recvfrom(in_, bytes, sizeof(bytes), 0, reinterpret_cast<sockaddr*>(&from), &length);
     if (got < 0) return;
     for (const std::string& answer : answers_(std::string(bytes, static_cast<size_t>(got)))) {
-      EXPECT_GE(sendto(out_, answer.data(), answer.size(), 0, reinterpret_cast<sockaddr*>(&from), length), 0) << errno;
+      if (sendto(out_, answer.data(), answer.size(), 0, reinterpret_cast<sockaddr*>(&from), length) >= 0) continue;
+      EXPECT_TRUE(errno == ENOENT || errno == ECONNREFUSED) << errno;  // who has what it asked for may have gone
     }
   }
 

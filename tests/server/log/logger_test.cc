@@ -22,6 +22,7 @@
 namespace eventvirtual {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -100,7 +101,7 @@ TEST_F(Log, WhereNobodyReadsNobodyWaitsAndLaterALineSaysHowManyAreLost) {
   FillQueue();
   EXPECT_FALSE(logger_->Flush(absl::Milliseconds(1)));
   const size_t lost = ReadAccounts(1200);
-  EXPECT_THAT(lines_.back(), HasSubstr("level=warning msg=\"lines of the log were lost: nobody took them\" lost="));
+  EXPECT_THAT(lines_, Contains(HasSubstr("level=warning msg=\"lines of the log were lost: nobody took them\" lost=")));
   const size_t held = Logger::kQueueBytes / kMaxLogText;
   EXPECT_GT(1200 - lost, held * 9 / 10);
   EXPECT_LT(1200 - lost, held + 10);

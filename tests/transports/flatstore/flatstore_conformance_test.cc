@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -23,7 +24,10 @@ class FilePeer final : public ConformancePeer {
   std::string uri() const override { return "flatstore:" + directory_.Path("folder/file") + options_; }
   void Start() override { std::filesystem::create_directory(directory_.Path("folder")); }
   void Stop() override {
-    std::filesystem::remove_all(directory_.Path("folder"));
+    std::error_code error;
+    do {  // until a write that is under way has not made its file anew
+      std::filesystem::remove_all(directory_.Path("folder"), error);
+    } while (std::filesystem::exists(directory_.Path("folder")));
     read_ = 0;
   }
   Stalled stalled() const override { return Stalled::kNever; }

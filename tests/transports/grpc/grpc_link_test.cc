@@ -113,7 +113,8 @@ TEST_F(GrpcLinkTest, AnOkBeforeTheEventHasBeenSentIsNone) {
   const auto link = Connect(server.port());
   EXPECT_THAT(Text(link->SendAndWait(MakeMessage("E_LARGE", std::string(1 << 20, 'x')))),
               HasSubstr("OK before it had the event"));
-  EXPECT_TRUE(link->SendAndWait(MakeMessage("E_SMALL")).ok());  // it has left at once, with its headers
+  // It leaves at once, with its headers; behind the large one there may be no room for it.
+  EXPECT_TRUE(Connect(server.port())->SendAndWait(MakeMessage("E_SMALL")).ok());
 }
 
 TEST_F(GrpcLinkTest, ACallThatIsBrokenOffFailsAlone) {

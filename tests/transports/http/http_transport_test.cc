@@ -377,17 +377,14 @@ TEST_F(HttpTest, AServerThatNeverAnswersTimesOutAndTheNextEventHasItsOwnConnecti
   HttpServer server([](const HttpRequest& request) {
     return absl::StrContains(request.body, "E_SILENT") ? HttpAnswer{} : Answer("200 OK");
   });
-  LinkUnderTest link(*transport_, server.Url("/?timeout=200ms"));
+  LinkUnderTest link(*transport_, server.Url("/?timeout=2s"));
   ASSERT_EQ(link.WaitReady(), 1);
   const absl::Status outcome = link.SendAndWait(MakeMessage("E_SILENT"));
   EXPECT_TRUE(absl::IsDeadlineExceeded(outcome)) << outcome;
   EXPECT_THAT(Text(outcome), HasSubstr(std::string(kMayHaveArrived)));
   EXPECT_FALSE(link.closed());
   EXPECT_EQ(server.Receive(kPatience)->connection, 1);
-  while (!link.SendAndWait(MakeMessage("E_NEXT")).ok()) {  // 200 ms may be short on a busy machine
-    server.Receive(kPatience);
-    ASSERT_FALSE(testing::Test::HasFailure());
-  }
+  EXPECT_TRUE(link.SendAndWait(MakeMessage("E_NEXT")).ok());
   EXPECT_GT(server.Receive(kPatience)->connection, 1);
 }
 
