@@ -356,14 +356,14 @@ void Journal::Append(std::string record, absl::InlinedVector<uint32_t, 2> queues
 }
 
 void Journal::Change(absl::AnyInvocable<absl::Status(EventTable&)> change, absl::AnyInvocable<void() &&> done) {
-  bool first;
+  bool awaited;
   {
     MutexLock lock(&writer_->mutex);
     if (writer_->closing) return;
-    first = writer_->pending.edits.empty() && writer_->company == 0;
+    awaited = writer_->pending.edits.empty() && writer_->company == 0;
     writer_->pending.edits.push_back({std::move(change), std::move(done)});
   }
-  if (first) writer_->changed.SignalAll();
+  if (awaited) writer_->changed.SignalAll();
 }
 
 void Journal::Look(absl::AnyInvocable<void(EventTable&) &&> look) {

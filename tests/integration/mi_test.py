@@ -9,7 +9,7 @@ import tempfile
 import threading
 import unittest
 
-from service import FLAGS, SERVER, Service, eventually, subscription
+from service import FLAGS, SERVER, Service, subscription
 from service_test import udp_receiver
 
 TOOLS = os.path.join(os.environ.get("PYTHON_TOOLS", ""), "bin")
